@@ -1,0 +1,543 @@
+"""The sweep file as frozen dataclasses, one section per stage.
+
+    experiment:   every stage's section; decides results, so it enters the stage keys
+    search:       dotted field of the experiment -> range that Optuna searches
+    study:        name, trials, objectives, sampler, pruner, storage, baselines
+    runtime:      devices, batch size, threads; cannot change a result, so never enters a key
+    tracking:     where MLflow records
+
+`load` parses a YAML file and command-line overrides once, with jsonargparse; an unknown key stops
+before any work and names the nearest valid one. `with_fields` makes a trial's experiment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mtselect.errors import ConfigError
+
+
+def _check(ok: bool, name: str, value: object, allowed: str, advice: str = "") -> None:
+    if not ok:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}{': ' + advice if advice else ''}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the sentence pairs come from and what makes a row unusable.
+
+    A source is a file (.jsonl, .json, .tsv, .csv, .parquet, the text forms also .gz), a folder that
+    Hugging Face `datasets` can open, `hub:NAME[:CONFIG]:SPLIT`, or `quickstart:pool` and its like,
+    the corpus that mtselect generates.
+
+    Args:
+        pool: source of the noisy candidates.
+        seeds: source of the few trusted pairs whose loss the selection should lower.
+        dev: source that decides between trials.
+        test: source that is read once, at promotion.
+        src_column: column of the source sentence; dots reach into nested columns (`translation.de`).
+        tgt_column: column of the target sentence.
+        label_column: column of a known noise label in the pool ("" or null means clean). Kept aside for
+            the report `select/noise_share`; no selector sees it.
+        src_lang: name of the source language, for the prompt.
+        tgt_lang: name of the target language, for the prompt.
+        max_chars: rows with a longer side go to the quarantine.
+        max_unusable_share: a larger share of unusable rows in a source stops the run.
+        drop_leaked: drop pool and seed rows that are also in dev or test, rather than stop.
+    """
+
+    pool: str = "quickstart:pool"
+    seeds: str = "quickstart:seeds"
+    dev: str = "quickstart:dev"
+    test: str = "quickstart:test"
+    src_column: str = "src"
+    tgt_column: str = "tgt"
+    label_column: str | None = None
+    src_lang: str = "German"
+    tgt_lang: str = "English"
+    max_chars: int = 2000
+    max_unusable_share: float = 0.05
+    drop_leaked: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.max_chars > 0, "data.max_chars", self.max_chars, "at least 1")
+        _check(0 <= self.max_unusable_share <= 1, "data.max_unusable_share", self.max_unusable_share,
+               "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The causal language model and how a pair becomes a prompt.
+
+    Args:
+        name: hub name or local folder. Null builds a small Llama with random weights and trains a
+            byte-level BPE tokenizer on the pool; only then the four sizes below count.
+        hidden_size: width of the built Llama.
+        n_layers: its depth.
+        n_heads: its attention heads; divides hidden_size.
+        vocab_size: its tokenizer's size.
+        prompt: template with {src}, and if wanted {src_lang} and {tgt_lang}; the target follows it.
+        chat_template: wrap the prompt as a user turn where the tokenizer has a chat template.
+        max_tokens: pool rows with more tokens (prompt, target and EOS) are left out and counted.
+        dtype: of weights and activations; `auto` is bfloat16 where the processor computes in it.
+        lora_rank: 0 finetunes all weights, more trains LoRA adapters (peft) of this rank.
+        lora_alpha: LoRA's scale.
+    """
+
+    name: str | None = None
+    hidden_size: int = 160
+    n_layers: int = 3
+    n_heads: int = 4
+    vocab_size: int = 1024
+    prompt: str = "Translate from {src_lang} to {tgt_lang}.\n{src}\n"
+    chat_template: bool = True
+    max_tokens: int = 256
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    lora_rank: int = 0
+    lora_alpha: int = 32
+
+    def __post_init__(self) -> None:
+        _check("{src}" in self.prompt, "model.prompt", self.prompt, "a template that holds {src}")
+        for name in ("hidden_size", "n_layers", "n_heads", "max_tokens"):
+            _check(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "at least 1")
+        _check(self.vocab_size >= 300, "model.vocab_size", self.vocab_size, "at least 300", "256 bytes come first")
+        _check(self.hidden_size % (2 * self.n_heads) == 0, "model.hidden_size", self.hidden_size,
+               f"a multiple of twice model.n_heads ({2 * self.n_heads})")
+        _check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """AdamW with linear warm-up and decay on the mean target-token cross-entropy.
+
+    Args:
+        epochs: passes over the set; 0 leaves the model as it is.
+        learning_rate: peak of the schedule.
+        batch_size: pairs per optimiser step.
+        weight_decay: AdamW's decoupled decay.
+        ramp_share: share of the steps in which the learning rate rises from 0.
+        max_grad_norm: gradients with a larger norm are scaled down to it.
+    """
+
+    epochs: int = 3
+    learning_rate: float = 2e-4
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    ramp_share: float = 0.1
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        section = type(self).__name__.removesuffix("Config").lower()
+        _check(self.epochs >= 0, f"{section}.epochs", self.epochs, "at least 0")
+        _check(self.learning_rate > 0, f"{section}.learning_rate", self.learning_rate, "above 0")
+        _check(self.batch_size > 0, f"{section}.batch_size", self.batch_size, "at least 1")
+        _check(0 <= self.ramp_share <= 1, f"{section}.ramp_share", self.ramp_share, "between 0 and 1")
+        _check(self.max_grad_norm > 0, f"{section}.max_grad_norm", self.max_grad_norm, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainConfig):
+    """A trial's finetuning on its selected set.
+
+    Args:
+        start: weights it begins with: the warmed-up model's, or the base model's.
+    """
+
+    start: Literal["warmup", "base"] = "warmup"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupConfig(TrainConfig):
+    """The optional finetuning on the pool before gradients are taken.
+
+    Args:
+        rows: pool rows drawn for it; null takes all.
+        exclude: leave the drawn rows out of the candidates: a model ranks rows it has not seen better.
+    """
+
+    epochs: int = 0
+    rows: int | None = None
+    exclude: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.rows is None or self.rows > 0, "warmup.rows", self.rows, "at least 1, or null for all")
+        _check(not (self.exclude and self.rows is None), "warmup.exclude", self.exclude,
+               "false when warmup.rows is null", "no candidate would be left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionConfig:
+    """Curvature, benefits and sketches of the per-example gradients.
+
+    Args:
+        layers: regular expression; linear layers whose module name it finds are tracked. The output
+            head never is.
+        curvature: `ekfac` refits K-FAC's eigenvalues per example; `kfac` uses their products;
+            `identity` is the plain gradient dot product.
+        fisher: `sampled` draws targets from the model (true Fisher), `observed` takes the reference.
+        curvature_rows: pool rows the curvature is fitted on; null takes all.
+        damping: relative to the mean eigenvalue of each layer.
+        sketch_rank: directions per side and layer; a sketch has sketch_rank**2 numbers per layer.
+    """
+
+    layers: str = r"\.(mlp|self_attn|attn|attention|self_attention)\."
+    curvature: Literal["ekfac", "kfac", "identity"] = "ekfac"
+    fisher: Literal["sampled", "observed"] = "sampled"
+    curvature_rows: int | None = 2000
+    damping: float = 0.1
+    sketch_rank: int = 8
+
+    def __post_init__(self) -> None:
+        _check(self.damping > 0, "attribution.damping", self.damping, "above 0", "0.1 is a good start")
+        _check(self.sketch_rank > 0, "attribution.sketch_rank", self.sketch_rank, "at least 1")
+        _check(self.curvature_rows is None or self.curvature_rows > 0, "attribution.curvature_rows",
+               self.curvature_rows, "at least 1, or null for all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """From benefits and sketches to a set.
+
+    Args:
+        method: `gdig` is the product; `random`, `pool` (everything) and `untuned` (nothing) are baselines.
+        budget: pairs to select.
+        threshold: share of the seeds that a pair must benefit; 1.0 is the paper's rule.
+        n_clusters: K of K-means over the sketches that passed.
+        rank: `benefit_per_norm` divides the mean benefit by the pair's gradient norm; `benefit` does not.
+        draw: within a cluster, `best` takes the highest rank first, `random` draws uniformly.
+        seed: of K-means and of random draws.
+    """
+
+    method: Literal["gdig", "random", "pool", "untuned"] = "gdig"
+    budget: int = 1000
+    threshold: float = 0.6
+    n_clusters: int = 64
+    rank: Literal["benefit", "benefit_per_norm"] = "benefit_per_norm"
+    draw: Literal["best", "random"] = "best"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.n_clusters > 0, "selection.n_clusters", self.n_clusters, "at least 1")
+        _check(0 <= self.threshold <= 1, "selection.threshold", self.threshold, "between 0 and 1")
+        _check(self.budget >= self.n_clusters or self.method != "gdig", "selection.budget", self.budget,
+               f"at least selection.n_clusters ({self.n_clusters})", "lower n_clusters or raise the budget")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Decoding and scoring.
+
+    Args:
+        metrics: computed on every trial, in this order.
+        num_beams: 1 is greedy decoding.
+        max_new_tokens: longest hypothesis.
+        dev_rows: only this many dev rows, from the start, decide between trials; null takes all.
+        bootstrap: resamples behind the intervals.
+    """
+
+    metrics: list[Literal["bleu", "chrf", "comet"]] = field(default_factory=lambda: ["bleu", "chrf"])
+    num_beams: int = 1
+    max_new_tokens: int = 128
+    dev_rows: int | None = None
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one of bleu, chrf")
+        _check("comet" not in self.metrics, "evaluation.metrics", self.metrics, "of bleu, chrf",
+               "COMET's worker is not part of this version; take comet out")
+        _check(self.num_beams > 0, "evaluation.num_beams", self.num_beams, "at least 1")
+        _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
+        _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,
+               "at least 1, or null for all")
+        _check(self.bootstrap >= 100, "evaluation.bootstrap", self.bootstrap, "at least 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One trial, whole: from sources to scores. The MLflow artifact `experiment.yaml` replays it."""
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """What Optuna may choose for one field: an interval, or a list of choices.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        log: sample on a log scale.
+        step: distance between values.
+        choices: the values themselves, instead of low and high.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        _check((self.choices is None) == (self.low is not None and self.high is not None), "search range",
+               dataclasses.asdict(self), "either low and high, or choices")
+        if self.low is not None and self.high is not None:
+            _check(self.low <= self.high, "search range low", self.low, f"at most high ({self.high})")
+            _check(self.low > 0 or not self.log, "search range low", self.low, "above 0 on a log scale")
+        _check(self.choices != [], "search range choices", self.choices, "at least one value")
+        _check(self.step is None or (self.step > 0 and not self.log), "search range step", self.step,
+               "above 0, and null on a log scale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The Optuna study.
+
+    Args:
+        name: the study, the MLflow experiment and, as `mtselect.<name>`, the promoted dataset.
+        n_trials: search trials that should be finished in the end, over all workers and runs.
+        objectives: logged metrics to optimise; `select/pairs` is minimised, scores are maximised.
+        sampler: Optuna's TPE, Gaussian process, NSGA-II or random sampler.
+        pruner: stops a poor trial between epochs, by its dev loss; single objective only.
+        storage: database URL (postgresql+psycopg://, sqlite:///); null is a journal file under
+            `runtime.workdir`.
+        baselines: run in the same study; `random` has the same number of pairs as the best trial.
+        random_seeds: how many random baselines.
+        seed: of the sampler.
+    """
+
+    name: str = "mtselect"
+    n_trials: int = 20
+    objectives: list[str] = field(default_factory=lambda: ["eval/chrf"])
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
+    pruner: Literal["none", "median", "successive_halving"] = "none"
+    storage: str | None = None
+    baselines: list[Literal["untuned", "random", "pool"]] = field(
+        default_factory=lambda: ["untuned", "random", "pool"])
+    random_seeds: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(bool(self.name) and not set("/: ") & set(self.name), "study.name", self.name,
+               "a name without '/', ':' or spaces", "MLflow's registry takes no other")
+        _check(self.n_trials > 0, "study.n_trials", self.n_trials, "at least 1")
+        _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
+        _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,
+               "none when there are several objectives")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """How the work is done; none of it can change a result beyond rounding.
+
+    Args:
+        workdir: stage store and default Optuna storage.
+        batch_size: pairs per batch of the gradient pass and of decoding.
+        accelerator: as Lightning names it.
+        threads: CPU threads of torch; null takes the cores this process may use.
+        keep_models: keep each trial's finetuned weights in the store; otherwise promotion trains again.
+    """
+
+    workdir: str = "mlruns"
+    batch_size: int = 32
+    accelerator: str = "auto"
+    threads: int | None = None
+    keep_models: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.batch_size > 0, "runtime.batch_size", self.batch_size, "at least 1")
+        _check(self.threads is None or self.threads > 0, "runtime.threads", self.threads,
+               "at least 1, or null for all cores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Where MLflow records.
+
+    Args:
+        uri: tracking server; null is MLflow's own default (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
+        experiment: MLflow experiment; null takes the study's name.
+        index_limit_mb: a larger sketch index is recorded as manifest and path, not as artifact.
+        sample_sentences: dev sentences in the side-by-side translation table.
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+    index_limit_mb: float = 64.0
+    sample_sentences: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A whole sweep file."""
+
+    experiment: Experiment = field(default_factory=Experiment)
+    search: dict[str, Range] = field(default_factory=dict)
+    study: StudyConfig = field(default_factory=StudyConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def load(path: str | Path | None, overrides: list[str], command: str = "python -m mtselect.sweep") -> Sweep:
+    """Read a sweep file and command-line overrides (`--experiment.selection.budget 500`).
+
+    Raises:
+        ConfigError: the file is missing or not YAML; a key is unknown, mistyped or out of range.
+    """
+    data = {} if path is None else _read_yaml(Path(path))
+    _check_keys(data, Sweep)
+    try:
+        arguments = ["--config", str(path)] if data else []
+        parsed = parser(command).parse_args([*arguments, *overrides])
+        sweep = parser(command).instantiate(parsed)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(_one_line(error, overrides)) from error
+    result = Sweep(**{f.name: getattr(sweep, f.name) for f in dataclasses.fields(Sweep)})
+    _check_search(result)
+    return result
+
+
+def parser(command: str) -> Any:
+    """The jsonargparse parser of a sweep file; its help lists every field."""
+    from jsonargparse import ArgumentParser
+
+    made = ArgumentParser(prog=command, exit_on_error=False, usage=f"{command} [SWEEP.yaml] [--FIELD VALUE ...]")
+    made.add_argument("--config", action="config", help="Sweep file; also accepted as the first argument.")
+    made.add_class_arguments(Sweep)
+    return made
+
+
+def with_fields(experiment: Experiment, values: dict[str, Any]) -> Experiment:
+    """A new experiment with dotted fields (`selection.budget`) replaced; each is checked again."""
+    changed: Experiment = _replace(experiment, [(path.split("."), value) for path, value in values.items()])
+    return changed
+
+
+def field_type(path: str) -> Any:
+    """The annotated type of a dotted experiment field. Raises ConfigError naming the nearest field."""
+    cls: Any = Experiment
+    for name in path.split("."):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        if name not in hints:
+            raise ConfigError(f"search: unknown field {path!r}{_nearest(path, _field_paths(Experiment))}")
+        cls = hints[name]
+    return cls
+
+
+def to_yaml(section: Any, key: str | None = None) -> str:
+    """A section as YAML, under a key if given: `to_yaml(experiment, "experiment")` is a sweep file."""
+    import yaml
+
+    data = dataclasses.asdict(section)
+    return yaml.safe_dump({key: data} if key else data, sort_keys=False, allow_unicode=True)
+
+
+def _replace(section: Any, values: list[tuple[list[str], Any]]) -> Any:
+    """All at once per section, since its fields are checked together."""
+    changed = {path[0]: value for path, value in values if len(path) == 1}
+    for head in {path[0] for path, _ in values if len(path) > 1}:
+        inner = [(path[1:], value) for path, value in values if path[0] == head]
+        changed[head] = _replace(getattr(section, head), inner)
+    return dataclasses.replace(section, **changed)
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"sweep file {str(path)!r} does not exist: check the path, or start from sweeps/quickstart.yaml")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"sweep file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_keys(data: Any, cls: Any, prefix: str = "") -> None:
+    """Raise on the first key that is no field, with the nearest valid one."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{prefix or 'sweep file'} must be a mapping of fields, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    for key, value in data.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        if key not in hints:
+            siblings = [f"{prefix}.{name}" for name in hints]
+            raise ConfigError(f"unknown field {path!r}{_nearest(path, [*siblings, *_field_paths(Sweep)])}")
+        if dataclasses.is_dataclass(hints[key]):
+            _check_keys(value, hints[key], path)
+        elif hints[key] == dict[str, Range] and isinstance(value, dict):
+            for name, space in value.items():
+                _check_keys(space, Range, f"{path}.{name}")
+
+
+def _field_paths(cls: Any, prefix: str = "") -> list[str]:
+    paths = []
+    for name, hint in typing.get_type_hints(cls).items():
+        paths += [prefix + name] + (_field_paths(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [])
+    return paths
+
+
+def _nearest(path: str, known: list[str]) -> str:
+    others = [one for one in known if not path.startswith(f"{one}.")]  # its own section is near, but no answer
+    match = difflib.get_close_matches(path, others, n=1, cutoff=0.5)
+    return f": did you mean {match[0]!r}?" if match else ": `--help` lists every field"
+
+
+def _one_line(error: Exception, overrides: list[str]) -> str:
+    known = [f"--{path}" for path in _field_paths(Sweep)]
+    for given in overrides:
+        option = given.split("=")[0]
+        if option.startswith("--") and option not in known and not option.startswith("--search."):
+            return f"unknown option {option!r}{_nearest(option, known)}"
+    return " ".join(str(error).split())
+
+
+def _check_search(sweep: Sweep) -> None:
+    """Each end of each range must make a valid experiment, the others at the end that suits it best."""
+    ends: dict[str, list[Any]] = {}
+    for path, space in sweep.search.items():
+        kind = field_type(path)
+        if dataclasses.is_dataclass(kind):
+            raise ConfigError(f"search: {path!r} is a section, not a field: name one of its fields")
+        if space.choices is None and kind not in (int, float):
+            raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
+        ends[path] = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
+        for value in ends[path]:
+            if not _is_a(value, kind):
+                allowed = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")
+                raise ConfigError(f"search.{path} offers {value!r}, but the field takes {allowed}: correct the choice")
+    budgets = ends.get("selection.budget", [sweep.experiment.selection.budget])
+    clusters = ends.get("selection.n_clusters", [sweep.experiment.selection.n_clusters])
+    worst = {"selection.budget": min(budgets), "selection.n_clusters": max(clusters)} if ends else {}
+    for path, values in ends.items():
+        for value in values:
+            with_fields(sweep.experiment, worst if path in worst else {**worst, path: value})
+
+
+def _cast(kind: Any, value: Any) -> Any:
+    return kind(value) if kind in (int, float) else value
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value fits an annotation of a config field; an integer fits a float, a bool only a bool."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return value in parts
+    if typing.get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_a(part, parts[0]) for part in value)
+    if parts:  # a union
+        return any(_is_a(value, part) for part in parts)
+    return type(value) in ((int, float) if kind is float else (kind,))

@@ -1,0 +1,33 @@
+"""What a user can cause, as exceptions with one-line messages.
+
+Each message names the value, what is allowed and what to do. The command line prints it and exits
+with status 2; a traceback therefore always means a fault of ours.
+"""
+
+
+class UserError(Exception):
+    """Base of all errors a user can cause and mend."""
+
+
+class ConfigError(UserError):
+    """A field is unknown, mistyped or out of range."""
+
+
+class DataError(UserError):
+    """A file is missing or unreadable, too many rows are unusable, or dev/test rows leaked."""
+
+
+class ModelError(UserError):
+    """A model cannot be loaded, or has no layer that matches `attribution.layers`."""
+
+
+class NonFiniteError(UserError):
+    """A loss or a gradient is NaN or infinite."""
+
+
+class StorageError(UserError):
+    """The stage store, Optuna's storage or the MLflow server cannot be used."""
+
+
+class PromotionRefused(UserError):  # noqa: N818  (what happened, not a fault)
+    """The best trial did not pass a gate of promotion."""

@@ -1,0 +1,141 @@
+"""Content-addressed outputs of the stages.
+
+    <root>/<stage>/<key>/               a finished output, never written again
+    <root>/<stage>/<key>/manifest.json  stage, version, section, upstream keys; written last
+    <root>/<stage>/<key>.part-*         work in progress; renamed when finished, else left behind and swept
+
+`key` = hash of {stage, its version, its section, upstream keys, content hashes of input files}: the same
+work has the same key, so it is done once, and an entry that exists is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtselect.errors import StorageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A finished stage output: its key, its folder, and whether this call computed it."""
+
+    stage: str
+    key: str
+    path: Path
+    computed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides a stage's output.
+
+    Args:
+        stage: its name, also the folder's.
+        version: raised whenever the same section would give another output.
+        section: dataclass or JSON value.
+        upstream: keys of the entries it reads, and content hashes of its input files.
+    """
+
+    stage: str
+    version: int
+    section: Any
+    upstream: Sequence[str]
+
+    def content(self) -> dict[str, Any]:
+        """As JSON value."""
+        return {"stage": self.stage, "version": self.version, "section": _plain(self.section),
+                "upstream": list(self.upstream)}
+
+    @property
+    def key(self) -> str:
+        """Hash of the content."""
+        return hash_json(self.content())
+
+
+class Store:
+    """Stage outputs under one folder, shared by any number of processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
+        """Return the entry of a recipe, computing it first if it is missing.
+
+        Args:
+            recipe: what decides the output.
+            compute: writes the output into the empty folder it is given.
+
+        Raises:
+            StorageError: the folder cannot be written (no space, no permission).
+        """
+        stage, key = recipe.stage, recipe.key
+        path = self.root / stage / key
+        if (path / "manifest.json").is_file():
+            return Entry(stage=stage, key=key, path=path, computed=False)
+        from filelock import FileLock
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if (path / "manifest.json").is_file():
+                    return Entry(stage=stage, key=key, path=path, computed=False)
+                self._compute(path, recipe, compute)
+        except Exception as error:
+            if not isinstance(error, OSError) and "No space left" not in str(error):  # safetensors has its own class
+                raise
+            raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
+                               "free space or set runtime.workdir to another disk, then run the same command") from error
+        return Entry(stage=stage, key=key, path=path, computed=True)
+
+    def discard(self, recipe: Recipe) -> None:
+        """Remove a recipe's entry, if there is one; the next fetch computes it again."""
+        path = self.root / recipe.stage / recipe.key
+        with contextlib.suppress(OSError):  # renamed first: a half-removed entry must not be taken for a whole one
+            shutil.rmtree(path.rename(_aside(path)))
+
+    def _compute(self, path: Path, recipe: Recipe, compute: Callable[[Path], None]) -> None:
+        for left in path.parent.glob(f"{path.name}.part-*"):  # of a killed process: the lock is ours
+            shutil.rmtree(left, ignore_errors=True)
+        part = _aside(path)
+        part.mkdir()
+        start = time.time()
+        try:
+            compute(part)
+            manifest = {**recipe.content(), "started": start, "seconds": round(time.time() - start, 3)}
+            (part / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+            part.rename(path)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+def _aside(path: Path) -> Path:
+    return Path(f"{path}.part-{socket.gethostname()}-{os.getpid()}")
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON form, first 20 hex digits."""
+    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """A seed for one purpose, from the experiment's seed and the purpose's name; 32 bits."""
+    return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,272 @@
+"""The sweep file: what loads, and the one line that is said of everything that does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtselect.config import (
+    AttributionConfig,
+    DataConfig,
+    EvaluationConfig,
+    Experiment,
+    FinetuneConfig,
+    ModelConfig,
+    Range,
+    RuntimeConfig,
+    SelectionConfig,
+    StudyConfig,
+    TrainConfig,
+    WarmupConfig,
+    field_type,
+    load,
+    to_yaml,
+    with_fields,
+)
+from mtselect.errors import ConfigError
+
+SWEEP = """
+experiment:
+  seed: 7
+  model: {name: null, lora_rank: 4}
+  warmup: {epochs: 2, rows: 500, exclude: true, learning_rate: 1e-3}
+  selection: {budget: 300, n_clusters: 16}
+  evaluation: {metrics: [chrf]}
+search:
+  selection.budget: {low: 100, high: 1000, log: true}
+  selection.rank: {choices: [benefit, benefit_per_norm]}
+study: {name: small, n_trials: 3}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_file_and_overrides_load(write: Any) -> None:
+    sweep = load(write(SWEEP), ["--experiment.selection.budget", "400", "--runtime.batch_size=8",
+                                "--experiment.data.src_lang", "Czech"])
+    experiment = sweep.experiment
+    assert experiment.seed == 7
+    assert experiment.model.lora_rank == 4
+    assert experiment.model.name is None
+    assert experiment.warmup == WarmupConfig(epochs=2, rows=500, exclude=True, learning_rate=1e-3)
+    assert experiment.selection == SelectionConfig(budget=400, n_clusters=16)
+    assert experiment.data == DataConfig(src_lang="Czech")
+    assert experiment.attribution == AttributionConfig()
+    assert sweep.search == {"selection.budget": Range(low=100, high=1000, log=True),
+                            "selection.rank": Range(choices=["benefit", "benefit_per_norm"])}
+    assert (sweep.study.name, sweep.study.n_trials, sweep.runtime.batch_size) == ("small", 3, 8)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_an_empty_file_is_all_defaults(text: str, write: Any) -> None:
+    assert load(write(text), []) == load(None, [])
+    assert load(None, []).experiment == Experiment()
+
+
+def test_numbers_take_the_fields_type(write: Any) -> None:
+    """`damping: 1` and `damping: 1.0` are the same work and must have the same key."""
+    damping = load(write("experiment: {attribution: {damping: 1}}"), []).experiment.attribution.damping
+    assert type(damping) is float
+
+
+WRONG_FILES = [
+    ("experiment: {selection: {bugdet: 1}}", "unknown field 'experiment.selection.bugdet': did you mean "
+                                             "'experiment.selection.budget'?"),
+    ("experiment: {selektion: {budget: 1}}", "unknown field 'experiment.selektion': did you mean "
+                                             "'experiment.selection'?"),
+    ("seach: {}", "unknown field 'seach': did you mean 'search'?"),
+    ("zzz: {}", "unknown field 'zzz': `--help` lists every field"),
+    ("experiment: {warmup: {start: base}}", "unknown field 'experiment.warmup.start': did you mean"),
+    ("experiment: 3", "experiment must be a mapping of fields, got 3"),
+    ("experiment:\n  finetune:\n", "experiment.finetune must be a mapping of fields, got None"),
+    ("- a", "sweep file must be a mapping of fields, got ['a']"),
+    ("a: [", "is not YAML: while parsing a flow node"),
+    ("experiment: {selection: {budget: ten}}", '"experiment.selection.budget": Expected a <class \'int\'>. Got value: ten'),
+    ("experiment: {seed: 1.5}", '"experiment.seed": Expected a <class \'int\'>. Got value: 1.5'),
+    ("experiment: {seed: true}", '"experiment.seed": Expected a <class \'int\'>. Got value: True'),
+    ("experiment: {selection: {method: gdgi}}", "Got value: gdgi"),
+    ("experiment: {evaluation: {metrics: [blue]}}", "Got value: blue"),
+    ("experiment: {finetune: {epochs: -1}}", "finetune.epochs must be at least 0, got -1"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_FILES)
+def test_a_wrong_file_is_told_in_one_line(text: str, message: str, write: Any) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load(write(text), [])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("--experiment.selection.bugdet=3", "unknown option '--experiment.selection.bugdet': did you mean "
+                                        "'--experiment.selection.budget'?"),
+    ("--experiment.selection.budget=ten", "Expected a <class 'int'>. Got value: ten"),
+    ("--experiment.selection.budget=10", "selection.budget must be at least selection.n_clusters (64), got 10"),
+])
+def test_a_wrong_override_is_told_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load(None, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError, match=rf"sweep file '{path}' does not exist: check the path, or start from "
+                                          "sweeps/quickstart.yaml"):
+        load(path, [])
+
+
+def test_a_file_in_another_encoding_is_no_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes("experiment: {data: {src_lang: Čeština}}".encode("utf-16"))
+    with pytest.raises(ConfigError, match="is not YAML: 'utf-8' codec"):
+        load(path, [])
+
+
+OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
+    (DataConfig, {"max_chars": 0}, "data.max_chars must be at least 1, got 0"),
+    (DataConfig, {"max_unusable_share": 1.1}, "data.max_unusable_share must be between 0 and 1, got 1.1"),
+    (ModelConfig, {"prompt": "{source}"}, "model.prompt must be a template that holds {src}, got '{source}'"),
+    (ModelConfig, {"hidden_size": 0}, "model.hidden_size must be at least 1, got 0"),
+    (ModelConfig, {"n_layers": 0}, "model.n_layers must be at least 1, got 0"),
+    (ModelConfig, {"n_heads": 0}, "model.n_heads must be at least 1, got 0"),
+    (ModelConfig, {"max_tokens": 0}, "model.max_tokens must be at least 1, got 0"),
+    (ModelConfig, {"vocab_size": 299}, "model.vocab_size must be at least 300, got 299: 256 bytes come first"),
+    (ModelConfig, {"hidden_size": 100}, "model.hidden_size must be a multiple of twice model.n_heads (8), got 100"),
+    (ModelConfig, {"lora_rank": -1}, "model.lora_rank must be at least 0, got -1"),
+    (WarmupConfig, {"epochs": -1}, "warmup.epochs must be at least 0, got -1"),
+    (FinetuneConfig, {"learning_rate": 0.0}, "finetune.learning_rate must be above 0, got 0.0"),
+    (FinetuneConfig, {"batch_size": 0}, "finetune.batch_size must be at least 1, got 0"),
+    (WarmupConfig, {"ramp_share": 1.5}, "warmup.ramp_share must be between 0 and 1, got 1.5"),
+    (FinetuneConfig, {"max_grad_norm": 0.0}, "finetune.max_grad_norm must be above 0, got 0.0"),
+    (WarmupConfig, {"rows": 0}, "warmup.rows must be at least 1, or null for all, got 0"),
+    (WarmupConfig, {"exclude": True}, "warmup.exclude must be false when warmup.rows is null, got True: no candidate"),
+    (AttributionConfig, {"damping": 0.0}, "attribution.damping must be above 0, got 0.0: 0.1 is a good start"),
+    (AttributionConfig, {"sketch_rank": 0}, "attribution.sketch_rank must be at least 1, got 0"),
+    (AttributionConfig, {"curvature_rows": 0}, "attribution.curvature_rows must be at least 1, or null for all, got 0"),
+    (SelectionConfig, {"n_clusters": 0}, "selection.n_clusters must be at least 1, got 0"),
+    (SelectionConfig, {"threshold": 1.01}, "selection.threshold must be between 0 and 1, got 1.01"),
+    (SelectionConfig, {"budget": 10}, "selection.budget must be at least selection.n_clusters (64), got 10: lower "
+                                      "n_clusters or raise the budget"),
+    (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one of bleu, chrf, got []"),
+    (EvaluationConfig, {"metrics": ["comet"]}, "evaluation.metrics must be of bleu, chrf, got ['comet']: COMET's worker"),
+    (EvaluationConfig, {"num_beams": 0}, "evaluation.num_beams must be at least 1, got 0"),
+    (EvaluationConfig, {"max_new_tokens": 0}, "evaluation.max_new_tokens must be at least 1, got 0"),
+    (EvaluationConfig, {"dev_rows": 0}, "evaluation.dev_rows must be at least 1, or null for all, got 0"),
+    (EvaluationConfig, {"bootstrap": 99}, "evaluation.bootstrap must be at least 100, got 99"),
+    (Range, {}, "search range must be either low and high, or choices, got"),
+    (Range, {"low": 1}, "search range must be either low and high, or choices, got"),
+    (Range, {"low": 1, "high": 2, "choices": [1]}, "search range must be either low and high, or choices, got"),
+    (Range, {"low": 3, "high": 2}, "search range low must be at most high (2), got 3"),
+    (Range, {"low": 0, "high": 2, "log": True}, "search range low must be above 0 on a log scale, got 0"),
+    (Range, {"choices": []}, "search range choices must be at least one value, got []"),
+    (Range, {"low": 1, "high": 2, "step": 0}, "search range step must be above 0, and null on a log scale, got 0"),
+    (Range, {"low": 1, "high": 2, "step": 1, "log": True}, "search range step must be above 0, and null on a log scale"),
+    (StudyConfig, {"name": "a/b"}, "study.name must be a name without '/', ':' or spaces, got 'a/b': MLflow"),
+    (StudyConfig, {"name": ""}, "study.name must be a name without '/', ':' or spaces, got ''"),
+    (StudyConfig, {"n_trials": 0}, "study.n_trials must be at least 1, got 0"),
+    (StudyConfig, {"objectives": []}, "study.objectives must be at least one metric, got []"),
+    (StudyConfig, {"objectives": ["a", "b"], "pruner": "median"},
+     "study.pruner must be none when there are several objectives, got 'median'"),
+    (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
+    (RuntimeConfig, {"threads": 0}, "runtime.threads must be at least 1, or null for all cores, got 0"),
+]
+
+
+@pytest.mark.parametrize(("section", "values", "message"), OUT_OF_RANGE, ids=lambda x: str(x)[:30])
+def test_a_value_out_of_range_is_told(section: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        section(**values)
+
+
+def test_every_check_has_a_message_test() -> None:
+    """A `_check` added to config.py without a row above fails here."""
+    source = (Path(__file__).parents[1] / "mtselect" / "config.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'_check\(.*?"((?:\w+\.)\w+|search range\w*|search range [\w ]+)"', source))
+    in_train = {f"{{section}}.{name}" for name in TrainConfig.__dataclass_fields__}
+    messages = " ".join(message.replace("warmup.", "finetune.") for *_, message in OUT_OF_RANGE)
+    assert len(named) > 20
+    missing = [name for name in named - in_train if name.replace("warmup.", "finetune.") not in messages]
+    assert not missing, f"no row in OUT_OF_RANGE for {missing}"
+
+
+def test_a_budget_below_the_clusters_matters_only_where_there_are_clusters() -> None:
+    assert SelectionConfig(method="random", budget=10).budget == 10
+
+
+WRONG_SEARCHES = [
+    ("selection.bugdet: {low: 100, high: 200}", "search: unknown field 'selection.bugdet': did you mean "
+                                                "'selection.budget'?"),
+    ("selection: {choices: [1]}", "search: 'selection' is a section, not a field: name one of its fields"),
+    ("selection.method: {low: 1, high: 2}", "search.selection.method needs choices: an interval fits only numbers"),
+    ("selection.budget: {lo: 100, high: 200}", "unknown field 'search.selection.budget.lo': did you mean "
+                                               "'search.selection.budget.low'?"),
+    ("selection.budget: 100", "search.selection.budget must be a mapping of fields, got 100"),
+    ("selection.budget: {low: 1}", "search range must be either low and high, or choices"),
+    ("selection.budget: {low: 20, high: 2}", "search range low must be at most high (2.0), got 20.0"),
+    ("selection.budget: {low: 10, high: 2000}", "selection.budget must be at least selection.n_clusters (64), got 10"),
+    ("selection.n_clusters: {choices: [8, 5000]}", "selection.budget must be at least selection.n_clusters (5000), got"),
+    ("selection.threshold: {low: 0.5, high: 2}", "selection.threshold must be between 0 and 1, got 2.0"),
+    ("selection.method: {choices: [gdgi]}", "search.selection.method offers 'gdgi', but the field takes Literal['gdig'"),
+    ("finetune.learning_rate: {choices: [high]}", "search.finetune.learning_rate offers 'high', but the field takes "
+                                                  "float: correct the choice"),
+    ("finetune.learning_rate: {low: 0, high: 1}", "finetune.learning_rate must be above 0, got 0.0"),
+    ("finetune.epochs: {choices: [1, 2.5]}", "search.finetune.epochs offers 2.5, but the field takes int"),
+    ("warmup.exclude: {choices: [1]}", "search.warmup.exclude offers 1, but the field takes bool"),
+    ("warmup.rows: {choices: [100, many]}", "search.warmup.rows offers 'many', but the field takes int | None"),
+    ("evaluation.metrics: {choices: [[bleu], [ter]]}", "search.evaluation.metrics offers ['ter'], but the field takes"),
+]
+
+
+@pytest.mark.parametrize(("space", "message"), WRONG_SEARCHES)
+def test_a_wrong_search_stops_before_any_work(space: str, message: str, write: Any) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(write(f"search:\n  {space}\n"), [])
+
+
+@pytest.mark.parametrize("space", [
+    "selection.budget: {low: 64, high: 2000, step: 8}", "selection.threshold: {choices: [0, 0.5, 1]}",
+    "warmup.rows: {choices: [100, null]}", "evaluation.metrics: {choices: [[bleu], [bleu, chrf]]}",
+    "selection.n_clusters: {low: 1, high: 1000}\n  selection.budget: {low: 1000, high: 2000}",
+    "finetune.start: {choices: [base, warmup]}", "seed: {choices: [1, 2]}",
+])
+def test_a_valid_search_loads(space: str, write: Any) -> None:
+    assert load(write(f"search:\n  {space}\n"), []).search
+
+
+def test_with_fields_replaces_and_checks_again() -> None:
+    before = Experiment()
+    after = with_fields(before, {"selection.budget": 10, "selection.n_clusters": 5, "seed": 3, "model.dtype": "float32"})
+    assert (after.selection.budget, after.selection.n_clusters, after.seed, after.model.dtype) == (10, 5, 3, "float32")
+    assert before == Experiment()
+    assert after.finetune is before.finetune
+    assert with_fields(before, {}) == before
+    with pytest.raises(ConfigError, match=r"selection.budget must be at least selection.n_clusters \(64\), got 10"):
+        with_fields(before, {"selection.budget": 10})
+
+
+def test_field_type_follows_the_dots() -> None:
+    assert field_type("selection.budget") is int
+    assert field_type("seed") is int
+    assert field_type("finetune.learning_rate") is float
+    with pytest.raises(ConfigError, match=r"search: unknown field 'seed\.x'"):
+        field_type("seed.x")
+
+
+def test_an_experiment_written_as_yaml_loads_back_equal(write: Any) -> None:
+    experiment = with_fields(Experiment(), {
+        "data.src_lang": "Ж: # x", "data.label_column": "", "model.prompt": "{src}\n\t'\"{tgt_lang}: ", "warmup.rows": 5,
+        "finetune.learning_rate": 1e-5, "evaluation.metrics": ["chrf"], "data.pool": "null", "model.name": "007"})
+    assert load(write(to_yaml(experiment, "experiment")), []).experiment == experiment
+    assert "experiment" not in to_yaml(experiment)
