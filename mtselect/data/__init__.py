@@ -1,0 +1,1 @@
+"""Sentence pairs: the corpus, the prompt that a model reads, and the generated quickstart corpus."""
