@@ -1,0 +1,161 @@
+"""Per-example gradients from hooks against a loop of autograd, in several architectures, whatever the batch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mtselect.attribution.gradients import Capture, example_gradients, layer_shape
+from mtselect.data.prompts import Example
+from mtselect.errors import ModelError
+from mtselect.training.gradient_module import run_gradient_pass
+from mtselect.training.language_model import tracked_layers
+
+# float32, sums over a dozen tokens in another order; a wrong mask or shift is off by 0.1 and more.
+TOLERANCE = 1e-5
+N = 7
+ARCHITECTURES = ("llama", "gpt2", "qwen2", "bloom", "gemma2")
+
+
+def worst(actual: dict[int, Any], expected: list[dict[str, Any]], relative: Any) -> float:
+    assert sorted(actual) == list(range(len(expected)))
+    return max(relative(actual[row][name], wanted) for row, one in enumerate(expected) for name, wanted in one.items())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_equal_an_autograd_loop_at_any_batch_size(architecture: str, tiny: SimpleNamespace, pattern: str,
+                                                  relative: Any) -> None:
+    lm, examples = tiny.model(architecture), tiny.examples(N)
+    layers = tracked_layers(lm.model, pattern)
+    expected = [tiny.loop(lm, layers, example) for example in examples]
+    for batch_size in (1, 3, N):
+        collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
+        ratio = worst(collected.gradients, expected, relative)
+        assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
+        assert collected.at_padding == 0
+    assert collected.padded > 0, "the largest batch must have padding on both sides"
+
+
+def test_do_not_depend_on_the_order(tiny: SimpleNamespace, pattern: str, relative: Any) -> None:
+    lm, examples = tiny.model("llama"), tiny.examples(N)
+    layers = tracked_layers(lm.model, pattern)
+    forward = tiny.run(lm, layers, examples, tiny.Collector(), 3).gradients
+    backward = tiny.run(lm, layers, examples[::-1], tiny.Collector(), 3).gradients
+    ratio = worst({row: backward[N - 1 - row] for row in range(N)}, [forward[row] for row in range(N)], relative)
+    assert ratio < TOLERANCE, f"relative error {ratio:.1e}"
+
+
+@pytest.mark.parametrize(("left", "right"), [(3, 0), (0, 3), (2, 2)])
+def test_padding_on_either_side_changes_nothing(left: int, right: int, tiny: SimpleNamespace, pattern: str,
+                                                relative: Any) -> None:
+    """The same example beside one with a longer prompt, a longer target, or both."""
+    lm, example = tiny.model("llama"), Example([1, 5, 6], [7, 8, 2])
+    other = Example(example.prompt + [9] * left, [9] * right + example.target)
+    layers = tracked_layers(lm.model, pattern)
+    collected = tiny.run(lm, layers, [example, other], tiny.Collector(), 2)
+    ratio = max(relative(collected.gradients[0][name], wanted)
+                for name, wanted in tiny.loop(lm, layers, example).items())
+    assert collected.padded == left + right
+    assert collected.at_padding == 0
+    assert ratio < TOLERANCE, f"relative error {ratio:.1e}"
+
+
+def test_prompt_tokens_carry_no_loss(tiny: SimpleNamespace, pattern: str) -> None:
+    """In the last block, g of `o_proj` at t comes from the loss at t alone: zero in the prompt but for its last token,
+    which predicts the first target, and zero at EOS, which predicts nothing."""
+    lm, example = tiny.model("llama"), Example([1, 5, 6, 7, 8], [9, 10, 2])
+    name = "model.layers.1.self_attn.o_proj"
+
+    class Keep:
+        def update(self, rows: Any, captured: Any, mask: Any) -> None:
+            self.g = captured[name][1][0]
+
+    keep = tiny.run(lm, {name: tracked_layers(lm.model, pattern)[name]}, [example], Keep())
+    with_loss = keep.g.abs().sum(1) > 0
+    first = len(example.prompt) - 1
+    assert with_loss.tolist() == [False] * first + [True] * len(example.target) + [False]
+
+
+class Toy(nn.Module):
+    """A linear layer that runs `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.layer, self.times = nn.Linear(3, 3), times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.times):
+            x = self.layer(x)
+        return x
+
+
+@pytest.mark.parametrize(("times", "message"), [(2, "'layer' ran twice"), (0, r"\['layer'\] saw no gradient")])
+def test_a_layer_that_runs_twice_or_not_at_all_raises(times: int, message: str) -> None:
+    toy, mask = Toy(times), torch.ones(2, 4, dtype=torch.bool)
+
+    def one_pass() -> None:
+        with Capture({"layer": toy.layer}) as capture:
+            toy(torch.ones(2, 4, 3, requires_grad=True)).sum().backward()
+            capture.take(mask)
+
+    with pytest.raises(ModelError, match=message):
+        one_pass()
+
+
+def test_a_layer_with_flat_tokens_raises() -> None:
+    """Mixtures of experts flatten [B, T] to [B * T]: whose gradient is whose would be lost."""
+    layer = nn.Linear(3, 3)
+    with pytest.raises(ModelError, match=r"'layer' takes \[8, 3\]"), Capture({"layer": layer}):
+        layer(torch.ones(8, 3, requires_grad=True))
+
+
+def test_hooks_are_gone_after_the_pass() -> None:
+    layer = nn.Linear(3, 3)
+    with pytest.raises(ZeroDivisionError), Capture({"layer": layer}):
+        raise ZeroDivisionError
+    assert not layer._forward_hooks
+
+
+def test_weights_get_no_gradient(tiny: SimpleNamespace, pattern: str) -> None:
+    lm = tiny.model("llama")
+    tiny.run(lm, tracked_layers(lm.model, pattern), tiny.examples(2), tiny.Collector())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in lm.model.parameters())
+
+
+def test_shape_and_contraction_of_gpt2s_transposed_layer(tiny: SimpleNamespace) -> None:
+    layer = tiny.model("gpt2").model.transformer.h[0].mlp.c_fc
+    assert layer_shape(layer) == (64, 16)
+    assert layer_shape(nn.Linear(16, 64)) == (64, 16)
+    g, a = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    torch.testing.assert_close(example_gradients(a, g), torch.einsum("bto,bti->boi", g, a))
+
+
+def test_a_row_without_finite_loss_is_named(tiny: SimpleNamespace, pattern: str) -> None:
+    from mtselect.errors import NonFiniteError
+
+    lm, examples = tiny.model("llama"), tiny.examples(4)
+    poison = 39
+    examples = [Example([t for t in e.prompt if t != poison], [t for t in e.target if t != poison]) for e in examples]
+    examples[2].prompt.append(poison)
+    with torch.no_grad():
+        lm.model.model.embed_tokens.weight[poison] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"the loss of row 2 is NaN.*lower warmup.learning_rate"):
+        tiny.run(lm, tracked_layers(lm.model, pattern), examples, tiny.Collector(), 4)
+
+
+def test_rows_and_progress(tiny: SimpleNamespace, pattern: str) -> None:
+    """Every row comes once; progress adds up to the number of examples."""
+    lm, seen, done = tiny.model("llama"), [], []
+
+    class Rows:
+        def update(self, rows: Any, captured: Any, mask: Any) -> None:
+            seen.extend(rows.tolist())
+
+    run_gradient_pass(lm, tracked_layers(lm.model, pattern), tiny.examples(N), Rows(), batch_size=3, accelerator="cpu",
+                      advance=done.append)
+    assert sorted(seen) == list(range(N))
+    assert sum(done) == N
