@@ -1,0 +1,1 @@
+"""From a finetuned model to hypotheses (`decode`) and from hypotheses to scores (`metrics`)."""

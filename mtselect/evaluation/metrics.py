@@ -1,0 +1,211 @@
+"""BLEU and chrF with sacreBLEU: a score is never without its signature and its interval.
+
+A corpus score is a function of statistics summed over sentences (n-gram counts), so bootstrap resampling sums
+the statistics of sentences drawn with replacement and scores each sum:
+
+    score*_b = f(Σ_{i in draw b} s_i),  s_i [S] statistics of sentence i,  b = 1..B
+
+The draws are those of sacreBLEU itself (`default_rng(seed).choice(n, (B, n))`), but the seed is an argument:
+sacreBLEU reads it from the environment (SACREBLEU_SEED), and its paired test takes 0 for "unseeded". Hence
+`sacrebleu --confidence` under that seed resamples the same sentences as the signature here says.
+
+All scores are on sacreBLEU's scale from 0 to 100, unrounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from mtselect.errors import ConfigError, DataError
+
+MetricName = Literal["bleu", "chrf"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A corpus score.
+
+    Args:
+        name: of the metric.
+        value: score of the whole corpus, 0 to 100.
+        low: lower end of the 95% interval, a percentile of the bootstrap scores.
+        high: its upper end.
+        signature: sacreBLEU's, with the number of resamples (bs) and their seed.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    signature: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedResult:
+    """A system against a baseline on the same sentences.
+
+    Args:
+        name: of the metric.
+        system: the system's corpus score.
+        baseline: the baseline's corpus score.
+        difference: system - baseline; positive means that the system is better.
+        low: lower end of the 95% interval of the difference.
+        high: its upper end.
+        p_value: two-sided, of the hypothesis that the two do not differ; see `paired_bootstrap`.
+        n_bootstrap: resamples.
+        signature: sacreBLEU's, with the number of resamples (bs) and their seed.
+    """
+
+    name: str
+    system: float
+    baseline: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n_bootstrap: int
+    signature: str
+
+
+def score(metric: MetricName, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], *,
+          bootstrap: int, seed: int, tgt_lang: str) -> Score:
+    """Corpus score with its 95% bootstrap interval.
+
+    Args:
+        metric: `bleu` or `chrf`.
+        sources: source sentences; BLEU and chrF only check that there are as many.
+        hypotheses: translations, detokenised.
+        references: one per hypothesis.
+        bootstrap: resamples.
+        seed: of the resamples.
+        tgt_lang: name or code of the target language; decides BLEU's tokeniser.
+
+    Raises:
+        DataError: there are no sentences, or the numbers of sentences differ.
+        ConfigError: BLEU's tokeniser for the target language is not installed.
+    """
+    _check_lengths(references, sources=sources, hypotheses=hypotheses)
+    scorer = _scorer(metric, tgt_lang)
+    statistics = _statistics(scorer, hypotheses, references)
+    low, high = _interval(_resampled(scorer, statistics, bootstrap, seed))
+    return Score(name=metric, value=_corpus_score(scorer, statistics), low=low, high=high,
+                 signature=_signature(scorer, bootstrap, seed))
+
+
+def paired_bootstrap(metric: MetricName, hypotheses: Sequence[str], baseline_hypotheses: Sequence[str],
+                     references: Sequence[str], *, bootstrap: int, seed: int, tgt_lang: str) -> PairedResult:
+    """Two-sided paired bootstrap test: both systems are scored on the same resampled sentences.
+
+    With differences d*_b and their mean m, the resamples shifted by -m stand for "no difference" (shift method,
+    Noreen 1989; Riezler and Maxwell 2005):
+
+        p = (1 + #{b: |d*_b - m| >= |d|}) / (B + 1)
+
+    Two identical systems have p = 1. sacreBLEU's own paired test counts | |d*_b| - mean | > |d| on one side
+    only, which is half of this p for a clear difference and 1 / (B + 1), "significant", for identical systems.
+
+    Raises:
+        DataError: there are no sentences, or the numbers of sentences differ.
+        ConfigError: BLEU's tokeniser for the target language is not installed.
+    """
+    _check_lengths(references, hypotheses=hypotheses, baseline_hypotheses=baseline_hypotheses)
+    scorer = _scorer(metric, tgt_lang)
+    system, baseline = (_statistics(scorer, texts, references) for texts in (hypotheses, baseline_hypotheses))
+    values = _corpus_score(scorer, system), _corpus_score(scorer, baseline)
+    differences = _resampled(scorer, system, bootstrap, seed) - _resampled(scorer, baseline, bootstrap, seed)
+    low, high = _interval(differences)
+    return PairedResult(name=metric, system=values[0], baseline=values[1], difference=values[0] - values[1],
+                        low=low, high=high, p_value=_p_value(differences, values[0] - values[1]),
+                        n_bootstrap=bootstrap, signature=_signature(scorer, bootstrap, seed))
+
+
+def sentence_scores(metric: MetricName, hypotheses: Sequence[str], references: Sequence[str], *,
+                    tgt_lang: str) -> list[float]:
+    """Score of each sentence alone, to pick examples; never average them, that is not the corpus score.
+
+    BLEU leaves out n-gram orders that are longer than the sentence (effective order).
+
+    Raises:
+        DataError: there are no sentences, or the numbers of sentences differ.
+        ConfigError: BLEU's tokeniser for the target language is not installed.
+    """
+    _check_lengths(references, hypotheses=hypotheses)
+    scorer = _scorer(metric, tgt_lang, effective_order=True)
+    return [float(scorer.sentence_score(hypothesis, [reference]).score)
+            for hypothesis, reference in zip(hypotheses, references, strict=True)]
+
+
+def bleu_tokenizer(tgt_lang: str) -> str:
+    """sacreBLEU's tokeniser for a language given by name or code: `zh`, `ja-mecab`, `ko-mecab`, else `13a`."""
+    words = set(re.split(r"[^a-z]+", tgt_lang.lower()))
+    if words & {"chinese", "mandarin", "cantonese", "zh", "zho", "chi", "cmn", "yue"}:
+        return "zh"
+    if words & {"japanese", "ja", "jpn"}:
+        return "ja-mecab"
+    return "ko-mecab" if words & {"korean", "ko", "kor"} else "13a"
+
+
+def _scorer(metric: MetricName, tgt_lang: str, effective_order: bool = False) -> BLEU | CHRF:
+    if metric == "chrf":
+        return CHRF()
+    assert metric == "bleu", metric  # the config lets no other through
+    tokenizer = bleu_tokenizer(tgt_lang)
+    try:
+        return BLEU(tokenize=tokenizer, effective_order=effective_order)
+    except RuntimeError as error:  # sacreBLEU's way to say that MeCab is missing
+        package = f"sacrebleu[{tokenizer[:2]}]"
+        raise ConfigError(f"BLEU for data.tgt_lang {tgt_lang!r} must have the tokenizer {tokenizer!r}, which is not "
+                          f"installed: pip install '{package}', or take bleu out of evaluation.metrics") from error
+
+
+def _statistics(scorer: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
+    """Sufficient statistics of each sentence, `[n, S]`; sacreBLEU has no public name for them."""
+    return np.array(scorer._extract_corpus_statistics(hypotheses, [references]), dtype=np.int64)
+
+
+def _corpus_score(scorer: BLEU | CHRF, statistics: NDArray[np.int64]) -> float:
+    totals: list[Any] = statistics.sum(axis=0).tolist()
+    return float(scorer._compute_score_from_stats(totals).score)
+
+
+def _resampled(scorer: BLEU | CHRF, statistics: NDArray[np.int64], bootstrap: int, seed: int) -> NDArray[np.float64]:
+    """Corpus scores of the resamples, `[B]`; the draws depend on n, B and the seed only."""
+    n = len(statistics)
+    draws = np.random.default_rng(seed).choice(n, size=(bootstrap, n), replace=True)
+    return np.array([_corpus_score(scorer, statistics[draw]) for draw in draws])
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95%: as sacreBLEU does, a fortieth is cut off at either end."""
+    ordered = np.sort(values)
+    cut = len(ordered) // 40
+    return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
+
+
+def _p_value(differences: NDArray[np.float64], observed: float) -> float:
+    as_extreme = np.abs(differences - differences.mean()) >= abs(observed)
+    return float((1 + np.count_nonzero(as_extreme)) / (1 + len(differences)))
+
+
+def _signature(scorer: BLEU | CHRF, bootstrap: int, seed: int) -> str:
+    signature = scorer.get_signature()
+    signature.update("bs", bootstrap)
+    signature.update("seed", seed)
+    return str(signature)
+
+
+def _check_lengths(references: Sequence[str], **texts: Sequence[str]) -> None:
+    if not references:
+        raise DataError("references must hold at least one sentence, got 0: check data.dev and evaluation.dev_rows")
+    for name, sentences in texts.items():
+        if len(sentences) != len(references):
+            raise DataError(f"{name} must be as many as references ({len(references)}), got {len(sentences)}: "
+                            "pass one per reference, in the same order")

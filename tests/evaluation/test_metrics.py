@@ -1,0 +1,224 @@
+"""Scores against literal values, the paired test against a slow oracle, seeds against sacreBLEU's own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest
+
+from mtselect.errors import ConfigError, DataError
+from mtselect.evaluation.metrics import MetricName, Score, bleu_tokenizer, paired_bootstrap, score, sentence_scores
+
+REFERENCES = ["The small dog sees the old house.", "A woman reads a book in the garden.",
+              "The children play with a red ball.", "My brother buys bread, because he is hungry."]
+HYPOTHESES = ["The small dog sees the old house.", "The woman reads a book in a garden.",
+              "Children are playing with the ball.", "My brother bread buys because hungry."]
+
+# Values are quotients of small integers, so only the last digits may differ between platforms.
+EXACT = 1e-9
+# sacreBLEU resamples in float32 (relative 6e-8 per operation on values up to 100).
+FLOAT32 = 1e-3
+ORACLE_RESAMPLES = 500
+# The oracle has its own draws: two Monte-Carlo estimates of one p, each with a standard error of at most
+# sqrt(0.25 / B); five standard errors of their difference.
+MONTE_CARLO = 5 * math.sqrt(2 * 0.25 / ORACLE_RESAMPLES)
+# A 2.5% quantile of 500 normal draws has a standard error of 0.12 standard deviations, 3% of the interval; five
+# standard errors of the difference of two.
+QUANTILE_SHARE = 0.21
+
+METRICS: list[MetricName] = ["bleu", "chrf"]
+
+
+def english(metric: MetricName, hypotheses: list[str], references: list[str], bootstrap: int = 200,
+            seed: int = 7) -> Score:
+    return score(metric, references, hypotheses, references, bootstrap=bootstrap, seed=seed, tgt_lang="English")
+
+
+def corpus(n: int, *error_rates: float, seed: int) -> list[list[str]]:
+    """Random references, and for each rate hypotheses in which that share of the words is wrong."""
+    generator = np.random.default_rng(seed)
+    words = generator.integers(0, 50, size=(n, 9))
+    wrong = [words + 50 * (generator.random((n, 9)) < rate) for rate in error_rates]
+    return [[" ".join(f"w{word}" for word in row) for row in text] for text in (words, *wrong)]
+
+
+def test_golden_bleu() -> None:
+    result = english("bleu", HYPOTHESES, REFERENCES)
+    assert result.name == "bleu"
+    assert result.value == pytest.approx(44.310151292605724, abs=EXACT)
+    assert (result.low, result.high) == pytest.approx((6.867661233506044, 78.79094859069444), abs=EXACT)
+    assert result.signature == "nrefs:1|bs:200|seed:7|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+
+
+def test_golden_chrf() -> None:
+    result = english("chrf", HYPOTHESES, REFERENCES)
+    assert result.name == "chrf"
+    assert result.value == pytest.approx(70.18587976265869, abs=EXACT)
+    assert (result.low, result.high) == pytest.approx((51.7224502646533, 88.83969922796693), abs=EXACT)
+    assert result.signature == "nrefs:1|bs:200|seed:7|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"
+
+
+def test_bleu_by_hand() -> None:
+    # 5 of 6 words, 3 of 5 pairs, 2 of 4 triples, 1 of 3 quadruples, equal length.
+    by_hand = 100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
+    assert english("bleu", ["a b c d x f"], ["a b c d e f"]).value == pytest.approx(by_hand, abs=EXACT)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_identical_is_100_and_disjoint_is_0(metric: MetricName) -> None:
+    same, other = english(metric, REFERENCES, REFERENCES), english(metric, ["zzz qqq xxx vvv kkk"], ["a b c d e"])
+    assert (same.low, same.value, same.high) == pytest.approx((100, 100, 100), abs=EXACT)
+    assert (other.low, other.value, other.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
+def test_value_and_resamples_are_sacrebleus_own(metric: MetricName, scorer: BLEU | CHRF,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACREBLEU_SEED", "31")
+    references, hypotheses = corpus(60, 0.3, seed=0)
+    plain = scorer.corpus_score(hypotheses, [references], n_bootstrap=300)
+    ours = english(metric, hypotheses, references, bootstrap=300, seed=31)
+    assert ours.value == plain.score
+    assert ours.signature == str(scorer.get_signature())
+    assert (ours.high - ours.low) / 2 == pytest.approx(plain._ci, abs=FLOAT32)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_interval_holds_the_value_and_repeats(metric: MetricName, monkeypatch: pytest.MonkeyPatch) -> None:
+    references, hypotheses = corpus(60, 0.3, seed=1)
+    first = english(metric, hypotheses, references)
+    assert first.low < first.value < first.high
+    monkeypatch.setenv("SACREBLEU_SEED", "99")
+    np.random.seed(5)
+    assert english(metric, hypotheses, references) == first
+    after = np.random.random()
+    np.random.seed(5)
+    assert np.random.random() == after  # the global generator was not used
+    assert english(metric, hypotheses, references, seed=8).low != first.low
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_identical_systems_do_not_differ(metric: MetricName) -> None:
+    result = paired_bootstrap(metric, HYPOTHESES, HYPOTHESES, REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_clearly_better_system_is_significant_both_ways_round(metric: MetricName) -> None:
+    references, better, worse = corpus(100, 0.1, 0.4, seed=2)
+    up = paired_bootstrap(metric, better, worse, references, bootstrap=200, seed=0, tgt_lang="English")
+    down = paired_bootstrap(metric, worse, better, references, bootstrap=200, seed=0, tgt_lang="English")
+    assert up.p_value == down.p_value == 1 / 201
+    assert 0 < up.low < up.difference < up.high
+    assert (down.low, down.difference, down.high) == (-up.high, -up.difference, -up.low)
+    assert (up.system, up.baseline) == (down.baseline, down.system)
+    assert up.system - up.baseline == up.difference
+    assert up.system == english(metric, better, references).value
+    assert up.signature == english(metric, better, references, bootstrap=200, seed=0).signature
+    assert (up.name, up.n_bootstrap) == (metric, 200)
+
+
+def slow_differences(scorer: BLEU | CHRF, system: list[str], baseline: list[str], references: list[str],
+                     n_resamples: int) -> NDArray[np.float64]:
+    """The oracle: draw sentences, score both corpora from their text."""
+    generator = np.random.default_rng(1234)
+    differences = []
+    for _ in range(n_resamples):
+        rows = generator.integers(0, len(references), len(references))
+        drawn = [references[row] for row in rows]
+        first, second = (scorer.corpus_score([texts[row] for row in rows], [drawn]).score
+                         for texts in (system, baseline))
+        differences.append(first - second)
+    return np.array(differences)
+
+
+@pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
+def test_paired_test_equals_a_loop_over_texts(metric: MetricName, scorer: BLEU | CHRF) -> None:
+    references, system, baseline = corpus(12, 0.3, 0.3, seed=3)
+    ours = paired_bootstrap(metric, system, baseline, references, bootstrap=ORACLE_RESAMPLES, seed=0,
+                            tgt_lang="English")
+    differences = slow_differences(scorer, system, baseline, references, ORACLE_RESAMPLES)
+    extreme = np.abs(differences - differences.mean()) >= abs(ours.difference)
+    assert 0.2 < ours.p_value < 0.8
+    assert ours.p_value == pytest.approx(extreme.mean(), abs=MONTE_CARLO)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=QUANTILE_SHARE * (high - low))
+
+
+def sacrebleu_p(system: list[str], baseline: list[str], references: list[str]) -> float:
+    test = PairedTest([("baseline", baseline), ("system", system)], {"chrF2": CHRF()}, [references], "bs", 1000)
+    return float(test()[1]["chrF2"][1].p_value)  # type: ignore[union-attr, arg-type]
+
+
+def test_p_is_two_sided_where_sacrebleus_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACREBLEU_SEED", "3")
+    references, better, worse = corpus(60, 0.28, 0.34, seed=4)
+    theirs = sacrebleu_p(better, worse, references)
+    ours = paired_bootstrap("chrf", better, worse, references, bootstrap=1000, seed=3, tgt_lang="English").p_value
+    assert 0.005 < theirs < 0.05
+    assert ours == pytest.approx(2 * theirs, abs=theirs / 2)
+    assert sacrebleu_p(better, better, references) == 1 / 1001  # why its p is not used
+
+
+def test_sentence_scores_are_each_sentence_alone() -> None:
+    chrf = sentence_scores("chrf", HYPOTHESES, REFERENCES, tgt_lang="English")
+    assert chrf == pytest.approx([100, 75.7502728082438, 43.84180253379011, 64.64584840554043], abs=EXACT)
+    assert chrf[1] == english("chrf", HYPOTHESES[1:2], REFERENCES[1:2]).value
+    # Two words have no triples: with the effective order they can still be perfect.
+    assert sentence_scores("bleu", ["good morning"], ["good morning"], tgt_lang="English") == pytest.approx([100])
+
+
+def test_an_empty_hypothesis_scores_0() -> None:
+    for metric in METRICS:
+        assert english(metric, [""], ["a b c d"]).value == 0
+
+
+@pytest.mark.parametrize(("tgt_lang", "tokenizer"), [
+    ("Chinese", "zh"), ("zh", "zh"), ("zh-CN", "zh"), ("Simplified Chinese", "zh"), ("zho_Hans", "zh"),
+    ("Japanese", "ja-mecab"), ("ja", "ja-mecab"), ("Korean", "ko-mecab"), ("ko_KR", "ko-mecab"),
+    ("English", "13a"), ("de", "13a"), ("Javanese", "13a"), ("", "13a")])
+def test_the_target_language_decides_the_tokenizer(tgt_lang: str, tokenizer: str) -> None:
+    assert bleu_tokenizer(tgt_lang) == tokenizer
+
+
+def test_chinese_is_scored_by_character() -> None:
+    hypotheses, references = ["我喜欢看书。"], ["我喜欢读书。"]
+    result = score("bleu", references, hypotheses, references, bootstrap=100, seed=0, tgt_lang="Chinese")
+    # 5 of 6 characters, 3 of 5 pairs, 1 of 4 triples, 0 of 3 quadruples smoothed to 1/2.
+    assert result.value == pytest.approx(100 * (5 / 6 * 3 / 5 * 1 / 4 * 1 / 6) ** 0.25, abs=EXACT)
+    assert result.signature == "nrefs:1|bs:100|seed:0|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
+
+
+@pytest.mark.parametrize(("tgt_lang", "module", "package"), [
+    ("Japanese", "tokenizer_ja_mecab", "ja"), ("Korean", "tokenizer_ko_mecab", "ko")])
+def test_a_missing_tokenizer_says_which_package(tgt_lang: str, module: str, package: str,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"sacrebleu.tokenizers.{module}.MeCab", None)
+    with pytest.raises(ConfigError, match=rf"data.tgt_lang '{tgt_lang}' must have the tokenizer '{package}-mecab', "
+                                          rf"which is not installed: pip install 'sacrebleu\[{package}\]', or take"):
+        score("bleu", ["x"], ["x"], ["x"], bootstrap=100, seed=0, tgt_lang=tgt_lang)
+    assert score("chrf", ["x"], ["x"], ["x"], bootstrap=100, seed=0, tgt_lang=tgt_lang).value == 100
+
+
+def test_numbers_of_sentences_that_differ_are_refused() -> None:
+    def expect(name: str) -> pytest.RaisesExc[DataError]:
+        return pytest.raises(DataError, match=rf"^{name} must be as many as references \(4\), got 3: pass one per")
+
+    with expect("hypotheses"):
+        english("bleu", HYPOTHESES[:3], REFERENCES)
+    with expect("sources"):
+        score("chrf", REFERENCES[:3], HYPOTHESES, REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
+    with expect("baseline_hypotheses"):
+        paired_bootstrap("bleu", HYPOTHESES, HYPOTHESES[:3], REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
+    with expect("hypotheses"):
+        sentence_scores("bleu", HYPOTHESES[:3], REFERENCES, tgt_lang="English")
+
+
+def test_no_sentences_are_refused() -> None:
+    with pytest.raises(DataError, match=r"references must hold at least one sentence, got 0: check data.dev and"):
+        english("bleu", [], [])

@@ -1,0 +1,257 @@
+"""Threshold, rank and even draw: laws, a slow oracle, a golden example."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mtselect.config import SelectionConfig
+from mtselect.errors import ConfigError, NonFiniteError
+from mtselect.selection.baselines import all_rows, random_rows
+from mtselect.selection.resample import benefit_share, draw_evenly, passes, rank_values, select
+
+# Seed 0, numpy 2.4; a change here changes every set drawn at random.
+GOLDEN_DRAW = [19, 33, 42, 74, 90, 115, 118, 188]
+GOLDEN_RANDOM = [15, 246, 354, 595, 642, 902]
+
+Draw = Literal["best", "random"]
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def draw_by_turns(clusters: list[int], ranks: list[float], budget: int) -> list[int]:
+    """The oracle: clusters take turns, each giving its best row; the last turn is for the best of those rows."""
+    left = {label: sorted((row for row, c in enumerate(clusters) if c == label), key=lambda row: (-ranks[row], row))
+            for label in set(clusters)}
+    drawn: list[int] = []
+    while len(drawn) < budget and any(left.values()):
+        turn = [rows.pop(0) for rows in left.values() if rows]
+        turn.sort(key=lambda row: (-ranks[row], row))
+        drawn.extend(turn[:budget - len(drawn)])
+    return sorted(drawn)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any], int]:
+    """Clusters, ranks with ties, and a budget that may exceed the rows."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(-3, 3)), max_size=40))
+    clusters, ranks = np.array(rows, dtype=np.int32).reshape(-1, 2).T
+    return clusters, ranks.astype(np.float64) / 4, draw(st.integers(0, 45))
+
+
+@given(pools())
+def test_best_draw_equals_taking_turns(pool: tuple[NDArray[Any], NDArray[Any], int]) -> None:
+    clusters, ranks, budget = pool
+    expected = draw_by_turns(clusters.tolist(), ranks.tolist(), budget)
+    assert draw_evenly(clusters, ranks, budget, "best", generator()).tolist() == expected
+
+
+@given(pools(), st.sampled_from(["best", "random"]))
+def test_clusters_with_rows_left_give_equally(pool: tuple[NDArray[Any], NDArray[Any], int], draw: Draw) -> None:
+    clusters, ranks, budget = pool
+    rows = draw_evenly(clusters, ranks, budget, draw, generator())
+    assert len(rows) == min(budget, len(clusters))
+    assert (np.diff(rows) > 0).all()
+    given_, sizes = np.bincount(clusters[rows], minlength=7), np.bincount(clusters, minlength=7)
+    exhausted = given_ == sizes
+    if not exhausted.all():
+        most = given_[~exhausted].max()
+        assert most - given_[~exhausted].min() <= 1
+        assert given_.max() <= given_[~exhausted].min() + 1
+
+
+@given(pools(), st.randoms(use_true_random=False))
+def test_best_draw_does_not_depend_on_the_order_of_the_pool(pool: tuple[NDArray[Any], NDArray[Any], int],
+                                                            random: Any) -> None:
+    clusters, _, budget = pool
+    ranks = generator(1).permutation(len(clusters)).astype(float)  # no ties: those go by row
+    order = np.array(random.sample(range(len(clusters)), len(clusters)), dtype=int)
+    permuted = draw_evenly(clusters[order], ranks[order], budget, "best", generator())
+    assert sorted(order[permuted]) == draw_evenly(clusters, ranks, budget, "best", generator()).tolist()
+
+
+def test_a_short_cluster_leaves_its_share_to_the_others() -> None:
+    clusters = np.repeat([0, 1, 2], [10, 2, 10])
+    rows = draw_evenly(clusters, np.arange(22.0), 11, "best", generator())
+    # 2 from the short one, 9 from the others: the odd one goes to cluster 2, whose next row ranks best.
+    assert rows.tolist() == [6, 7, 8, 9, 10, 11, 17, 18, 19, 20, 21]
+
+
+def test_ties_go_to_the_lower_row() -> None:
+    assert draw_evenly(np.array([0, 0, 1, 1]), np.zeros(4), 3, "best", generator()).tolist() == [0, 1, 2]
+
+
+def test_random_draw_ignores_ranks_and_follows_its_generator() -> None:
+    clusters, ranks = np.repeat([0, 1], 50), np.arange(100.0)
+    first = draw_evenly(clusters, ranks, 20, "random", generator(3))
+    assert first.tolist() == draw_evenly(clusters, -ranks, 20, "random", generator(3)).tolist()
+    assert first.tolist() != draw_evenly(clusters, ranks, 20, "random", generator(4)).tolist()
+
+
+def test_random_draw_is_uniform_within_a_cluster() -> None:
+    n_draws, size, each = 2000, 8, 3
+    random = generator()
+    drawn = [draw_evenly(np.repeat([0, 1], [size, 2]), np.zeros(size + 2), each + 2, "random", random)
+             for _ in range(n_draws)]
+    counts = np.bincount(np.concatenate(drawn), minlength=size + 2)
+    assert counts[size:].tolist() == [n_draws, n_draws]
+    share = each / size
+    five_sigma = 5 * np.sqrt(share * (1 - share) / n_draws)
+    assert counts[:size] / n_draws == pytest.approx([share] * size, abs=five_sigma)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 5, 7, 10, 48, 64, 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_share_equal_to_the_threshold_passes_and_one_seed_fewer_does_not(n_seeds: int, dtype: type) -> None:
+    for count in range(1, n_seeds + 1):
+        benefits = np.where(np.arange(n_seeds) < [[count], [count - 1]], 1.0, -1.0)
+        share: NDArray[Any] = benefit_share(benefits).astype(dtype)
+        for threshold in (count / n_seeds, sum([1 / n_seeds] * count), 1 - (n_seeds - count) / n_seeds):
+            assert passes(share, threshold).tolist() == [True, False], (count, n_seeds, threshold)
+
+
+def test_three_of_five_seeds_pass_six_tenths() -> None:
+    assert passes(benefit_share(np.array([[1, 1, 1, -1, -1.0]])), 0.6).all()
+    assert passes(np.array([0.3]), 0.1 + 0.2).all()
+
+
+def test_threshold_one_asks_for_all_seeds_and_a_zero_benefit_is_none() -> None:
+    benefits = np.array([[1, 1, 1], [1, 1, 0], [1, 1, -1], [2, 1e-30, 3]])
+    assert passes(benefit_share(benefits), 1.0).tolist() == [True, False, False, True]
+    assert passes(benefit_share(benefits), 0.0).all()
+
+
+@given(st.integers(1, 12), st.floats(0, 1), st.floats(0, 1))
+def test_a_stricter_threshold_passes_a_subset(n_seeds: int, one: float, other: float) -> None:
+    share = benefit_share(generator(n_seeds).normal(size=(30, n_seeds)))
+    loose, strict = sorted((one, other))
+    assert not (passes(share, strict) & ~passes(share, loose)).any()
+
+
+def test_rank_is_the_mean_benefit_or_that_per_gradient_norm() -> None:
+    benefits = np.array([[1, 3], [4, 0], [-1, -3], [0, 0]], dtype=np.float32)
+    norms = np.array([1, 4, 2, 0], dtype=np.float32)
+    assert rank_values(benefits, norms, "benefit").tolist() == [2, 2, -2, 0]
+    assert rank_values(benefits, norms, "benefit_per_norm").tolist() == [2, 0.5, -1, 0]
+
+
+def a_pool(n_rows: int = 200, n_seeds: int = 10, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    random = generator(seed)
+    benefits = random.normal(loc=random.normal(scale=0.5, size=(n_rows, 1)), size=(n_rows, n_seeds))
+    sketches = np.eye(8)[random.integers(0, 8, n_rows)] + random.normal(scale=0.1, size=(n_rows, 8))
+    return benefits.astype(np.float32), sketches.astype(np.float16), random.uniform(0.5, 2, n_rows).astype(np.float32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1), st.integers(4, 150), st.sampled_from(["best", "random"]))
+def test_the_budget_is_met_exactly_or_all_that_passed_is_taken(threshold: float, budget: int, draw: Draw) -> None:
+    benefits, sketches, norms = a_pool()
+    config = SelectionConfig(budget=budget, threshold=threshold, n_clusters=4, draw=draw)
+    chosen = select(benefits, sketches, norms, config)
+    passed = np.flatnonzero(passes(benefit_share(benefits), threshold))
+    assert chosen.n_passed == len(passed)
+    assert len(chosen.rows) == min(budget, len(passed))
+    assert np.isin(chosen.rows, passed).all()
+    assert (np.diff(chosen.rows) > 0).all()
+    if len(passed) <= budget:
+        assert np.array_equal(chosen.rows, passed)
+
+
+def test_columns_belong_to_their_rows() -> None:
+    benefits, sketches, norms = a_pool()
+    chosen = select(benefits, sketches, norms, SelectionConfig(budget=40, n_clusters=8))
+    assert chosen.benefit == pytest.approx(benefits[chosen.rows].mean(axis=1))
+    assert chosen.benefit_share == pytest.approx((benefits[chosen.rows] > 0).mean(axis=1))
+    assert (chosen.benefit_share >= np.float32(0.6)).all()
+    assert [column.dtype.name for column in (chosen.benefit, chosen.benefit_share, chosen.cluster)] == [
+        "float32", "float32", "int32"]
+    axis = np.abs(sketches[chosen.rows]).argmax(axis=1)
+    assert len(set(zip(axis.tolist(), chosen.cluster.tolist(), strict=True))) == 8
+    assert np.bincount(chosen.cluster).tolist() == [5] * 8
+
+
+def test_golden_example() -> None:
+    """Three directions, five seeds; worked out by hand."""
+    n_positive = np.array([5, 5, 3, 2, 4, 5, 3, 0, 3, 5])  # rows 3 and 7 miss 0.6
+    benefits = np.where(np.arange(5) < n_positive[:, None], 1.0, -1.0)
+    sketches = np.eye(3, dtype=np.float16)[[0, 0, 0, 0, 0, 1, 1, 1, 2, 2]]
+    norms = np.array([2, 1, 1, 1, 0.5, 1, 1, 1, 0.1, 1])
+    chosen = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3))
+    # First turn 4 (0.6 / 0.5), 5 (1 / 1) and 8 (0.2 / 0.1); second turn 1 (1) and 9 (1) before 6 (0.2).
+    assert chosen.rows.tolist() == [1, 4, 5, 8, 9]
+    assert chosen.cluster.tolist() == [0, 0, 1, 2, 2]
+    assert chosen.benefit.tolist() == pytest.approx([1, 0.6, 1, 0.2, 1])
+    assert chosen.benefit_share.tolist() == pytest.approx([1, 0.8, 1, 0.6, 1])
+    assert chosen.n_passed == 8
+    by_benefit = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, rank="benefit"))
+    assert by_benefit.rows.tolist() == [0, 1, 5, 6, 9]
+    paper = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, threshold=1.0))
+    assert paper.rows.tolist() == [0, 1, 5, 9]
+
+
+def test_golden_random_draws() -> None:
+    benefits, sketches, norms = a_pool()
+    config = SelectionConfig(budget=8, n_clusters=8, draw="random")
+    assert select(benefits, sketches, norms, config).rows.tolist() == GOLDEN_DRAW
+    assert random_rows(1000, 6, seed=0).tolist() == GOLDEN_RANDOM
+
+
+def test_no_row_that_passes_gives_an_empty_set() -> None:
+    _, sketches, norms = a_pool()
+    chosen = select(np.full((200, 3), -1.0), sketches, norms, SelectionConfig())
+    assert chosen.n_passed == 0
+    assert [len(column) for column in (chosen.rows, chosen.benefit, chosen.benefit_share, chosen.cluster)] == [0] * 4
+
+
+def test_benefits_that_are_not_finite_name_the_first_row() -> None:
+    benefits, sketches, norms = a_pool()
+    benefits[[17, 40], 2] = np.nan, np.inf
+    with pytest.raises(NonFiniteError, match=r"benefits must be finite, .* in row 17 \(2 of 200 rows\): set model"):
+        select(benefits, sketches, norms, SelectionConfig())
+
+
+def test_norms_that_are_not_finite_name_the_first_row() -> None:
+    benefits, sketches, norms = a_pool()
+    norms[5] = np.inf
+    with pytest.raises(NonFiniteError, match=r"gradient norms must be finite, .* in row 5 \(1 of 200 rows\)"):
+        select(benefits, sketches, norms, SelectionConfig())
+
+
+def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
+    benefits, sketches, norms = a_pool()
+    row = int(np.flatnonzero(passes(benefit_share(benefits), 0.6))[7])
+    sketches[row] = np.nan
+    with pytest.raises(NonFiniteError, match=rf"gradient sketches must be finite, .* in row {row} \("):
+        select(benefits, sketches, norms, SelectionConfig())
+
+
+def test_random_rows_are_distinct_ascending_and_follow_the_seed() -> None:
+    rows = random_rows(100, 30, seed=1)
+    assert len(rows) == 30
+    assert (np.diff(rows) > 0).all()
+    assert (rows[0] >= 0, rows[-1] < 100) == (True, True)
+    assert np.array_equal(rows, random_rows(100, 30, seed=1))
+    assert not np.array_equal(rows, random_rows(100, 30, seed=2))
+
+
+def test_random_rows_reach_every_row_equally() -> None:
+    n_draws, share = 2000, 0.3
+    counts = np.bincount(np.concatenate([random_rows(10, 3, seed) for seed in range(n_draws)]), minlength=10)
+    assert counts / n_draws == pytest.approx([share] * 10, abs=5 * np.sqrt(share * (1 - share) / n_draws))
+
+
+def test_a_random_budget_of_all_rows_is_all_rows() -> None:
+    assert random_rows(7, 7, seed=0).tolist() == all_rows(7).tolist() == list(range(7))
+
+
+def test_a_random_budget_above_the_rows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"selection.budget must be at most the number of candidates \(10\), got 11: "
+                                          r"lower selection.budget or give a larger data.pool"):
+        random_rows(10, 11, seed=0)
