@@ -1,0 +1,1 @@
+"""Language models, the gradient pass and finetuning, on Lightning and transformers."""

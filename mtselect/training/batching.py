@@ -1,0 +1,107 @@
+"""Batches whose targets begin in the same column.
+
+    [left padding] [prompt] [target EOS] [right padding]
+
+so a model needs logits only for the last columns (`logits_to_keep`), in any architecture. Positions count tokens,
+not columns; examples of like length share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mtselect.data.prompts import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B examples in T columns, K of them for targets.
+
+    Args:
+        rows: [B] index of each example in its data set.
+        input_ids: [B, T].
+        mask: [B, T], True at tokens.
+        targets: [B, K] target ids, -100 at padding.
+    """
+
+    rows: Tensor
+    input_ids: Tensor
+    mask: Tensor
+    targets: Tensor
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """The batch on a device; Lightning calls it."""
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking)
+                 for name in ("rows", "input_ids", "mask", "targets")}
+        return replace(self, **moved)
+
+
+def collate(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
+    """The batch of `examples[row]` for the rows."""
+    chosen = [examples[row] for row in rows]
+    before = max(len(example.prompt) for example in chosen)
+    after = max(len(example.target) for example in chosen)
+    input_ids = torch.full((len(chosen), before + after), pad_id)
+    mask = torch.zeros_like(input_ids, dtype=torch.bool)
+    targets = torch.full((len(chosen), after), -100)
+    for i, example in enumerate(chosen):
+        start, end = before - len(example.prompt), before + len(example.target)
+        input_ids[i, start:end] = torch.tensor(example.prompt + example.target)
+        mask[i, start:end] = True
+        targets[i, : len(example.target)] = torch.tensor(example.target)
+    return Batch(rows=torch.tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
+
+
+def sorted_batches(examples: Sequence[Example], batch_size: int) -> list[list[int]]:
+    """Rows in batches of like length, longest first (so that a lack of memory shows at once)."""
+    order = sorted(range(len(examples)), key=lambda row: (-len(examples[row]), row))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def shuffled_batches(examples: Sequence[Example], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
+    """One epoch: rows in random order, sorted by length within stretches of 20 batches, batches shuffled."""
+    order = rng.permutation(len(examples)).tolist()
+    stretch = 20 * batch_size
+    batches = []
+    for i in range(0, len(order), stretch):
+        part = sorted(order[i : i + stretch], key=lambda row: len(examples[row]))
+        batches += [part[j : j + batch_size] for j in range(0, len(part), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class _Collated(Dataset[Batch]):
+    """Indexed by the rows of a batch."""
+
+    def __init__(self, examples: Sequence[Example], pad_id: int) -> None:
+        self._examples, self._pad_id = examples, pad_id
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        return collate(rows, self._examples, self._pad_id)
+
+
+class _Epochs(Sampler[list[int]]):
+    """Yields the rows of each batch: the same every epoch, or new ones from a generator."""
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, rng: np.random.Generator | None) -> None:
+        self._examples, self._batch_size, self._rng = examples, batch_size, rng
+
+    def __len__(self) -> int:
+        return -(-len(self._examples) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self._rng is None:
+            return iter(sorted_batches(self._examples, self._batch_size))
+        return iter(shuffled_batches(self._examples, self._batch_size, self._rng))
+
+
+def loader(examples: Sequence[Example], batch_size: int, pad_id: int,
+           rng: np.random.Generator | None = None) -> DataLoader[Batch]:
+    """Batches over all examples: sorted by length, or shuffled anew each epoch if a generator is given."""
+    return DataLoader(_Collated(examples, pad_id), sampler=_Epochs(examples, batch_size, rng), batch_size=None)

@@ -1,0 +1,130 @@
+"""Finetuning as a LightningModule: masked loss, AdamW, linear schedule; the curve comes back as rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtselect.config import TrainConfig
+from mtselect.data.prompts import Example
+from mtselect.errors import NonFiniteError
+from mtselect.progress import Advance
+from mtselect.training.batching import Batch, loader
+from mtselect.training.language_model import LanguageModel, target_logits, target_losses
+from mtselect.training.trainer import make_trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Loss per target token: of one optimiser step, and of dev at the end of an epoch."""
+
+    step: int
+    epoch: int
+    train_loss: float
+    dev_loss: float | None = None
+
+
+class FinetuneModule(L.LightningModule):
+    """Trains the parameters that require a gradient.
+
+    Args:
+        model: causal LM, with LoRA adapters or not.
+        config: optimiser and schedule.
+        n_steps: optimiser steps in all, for the schedule.
+        name: what the error of a NaN loss calls this training (`warmup` or `finetune`).
+        advance: called with the number of pairs done.
+        on_epoch: called with (epoch, dev loss) at each epoch's end; may raise to stop.
+    """
+
+    def __init__(self, model: Any, config: TrainConfig, n_steps: int, name: str, advance: Advance,
+                 on_epoch: Callable[[int, float], None] | None) -> None:
+        super().__init__()
+        self.model = model.train()
+        self.curve: list[CurvePoint] = []
+        self._config, self._n_steps, self._name = config, n_steps, name
+        self._advance, self._on_epoch = advance, on_epoch
+        self._dev_sums = np.zeros(2)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean cross-entropy over the batch's target tokens. Raises NonFiniteError with the step."""
+        loss, _ = self._loss(batch)
+        value = self._finite(float(loss.detach()), "loss", f"at step {self.global_step}")
+        self.curve.append(CurvePoint(step=self.global_step, epoch=self.current_epoch, train_loss=value))
+        self._advance(len(batch.rows))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add to the dev loss."""
+        loss, tokens = self._loss(batch)
+        self._dev_sums += (float(loss) * tokens, tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the epoch's dev loss and report it. Raises NonFiniteError with the epoch."""
+        dev_loss = self._finite(float(self._dev_sums[0] / self._dev_sums[1]), "dev loss", f"after epoch {self.current_epoch}")
+        self._dev_sums[:] = 0
+        last = self.curve[-1]
+        self.curve[-1] = CurvePoint(step=last.step, epoch=last.epoch, train_loss=last.train_loss, dev_loss=dev_loss)
+        if self._on_epoch is not None:
+            self._on_epoch(self.current_epoch, dev_loss)
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Scale the gradients to `max_grad_norm`. By hand: Lightning refuses a fused optimiser beside bf16, for the
+        sake of a loss scaler that only float16 has."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, learning rate rising over `ramp_share` of the steps and falling linearly to 0."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self._config.learning_rate, weight_decay=self._config.weight_decay,
+                                      fused=True)
+        ramp = max(1, round(self._config.ramp_share * self._n_steps))
+
+        def scale(step: int) -> float:
+            return min((step + 1) / ramp, max(0.0, (self._n_steps - step) / max(1, self._n_steps - ramp)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _finite(self, value: float, what: str, when: str) -> float:
+        if not math.isfinite(value):
+            raise NonFiniteError(f"{self._name} {what} is {value} {when}: lower {self._name}.learning_rate "
+                                 f"({self._config.learning_rate}) or {self._name}.max_grad_norm "
+                                 f"({self._config.max_grad_norm})")
+        return value
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+        tokens = int((batch.targets != -100).sum())
+        return target_losses(target_logits(self.model, batch), batch.targets).sum() / tokens, tokens
+
+
+def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *,
+             name: str, seed: int, dtype: str, batch_size: int, accelerator: str, advance: Advance,
+             on_epoch: Callable[[int, float], None] | None = None) -> list[CurvePoint]:
+    """Train the model in place and return its curve.
+
+    Args:
+        examples: training set, shuffled anew each epoch.
+        dev: its loss closes each epoch.
+        seed: of the shuffling and of dropout.
+        dtype: of the arithmetic; weights that train stay float32.
+        batch_size: of the dev loss only; `config.batch_size` trains.
+
+    Raises:
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    n_steps = config.epochs * -(-len(examples) // config.batch_size)
+    module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch)
+    trainer = make_trainer(accelerator=accelerator, max_epochs=config.epochs, num_sanity_val_steps=0,
+                           precision="bf16-mixed" if dtype == "bfloat16" else "32-true")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)),
+                    loader(dev, batch_size, lm.pad_id))
+    return module.curve

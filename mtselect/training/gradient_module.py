@@ -1,0 +1,82 @@
+"""One gradient pass as a LightningModule: it hands (a, g) of each batch to attribution and holds no maths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mtselect.attribution.gradients import Capture, GradientConsumer
+from mtselect.data.prompts import Example
+from mtselect.errors import NonFiniteError
+from mtselect.progress import Advance
+from mtselect.training.batching import Batch, loader
+from mtselect.training.language_model import LanguageModel, target_logits, target_losses
+from mtselect.training.trainer import make_trainer
+
+
+class GradientModule(L.LightningModule):
+    """Runs forward and backward of the summed loss per batch and feeds a consumer.
+
+    Args:
+        model: frozen causal LM; only activation gradients are computed.
+        layers: tracked layers by name.
+        consumer: gets rows, captured (a, g) and mask of each batch.
+        advance: called with the number of examples done.
+        uniforms: [N, K] numbers in (0, 1); if given, row i's targets are drawn from the model with them (true
+            Fisher), the same whatever the batches; else the reference targets count.
+    """
+
+    def __init__(self, model: Any, layers: Mapping[str, nn.Module], consumer: GradientConsumer, advance: Advance,
+                 uniforms: NDArray[Any] | None = None) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self._layers = dict(layers)
+        self._consumer = consumer
+        self._advance = advance
+        self._uniforms = None if uniforms is None else torch.as_tensor(uniforms)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Capture one batch. Raises NonFiniteError naming the row whose loss is NaN."""
+        with torch.enable_grad(), Capture(self._layers) as capture:
+            logits = target_logits(self.model, batch)
+            losses = target_losses(logits, self._targets(logits.detach(), batch))
+            _check_finite(losses, batch.rows)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            captured = capture.take(batch.mask)
+        self._consumer.update(batch.rows, captured, batch.mask)
+        self._advance(len(batch.rows))
+
+    def _targets(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self._uniforms is None:
+            return batch.targets
+        uniforms = self._uniforms[batch.rows.cpu(), : logits.shape[1]].to(logits)
+        return torch.where(batch.targets == -100, -100, sample_tokens(logits, uniforms))
+
+
+def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Token ids [B, K] drawn from softmax(logits [B, K, V]) by inverting its distribution at uniforms [B, K]."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    ids = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]))
+    return ids.squeeze(-1).clamp_max(logits.shape[-1] - 1)
+
+
+def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], examples: Sequence[Example],
+                      consumer: GradientConsumer, *, batch_size: int, accelerator: str, advance: Advance,
+                      uniforms: NDArray[Any] | None = None) -> None:
+    """Feed every example's gradients to the consumer, in batches of like length."""
+    lm.model.enable_input_require_grads()
+    module = GradientModule(lm.model, layers, consumer, advance, uniforms)
+    trainer = make_trainer(accelerator=accelerator, inference_mode=False)
+    trainer.predict(module, loader(examples, batch_size, lm.pad_id), return_predictions=False)
+
+
+def _check_finite(losses: Tensor, rows: Tensor) -> None:
+    finite = torch.isfinite(losses)
+    if not finite.all():
+        raise NonFiniteError(f"the loss of row {int(rows[~finite][0])} is NaN or infinite at the model that scores: "
+                             "lower warmup.learning_rate, or set model.dtype to float32")

@@ -1,0 +1,168 @@
+"""Load or build a causal language model and its tokenizer; name its tracked layers; one forward pass.
+
+A model is always used from a folder or a hub name. `build_small_llama` writes such a folder for the quickstart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtselect.config import ModelConfig
+from mtselect.errors import ModelError
+from mtselect.training.batching import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A causal LM and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def pad_id(self) -> int:
+        """Padding is masked everywhere, so any id serves where the tokenizer has none."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+
+def compute_dtype(config: ModelConfig) -> str:
+    """`model.dtype` with `auto` resolved: bfloat16 where the device multiplies in it, else float32."""
+    if config.dtype != "auto":
+        return config.dtype
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if capable else "float32"
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a hub name or folder. Raises ModelError if there is none or it has no EOS."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_loaded(name, error)) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model.name {name!r}: its tokenizer has no EOS token: choose a model whose tokenizer has one")
+    return tokenizer
+
+
+def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None) -> LanguageModel:
+    """Load weights from a hub name or folder, and LoRA adapters from another folder.
+
+    Raises:
+        ModelError: there is no such model, or it is no causal LM.
+    """
+    from transformers import AutoModelForCausalLM
+    _hush()
+    tokenizer = load_tokenizer(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_loaded(name, error)) from error
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def add_lora(model: Any, config: ModelConfig) -> Any:
+    """The model with trainable float32 LoRA adapters on all its linear layers but the head."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
+                                            target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out: Path) -> None:
+    """Write a small Llama with seeded random weights, and a byte-level BPE trained on the texts, to a folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _hush()
+    tokenizer = _train_tokenizer(texts, config.vocab_size)
+    shape = LlamaConfig(vocab_size=len(tokenizer), hidden_size=config.hidden_size, num_hidden_layers=config.n_layers,
+                        intermediate_size=8 * config.hidden_size // 3 // 16 * 16, num_attention_heads=config.n_heads,
+                        max_position_embeddings=max(512, 2 * config.max_tokens), tie_word_embeddings=True,
+                        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                        pad_token_id=tokenizer.pad_token_id)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(shape).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """The linear layers whose name the pattern finds, without the output head.
+
+    Raises:
+        ModelError: the pattern is no regular expression or finds no layer; names some that there are.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    linear = {name: module for name, module in model.named_modules()
+              if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head}
+    try:
+        found = {name: module for name, module in linear.items() if re.search(pattern, name)}
+    except re.error as error:
+        raise ModelError(f"attribution.layers {pattern!r} is no regular expression: {error}") from error
+    if not found:
+        some = ", ".join(list(linear)[:4])
+        raise ModelError(f"attribution.layers {pattern!r} finds no linear layer: write a pattern that finds some of {some}")
+    return found
+
+
+def target_logits(model: Any, batch: Batch) -> Tensor:
+    """Logits [B, K, V] that predict the batch's targets [B, K], float32."""
+    width = batch.targets.shape[1]
+    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "use_cache": False}
+    accepted = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
+    if "position_ids" in accepted:
+        arguments["position_ids"] = (batch.mask.long().cumsum(1) - 1).clamp_min(0)
+    if "logits_to_keep" in accepted:
+        arguments["logits_to_keep"] = width + 1
+    logits: Tensor = model(**arguments).logits[:, -(width + 1) : -1]
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def target_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy [B] of each example, summed over its target tokens and EOS."""
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none")
+    return losses.view_as(targets).sum(1)
+
+
+def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>"]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def _hush() -> None:
+    """Our bars show the stage; transformers' own flash once per file."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _not_loaded(name: str, error: Exception) -> str:
+    reason = str(error).split("\n")[0][:200]
+    return (f"model.name {name!r} cannot be loaded ({reason}): give a folder with a causal LM, a hub name this machine "
+            "can reach, or null for the small built-in model")

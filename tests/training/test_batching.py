@@ -1,0 +1,95 @@
+"""Batches whose targets begin in one column; every row once per epoch; shuffling that is seeded and differs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mtselect.data.prompts import Example
+from mtselect.training.batching import collate, loader, shuffled_batches, sorted_batches
+
+PAD = 99
+EXAMPLES = [Example([1, 5], [6, 7, 2]), Example([1, 5, 8, 9], [2]), Example([1, 3, 4], [8, 2])]
+
+
+def test_collate_aligns_the_targets() -> None:
+    batch = collate([2, 0, 1], EXAMPLES, PAD)
+    _ = PAD
+    assert batch.rows.tolist() == [2, 0, 1]
+    assert batch.input_ids.tolist() == [[_, 1, 3, 4, 8, 2, _], [_, _, 1, 5, 6, 7, 2], [1, 5, 8, 9, 2, _, _]]
+    assert batch.mask.tolist() == (batch.input_ids != PAD).tolist()
+    assert batch.targets.tolist() == [[8, 2, -100], [6, 7, 2], [2, -100, -100]]
+
+
+def test_targets_stand_in_the_last_columns(tiny: SimpleNamespace) -> None:
+    """Column k of the targets is column T - K + k of the input, in any batch."""
+    examples = tiny.examples(20)
+    for rows in sorted_batches(examples, 6):
+        batch = collate(rows, examples, PAD)
+        width = batch.targets.shape[1]
+        here = batch.targets != -100
+        assert torch.equal(batch.input_ids[:, -width:][here], batch.targets[here])
+        assert torch.equal(batch.mask[:, -width:], here)
+        assert batch.mask.sum(1).tolist() == [len(examples[row]) for row in rows]
+
+
+def test_a_pad_token_inside_a_sentence_is_not_padding() -> None:
+    """GPT-2 pads with EOS: the mask counts positions, not ids."""
+    batch = collate([0, 1], [Example([1, 2], [2, 2]), Example([1], [2])], pad_id=2)
+    assert batch.mask.tolist() == [[True] * 4, [False, True, True, False]]
+    assert batch.targets.tolist() == [[2, 2], [2, -100]]
+
+
+def test_a_batch_moves_whole() -> None:
+    moved = collate([0, 1], EXAMPLES, PAD).to("meta")
+    assert {getattr(moved, name).device.type for name in ("rows", "input_ids", "mask", "targets")} == {"meta"}
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 23, 50])
+def test_every_row_comes_once_per_epoch(size: int, tiny: SimpleNamespace) -> None:
+    examples = tiny.examples(23)
+    for batches in (sorted_batches(examples, size), shuffled_batches(examples, size, np.random.default_rng(0))):
+        assert sorted(row for rows in batches for row in rows) == list(range(23))
+        assert len(batches) == -(-23 // size)
+        assert max(map(len, batches)) <= size
+
+
+def test_sorted_batches_begin_with_the_longest(tiny: SimpleNamespace) -> None:
+    examples = tiny.examples(23)
+    lengths = [len(examples[row]) for rows in sorted_batches(examples, 4) for row in rows]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_shuffling_is_seeded_and_differs_between_epochs(tiny: SimpleNamespace) -> None:
+    examples = tiny.examples(23)
+
+    def epochs(seed: int) -> list[list[list[int]]]:
+        made = loader(examples, 4, PAD, np.random.default_rng(seed))
+        return [[batch.rows.tolist() for batch in made] for _ in range(2)]
+
+    one, again, other = epochs(0), epochs(0), epochs(1)
+    assert one == again
+    assert one[0] != one[1]
+    assert one != other
+
+
+def test_a_shuffled_batch_holds_like_lengths(tiny: SimpleNamespace) -> None:
+    """Sorted within stretches of 20 batches: far less padding than batches drawn at random."""
+    examples, rng = tiny.examples(400, longest=30), np.random.default_rng(0)
+
+    def padding(batches: list[list[int]]) -> int:
+        return sum(int((~collate(rows, examples, PAD).mask).sum()) for rows in batches)
+
+    at_random = rng.permutation(400).reshape(-1, 8).tolist()
+    ratio = padding(shuffled_batches(examples, 8, rng)) / padding(at_random)
+    assert ratio < 0.7, f"{ratio:.2f} of the padding of random batches"
+
+
+def test_a_loader_without_generator_repeats_itself(tiny: SimpleNamespace) -> None:
+    made = loader(tiny.examples(10), 4, PAD)
+    one, two = ([batch.rows.tolist() for batch in made] for _ in range(2))
+    assert one == two
+    assert len(made) == len(one) == 3

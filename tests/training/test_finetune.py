@@ -1,0 +1,139 @@
+"""Finetuning: the loss falls, the same seed gives the same bytes, a NaN stops it, the curve says what happened."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mtselect.config import FinetuneConfig, ModelConfig
+from mtselect.errors import NonFiniteError
+from mtselect.training.batching import collate
+from mtselect.training.finetune_module import CurvePoint, finetune
+from mtselect.training.language_model import LanguageModel, add_lora, target_logits, target_losses
+
+# Mean of per-batch sums in float32.
+ROUNDING = 1e-5
+CONFIG = FinetuneConfig(epochs=3, learning_rate=1e-2, batch_size=4)
+
+
+def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> list[CurvePoint]:
+    settings: dict[str, Any] = {"name": "finetune", "seed": 0, "dtype": "float32", "batch_size": 3, "accelerator": "cpu",
+                                "advance": lambda n: None, **how}
+    return finetune(lm, tiny.examples(10), tiny.examples(5, seed=1), config, **settings)
+
+
+def weights(lm: LanguageModel) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in lm.model.parameters()])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_loss_falls(dtype: str, tiny: SimpleNamespace) -> None:
+    lm = tiny.model("llama")
+    curve = train(tiny, lm, FinetuneConfig(epochs=12, learning_rate=1e-2, batch_size=4), dtype=dtype)
+    first, last = (sum(point.train_loss for point in part) / 3 for part in (curve[:3], curve[-3:]))
+    assert last < 0.5 * first, f"from {first:.2f} to {last:.2f}"
+    assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.float32}
+
+
+def test_the_curve_has_every_step_and_the_dev_loss_of_every_epoch(tiny: SimpleNamespace, relative: Any) -> None:
+    lm, done, reported = tiny.model("llama"), [], []
+    curve = train(tiny, lm, advance=done.append, on_epoch=lambda epoch, loss: reported.append((epoch, loss)))
+    assert [point.step for point in curve] == list(range(9))
+    assert [point.epoch for point in curve] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [point.dev_loss is None for point in curve] == [True, True, False] * 3
+    assert reported == [(epoch, curve[3 * epoch + 2].dev_loss) for epoch in range(3)]
+    assert sum(done) == 30
+    batch = collate(range(5), tiny.examples(5, seed=1), tiny.pad)
+    with torch.no_grad():
+        total = target_losses(target_logits(lm.model.eval(), batch), batch.targets).sum()
+    ratio = relative(reported[-1][1], total / (batch.targets != -100).sum())
+    assert ratio < ROUNDING, f"dev loss, relative error {ratio:.1e}"
+
+
+def test_the_same_seed_gives_the_same_weights(tiny: SimpleNamespace) -> None:
+    """Bitwise, with GPT-2's dropout, whatever the global generator; another seed gives others."""
+    trained = []
+    for seed, noise in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(noise)
+        lm = tiny.model("gpt2")
+        train(tiny, lm, seed=seed)
+        trained.append(weights(lm))
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
+
+
+def test_dropout_is_on_while_training_and_off_on_dev(tiny: SimpleNamespace) -> None:
+    lm, modes = tiny.model("gpt2"), []
+    lm.model.transformer.drop.register_forward_hook(lambda module, *_: modes.append(module.training))
+    train(tiny, lm)
+    assert modes == ([True] * 3 + [False] * 2) * 3
+
+
+def test_the_global_generator_is_left_alone(tiny: SimpleNamespace) -> None:
+    lm = tiny.model("gpt2")
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    train(tiny, lm)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("name", ["warmup", "finetune"])
+def test_a_loss_that_is_not_finite_names_step_and_field(name: str, tiny: SimpleNamespace) -> None:
+    config = FinetuneConfig(epochs=3, learning_rate=1e30, batch_size=4)
+    with pytest.raises(NonFiniteError, match=rf"{name} loss is (nan|inf) at step [1-9]: lower {name}.learning_rate "
+                                             rf"\(1e\+30\) or {name}.max_grad_norm \(1.0\)"):
+        train(tiny, tiny.model("llama"), config, name=name)
+
+
+def test_a_dev_loss_that_is_not_finite_stops_too(tiny: SimpleNamespace) -> None:
+    """The last step may break the model when no training step follows."""
+    config = FinetuneConfig(epochs=1, learning_rate=1e38, batch_size=100)
+    with pytest.raises(NonFiniteError, match=r"finetune dev loss is (nan|inf) after epoch 0: lower finetune.learning_rate"):
+        train(tiny, tiny.model("llama"), config)
+
+
+def test_gradients_are_clipped(tiny: SimpleNamespace) -> None:
+    """AdamW is blind to the scale of a gradient, except in epsilon: a norm of 1e-12 leaves the weights nearly alone."""
+    moved = []
+    for norm in (1.0, 1e-12):
+        lm = tiny.model("llama")
+        before = weights(lm)
+        train(tiny, lm, FinetuneConfig(epochs=1, batch_size=4, max_grad_norm=norm, weight_decay=0))
+        moved.append(float((weights(lm) - before).norm()))
+    assert moved[1] < 1e-2 * moved[0], f"moved {moved[1]:.1e} clipped, {moved[0]:.1e} unclipped"
+
+
+def test_on_epoch_may_raise_to_stop(tiny: SimpleNamespace) -> None:
+    class StopHereError(Exception):
+        pass
+
+    seen = []
+
+    def on_epoch(epoch: int, dev_loss: float) -> None:
+        seen.append(epoch)
+        if epoch == 1:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        train(tiny, tiny.model("llama"), on_epoch=on_epoch)
+    assert seen == [0, 1]
+
+
+def test_no_epochs_leave_the_model_as_it_is(tiny: SimpleNamespace) -> None:
+    lm = tiny.model("llama")
+    before = weights(lm)
+    assert train(tiny, lm, FinetuneConfig(epochs=0)) == []
+    assert torch.equal(weights(lm), before)
+
+
+def test_lora_moves_the_adapters_and_nothing_else(tiny: SimpleNamespace) -> None:
+    lm = tiny.model("llama")
+    model = add_lora(lm.model, ModelConfig(lora_rank=2))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train(tiny, LanguageModel(model=model, tokenizer=lm.tokenizer))
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {name for name in before if "lora_" in name}
