@@ -1,0 +1,83 @@
+"""What the commands share: arguments, the console, errors as one line, and a clean stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtselect.config import RuntimeConfig, Sweep, load
+from mtselect.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtselect.pipeline import Bench
+
+
+def run(main: Callable[[Console], object], again: str) -> int:
+    """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130.
+
+    Args:
+        main: the command.
+        again: what to say after an interruption.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 110
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main(console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        print(f"\nstopped. {again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def print_help(command: str) -> None:
+    """Print every field; imports nothing heavy."""
+    from mtselect.config import parser
+
+    parser(command).print_help()
+
+
+def read_arguments(argv: list[str], command: str) -> Sweep:
+    """The sweep file (first argument; the quickstart if there is none) with overrides."""
+    path: str | Path = quickstart_file()
+    if argv and not argv[0].startswith("-"):
+        path, argv = argv[0], argv[1:]
+    return load(path, argv, command)
+
+
+def quickstart_file() -> Path:
+    """The quickstart's sweep file: beside this module in a wheel, in `sweeps/` in a checkout."""
+    packaged = Path(__file__).parent / "quickstart.yaml"
+    return packaged if packaged.exists() else Path(__file__).parent.parent / "sweeps" / "quickstart.yaml"
+
+
+def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
+    """Set torch's threads and open the stage store."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin for long stall each other on a shared machine (20 times slower was seen); those that never spin are
+    # slow on an idle one (2.5 times). This many turns was as fast as the default when idle.
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    import torch
+
+    from mtselect.pipeline import Bench
+    from mtselect.progress import ConsoleProgress
+    from mtselect.store import Store
+
+    torch.set_num_threads(runtime.threads or len(os.sched_getaffinity(0)))
+    return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=ConsoleProgress(console))
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,499 @@
+"""The stages in order, from an experiment to scores.
+
+    corpus -> base -> warm-up -> curvature -> gradients -> selection -> finetune -> evaluation
+
+Each stage is one function: it takes the bench (store, runtime, progress) and the experiment, fetches its upstream
+entries, and returns its own. What a sweep does not search is therefore computed once. Finetuning is keyed by the
+selected ids: two trials that choose the same set share it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from mtselect.attribution.gradients import layer_shape
+from mtselect.attribution.influence import PoolScorer, SeedGradients
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
+from mtselect.attribution.sketch import random_projections
+from mtselect.config import Experiment, RuntimeConfig, TrainConfig
+from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
+from mtselect.data.prompts import Example, encode_pairs, encode_prompts
+from mtselect.errors import DataError
+from mtselect.evaluation.decode import decode
+from mtselect.evaluation.metrics import Score, score
+from mtselect.progress import Progress
+from mtselect.selection.baselines import all_rows, random_rows
+from mtselect.selection.projection import planar_map
+from mtselect.selection.resample import SelectedSet, select
+from mtselect.store import Entry, Recipe, Store, derive_seed, hash_json
+from mtselect.training.finetune_module import finetune
+from mtselect.training.gradient_module import run_gradient_pass
+from mtselect.training.language_model import (
+    LanguageModel,
+    add_lora,
+    build_small_llama,
+    compute_dtype,
+    load,
+    load_tokenizer,
+    tracked_layers,
+)
+
+Split = Literal["dev", "test"]
+OnEpoch = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every stage works with and none depends on for its result."""
+
+    store: Store
+    runtime: RuntimeConfig
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectedPair:
+    """One line of `selected.jsonl`. Benefits are null where no gradient was taken (baselines)."""
+
+    id: str
+    src: str
+    tgt: str
+    benefit: float | None = None
+    benefit_share: float | None = None
+    cluster: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A selected set, in the pool's order.
+
+    Args:
+        pairs: the set.
+        n_candidates: rows it was chosen from.
+        n_passed: rows that passed the threshold.
+    """
+
+    pairs: list[SelectedPair]
+    n_candidates: int
+    n_passed: int
+
+    @property
+    def digest(self) -> str:
+        """Hash of the selected ids."""
+        return hash_json(sorted(pair.id for pair in self.pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Hypotheses of a split and their scores."""
+
+    hypotheses: list[str]
+    scores: list[Score]
+    curve: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """All of one trial that is recorded."""
+
+    experiment: Experiment
+    selection: Selection
+    evaluation: Evaluation
+    noise_share: float | None
+
+
+def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = None) -> TrialResult:
+    """Select, finetune, evaluate on dev.
+
+    Args:
+        bench: store, runtime, progress.
+        experiment: with `model.dtype` resolved (`resolve`).
+        on_epoch: called with (epoch, dev loss) while finetuning computes; may raise to stop the trial.
+    """
+    selection = select_pairs(bench, experiment)
+    evaluation = evaluate(bench, experiment, selection, "dev", on_epoch)
+    corpus = load_corpus(corpus_entry(bench, experiment).path)
+    return TrialResult(experiment=experiment, selection=selection, evaluation=evaluation,
+                       noise_share=noise_share(corpus, [pair.id for pair in selection.pairs]))
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """The experiment with `model.dtype: auto` replaced by what this machine computes in, since results depend on it."""
+    from mtselect.config import with_fields
+
+    return with_fields(experiment, {"model.dtype": compute_dtype(experiment.model)})
+
+
+def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
+    """Share of the ids with a noise label; None where the pool has no labels or nothing is selected."""
+    if not corpus.labels or not ids:
+        return None
+    return sum(bool(corpus.labels[i]) for i in ids) / len(ids)
+
+
+def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """pool.jsonl, seeds.jsonl, dev.jsonl, test.jsonl, labels.jsonl, quarantine.jsonl, summary.json."""
+    data = experiment.data
+    files = [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test)]
+    return bench.store.fetch(Recipe(stage="corpus", version=1, section=data, upstream=files),
+                             partial(build_corpus, data))
+
+
+def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
+    """(name or folder, key) of the base model: the configured one, or a small Llama built for the corpus."""
+    model = experiment.model
+    if model.name is not None:
+        return model.name, source_fingerprint(model.name) if Path(model.name).exists() else model.name
+    corpus = corpus_entry(bench, experiment)
+    section = {"model": model, "seed": experiment.seed}
+
+    def compute(out: Path) -> None:
+        texts = (text for pair in load_corpus(corpus.path).pool for text in (pair.src, pair.tgt))
+        build_small_llama(model, texts, derive_seed(experiment.seed, "base"), out)
+
+    entry = bench.store.fetch(Recipe(stage="base", version=1, section=section, upstream=[corpus.key]), compute)
+    return str(entry.path), entry.key
+
+
+def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
+    """(folder, key) of the model at which gradients are taken: finetuned on the pool, or the base itself."""
+    base, base_key = base_entry(bench, experiment)
+    if experiment.warmup.epochs == 0:
+        return base, base_key
+    corpus = corpus_entry(bench, experiment)
+    section = {"model": experiment.model, "warmup": experiment.warmup, "seed": experiment.seed}
+
+    def compute(out: Path) -> None:
+        rows = _warmup_rows(experiment, _usable(experiment, _examples(experiment, base, corpus, "pool")))
+        pairs = load_corpus(corpus.path).pool
+        lm = _train(bench, experiment, base, [pairs[row] for row in rows], corpus, experiment.warmup, "warmup", out)
+        (lm.model.merge_and_unload() if experiment.model.lora_rank else lm.model).save_pretrained(out / "model")
+        lm.tokenizer.save_pretrained(out / "model")
+
+    entry = bench.store.fetch(Recipe(stage="warmup", version=1, section=section, upstream=[corpus.key, base_key]), compute)
+    return str(entry.path / "model"), entry.key
+
+
+def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """curvature.safetensors: eigenbases and eigenvalues per tracked layer; empty for the identity."""
+    corpus = corpus_entry(bench, experiment)
+    folder, key = warmup_entry(bench, experiment)
+    attribution = experiment.attribution
+    section = {"model": experiment.model, "layers": attribution.layers, "curvature": attribution.curvature,
+               "fisher": attribution.fisher, "rows": attribution.curvature_rows, "seed": experiment.seed,
+               "exclude": experiment.warmup.exclude}
+
+    def compute(out: Path) -> None:
+        curvature = {} if attribution.curvature == "identity" else _fit_curvature(bench, experiment, folder, corpus)
+        save_file(to_tensors(curvature), out / "curvature.safetensors")
+
+    return bench.store.fetch(Recipe(stage="curvature", version=1, section=section, upstream=[corpus.key, key]), compute)
+
+
+def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """Of the candidates: rows.npy [N] (in the pool), benefits.npy [N, Q], norms.npy [N, layers], layers.json,
+    sketches.npy [N, R] float16 of unit length, sketch_norms.npy [N]."""
+    corpus = corpus_entry(bench, experiment)
+    folder, key = warmup_entry(bench, experiment)
+    curvature = curvature_entry(bench, experiment)
+    section = {"model": experiment.model, "attribution": experiment.attribution, "seed": experiment.seed}
+
+    def compute(out: Path) -> None:
+        tensors = load_file(curvature.path / "curvature.safetensors")
+        _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), out)
+
+    return bench.store.fetch(Recipe(stage="gradients", version=1, section=section,
+                                    upstream=[corpus.key, key, curvature.key]), compute)
+
+
+def map_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """points.npy [N, 2]: the candidates' sketches in their principal plane, for the picture."""
+    gradients = gradients_entry(bench, experiment)
+
+    def compute(out: Path) -> None:
+        np.save(out / "points.npy", planar_map(np.load(gradients.path / "sketches.npy", mmap_mode="r")))
+
+    return bench.store.fetch(Recipe(stage="map", version=1, section={}, upstream=[gradients.key]), compute)
+
+
+def selection_recipe(bench: Bench, experiment: Experiment) -> Recipe:
+    """What decides a selection: the gradients, or for a baseline only the candidates."""
+    chosen = experiment.selection
+    if chosen.method == "gdig":
+        return Recipe(stage="selection", version=1, section=chosen, upstream=[gradients_entry(bench, experiment).key])
+    section = {"method": chosen.method, "budget": chosen.budget, "seed": chosen.seed, "model": experiment.model,
+               "warmup": experiment.warmup, "experiment_seed": experiment.seed}
+    upstream = [corpus_entry(bench, experiment).key, base_entry(bench, experiment)[1]]
+    return Recipe(stage="selection", version=1, section=section, upstream=upstream)
+
+
+def selection_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """selected.jsonl and summary.json."""
+    compute = _select_by_gradients if experiment.selection.method == "gdig" else _select_baseline
+    return bench.store.fetch(selection_recipe(bench, experiment), partial(compute, bench, experiment))
+
+
+def select_pairs(bench: Bench, experiment: Experiment) -> Selection:
+    """The selected set of an experiment."""
+    path = selection_entry(bench, experiment).path
+    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    return Selection(pairs=[SelectedPair(**row) for row in _read_lines(path / "selected.jsonl")], **summary)
+
+
+def finetune_entry(bench: Bench, experiment: Experiment, selection: Selection, on_epoch: OnEpoch | None) -> Entry:
+    """curve.jsonl and the weights: `model/`, or `adapter/` with LoRA. The untuned baseline has neither."""
+    corpus = corpus_entry(bench, experiment)
+    start, _ = _start(bench, experiment)
+
+    def compute(out: Path) -> None:
+        pairs = [Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in selection.pairs]
+        lm = _train(bench, experiment, start, pairs, corpus, experiment.finetune, "finetune", out, on_epoch)
+        lm.model.save_pretrained(out / ("adapter" if experiment.model.lora_rank else "model"))
+        lm.tokenizer.save_pretrained(out / "model")
+
+    return bench.store.fetch(_finetune_recipe(bench, experiment, selection), compute)
+
+
+def evaluate(bench: Bench, experiment: Experiment, selection: Selection, split: Split,
+             on_epoch: OnEpoch | None = None) -> Evaluation:
+    """Finetune if that was not done yet, decode the split and score it."""
+    corpus = corpus_entry(bench, experiment)
+    start, _ = _start(bench, experiment)
+
+    def compute(out: Path) -> None:
+        name, adapter = start, None
+        if selection.pairs:
+            entry = finetune_entry(bench, experiment, selection, on_epoch)
+            shutil.copy(entry.path / "curve.jsonl", out)
+            adapter = str(entry.path / "adapter") if experiment.model.lora_rank else None
+            name = start if adapter else str(entry.path / "model")
+        _decode_and_score(bench, experiment, name, adapter, _split(experiment, corpus, split), split, out)
+        if selection.pairs and not bench.runtime.keep_models:
+            bench.store.discard(_finetune_recipe(bench, experiment, selection))
+
+    path = bench.store.fetch(_evaluation_recipe(bench, experiment, selection, split), compute).path
+    scores = json.loads((path / "scores.json").read_text(encoding="utf-8"))
+    curve = _read_lines(path / "curve.jsonl") if (path / "curve.jsonl").exists() else []
+    return Evaluation(hypotheses=[row["hyp"] for row in _read_lines(path / "hypotheses.jsonl")],
+                      scores=[Score(**one) for one in scores], curve=curve)
+
+
+def forget(bench: Bench, experiment: Experiment) -> None:
+    """Remove the selection and its dev evaluation from the store, so that the next call computes them again."""
+    selection = select_pairs(bench, experiment)
+    bench.store.discard(_evaluation_recipe(bench, experiment, selection, "dev"))
+    bench.store.discard(selection_recipe(bench, experiment))
+
+
+def split_pairs(bench: Bench, experiment: Experiment, split: Split) -> list[Pair]:
+    """The pairs an evaluation of the split decodes."""
+    return _split(experiment, corpus_entry(bench, experiment), split)
+
+
+def _split(experiment: Experiment, corpus: Entry, split: Split) -> list[Pair]:
+    loaded = load_corpus(corpus.path)
+    return loaded.test if split == "test" else loaded.dev[: experiment.evaluation.dev_rows]
+
+
+def _start(bench: Bench, experiment: Experiment) -> tuple[str, str]:
+    return (warmup_entry if experiment.finetune.start == "warmup" else base_entry)(bench, experiment)
+
+
+def _finetune_recipe(bench: Bench, experiment: Experiment, selection: Selection) -> Recipe:
+    """Keyed by the selected ids, whatever selected them; nothing selected means nothing trained."""
+    section = {"finetune": experiment.finetune, "model": experiment.model, "seed": experiment.seed,
+               "selected": selection.digest if selection.pairs else None}
+    upstream = [corpus_entry(bench, experiment).key, _start(bench, experiment)[1]]
+    return Recipe(stage="finetune", version=1, section=section, upstream=upstream)
+
+
+def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selection, split: Split) -> Recipe:
+    section = {"evaluation": experiment.evaluation, "split": split, "tgt_lang": experiment.data.tgt_lang}
+    upstream = [corpus_entry(bench, experiment).key, _finetune_recipe(bench, experiment, selection).key]
+    return Recipe(stage="evaluation", version=1, section=section, upstream=upstream)
+
+
+def _examples(experiment: Experiment, name: str, corpus: Entry, part: str) -> list[Example]:
+    pairs = getattr(load_corpus(corpus.path), part)
+    return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model)
+
+
+def _usable(experiment: Experiment, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Rows that fit `model.max_tokens`."""
+    lengths = np.array([len(example) for example in examples])
+    rows = np.flatnonzero(lengths <= experiment.model.max_tokens)
+    if not len(rows):
+        raise DataError(f"no pool row fits model.max_tokens ({experiment.model.max_tokens}): raise it; "
+                        f"the shortest row has {lengths.min()} tokens")
+    return rows
+
+
+def _warmup_rows(experiment: Experiment, usable: NDArray[np.int64]) -> NDArray[np.int64]:
+    rows = experiment.warmup.rows
+    if rows is None:
+        return usable
+    rng = np.random.default_rng(derive_seed(experiment.seed, "warmup rows"))
+    return np.sort(rng.permutation(usable)[:rows])
+
+
+def _candidates(experiment: Experiment, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Pool rows that can be selected."""
+    usable = _usable(experiment, examples)
+    if not (experiment.warmup.exclude and experiment.warmup.epochs):
+        return usable
+    rows = np.setdiff1d(usable, _warmup_rows(experiment, usable))
+    if not len(rows):
+        raise DataError(f"warmup.exclude leaves no candidate: warmup.rows ({experiment.warmup.rows}) must be below "
+                        f"the {len(usable)} usable pool rows: lower it")
+    return rows
+
+
+def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pair], corpus: Entry,
+           config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
+    """Train from a folder or hub name on the pairs; writes curve.jsonl."""
+    lora = experiment.model.lora_rank > 0
+    lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32)
+    if lora:
+        lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
+    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model)
+    dev = encode_pairs(_split(experiment, corpus, "dev"), lm.tokenizer, experiment.data, experiment.model)
+    with bench.progress.task(f"{name}: {config.epochs} epochs", config.epochs * len(examples)) as advance:
+        curve = finetune(lm, examples, dev, config, name=name, seed=derive_seed(experiment.seed, name),
+                         dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
+                         accelerator=bench.runtime.accelerator, advance=advance, on_epoch=on_epoch)
+    _write_lines(out / "curve.jsonl", [asdict(point) for point in curve])
+    return lm
+
+
+def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: Entry) -> Curvature:
+    """Two passes: covariances and their eigenbasis, then EK-FAC's eigenvalues. Both see the same drawn targets."""
+    lm = load(folder, getattr(torch, experiment.model.dtype))
+    attribution = experiment.attribution
+    examples = _examples(experiment, folder, corpus, "pool")
+    rng = np.random.default_rng(derive_seed(experiment.seed, "curvature rows"))
+    rows = np.sort(rng.permutation(_candidates(experiment, examples))[: attribution.curvature_rows])
+    sample = [examples[row] for row in rows]
+    longest = max(len(example.target) for example in sample)
+    uniforms = rng.random((len(sample), longest)) if attribution.fisher == "sampled" else None
+    layers = tracked_layers(lm.model, attribution.layers)
+    passes = 2 if attribution.curvature == "ekfac" else 1
+    with bench.progress.task("curvature", passes * len(sample)) as advance:
+        run = partial(run_gradient_pass, lm, layers, sample, batch_size=bench.runtime.batch_size,
+                      accelerator=bench.runtime.accelerator, advance=advance, uniforms=uniforms)
+        covariances = Covariances()
+        run(covariances)
+        curvature = covariances.eigenbasis()
+        if attribution.curvature == "ekfac":
+            refit = EigenvalueRefit(curvature)
+            run(refit)
+            curvature = refit.curvature()
+    return {name: layer.to("cpu") for name, layer in curvature.items()}
+
+
+def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: Entry, curvature: Curvature,
+                    out: Path) -> None:
+    """One pass over the seeds, one over the candidates; the arrays are written through memory maps."""
+    lm = load(folder, getattr(torch, experiment.model.dtype))
+    attribution = experiment.attribution
+    layers = tracked_layers(lm.model, attribution.layers)
+    pool = _examples(experiment, folder, corpus, "pool")
+    rows = _candidates(experiment, pool)
+    candidates = [pool[row] for row in rows]
+    seeds = _examples(experiment, folder, corpus, "seeds")
+    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
+    projections = random_projections({name: layer_shape(layer) for name, layer in layers.items()},
+                                     attribution.sketch_rank, generator)
+    run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
+                  accelerator=bench.runtime.accelerator)
+    with bench.progress.task("seed gradients", len(seeds)) as advance:
+        seed_gradients = SeedGradients(len(seeds), curvature, attribution.damping)
+        run(seeds, seed_gradients, advance=advance)
+    arrays = {"benefits": _array(out, "benefits", (len(rows), len(seeds)), np.float32),
+              "norms": _array(out, "norms", (len(rows), len(layers)), np.float32),
+              "sketches": _array(out, "sketches", (len(rows), projections.width), np.float16),
+              "sketch_norms": _array(out, "sketch_norms", (len(rows),), np.float32)}
+    with bench.progress.task("pool gradients", len(candidates)) as advance:
+        run(candidates, PoolScorer(seed_gradients.preconditioned, projections, **arrays), advance=advance)
+    for array in arrays.values():
+        array.flush()
+    np.save(out / "rows.npy", rows)
+    (out / "layers.json").write_text(json.dumps(list(layers)), encoding="utf-8")
+
+
+def _array(out: Path, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    return array
+
+
+def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> None:
+    gradients = gradients_entry(bench, experiment)
+    arrays = {name: np.load(gradients.path / f"{name}.npy", mmap_mode="r")
+              for name in ("rows", "benefits", "sketches", "norms")}
+    total = np.sqrt(np.square(arrays["norms"], dtype=np.float64).sum(1))
+    chosen = select(arrays["benefits"], arrays["sketches"], total, experiment.selection)
+    pool = load_corpus(corpus_entry(bench, experiment).path).pool
+    _write_selection(out, _with_benefits(pool, arrays["rows"], chosen), len(arrays["rows"]), chosen.n_passed)
+
+
+def _with_benefits(pool: Sequence[Pair], rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:
+    pairs = [pool[rows[row]] for row in chosen.rows]
+    return [SelectedPair(**asdict(pair), benefit=float(benefit), benefit_share=float(share), cluster=int(cluster))
+            for pair, benefit, share, cluster
+            in zip(pairs, chosen.benefit, chosen.benefit_share, chosen.cluster, strict=True)]
+
+
+def _select_baseline(bench: Bench, experiment: Experiment, out: Path) -> None:
+    chosen = experiment.selection
+    corpus = corpus_entry(bench, experiment)
+    examples = _examples(experiment, base_entry(bench, experiment)[0], corpus, "pool")
+    rows = _usable(experiment, examples) if chosen.method == "pool" else _candidates(experiment, examples)
+    picked = {"random": lambda: random_rows(len(rows), chosen.budget, chosen.seed), "pool": lambda: all_rows(len(rows)),
+              "untuned": lambda: all_rows(0)}[chosen.method]()
+    pool = load_corpus(corpus.path).pool
+    _write_selection(out, [SelectedPair(**asdict(pool[rows[row]])) for row in picked], len(rows), len(rows))
+
+
+def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_passed: int) -> None:
+    _write_lines(out / "selected.jsonl", [asdict(pair) for pair in pairs])
+    summary = {"n_candidates": n_candidates, "n_passed": n_passed}
+    (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: str | None, pairs: list[Pair],
+                      split: Split, out: Path) -> None:
+    lm = load(name, adapter=adapter)
+    if bench.runtime.accelerator != "cpu" and torch.cuda.is_available():
+        lm.model.to("cuda")
+    sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+    prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model)
+    with bench.progress.task(f"translate {split}", len(prompts)) as advance:
+        hypotheses = decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
+                            batch_size=4 * bench.runtime.batch_size, dtype=experiment.model.dtype, advance=advance)
+    settings = experiment.evaluation
+    scores = [score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap,
+                    seed=derive_seed(experiment.seed, "bootstrap"), tgt_lang=experiment.data.tgt_lang)
+              for metric in settings.metrics if metric != "comet"]
+    _write_lines(out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
+                                            for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
+    (out / "scores.json").write_text(json.dumps([asdict(one) for one in scores], indent=1), encoding="utf-8")
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

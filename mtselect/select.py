@@ -1,0 +1,64 @@
+"""python -m mtselect.select [SWEEP.yaml] --out selected.jsonl [--FIELD VALUE ...]
+
+Only the subset: reads the `experiment` of a sweep file, selects, and writes one JSON line per pair (id, src, tgt, benefit,
+benefit_share, cluster). No finetuning, no MLflow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.config import Sweep
+from mtselect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COMMAND = "python -m mtselect.select"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        cli.print_help(COMMAND)
+        return 0
+
+    def command(console: Console) -> None:
+        out, rest = _take_out(arguments)
+        select(cli.read_arguments(rest, COMMAND), out, console)
+
+    return cli.run(command, again="Finished stages are kept: the same command goes on from here.")
+
+
+def select(sweep: Sweep, out: Path, console: Console) -> None:
+    """Select and write the set; it appears whole or not at all."""
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.pipeline import resolve, select_pairs
+    from mtselect.recording import write_lines
+    from mtselect.tracking import jsonl
+
+    chosen = sweep.experiment.selection
+    selection = select_pairs(bench, resolve(sweep.experiment))
+    write_lines(out, jsonl(selection.pairs))
+    console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
+                  f" ({selection.n_passed:,} passed threshold {chosen.threshold:g}, budget {chosen.budget:,})")
+
+
+def _take_out(arguments: list[str]) -> tuple[Path, list[str]]:
+    """Split off `--out PATH` or `--out=PATH`."""
+    for i, argument in enumerate(arguments):
+        if argument == "--out" and i + 1 < len(arguments):
+            return Path(arguments[i + 1]), arguments[:i] + arguments[i + 2 :]
+        if argument.startswith("--out="):
+            return Path(argument.removeprefix("--out=")), arguments[:i] + arguments[i + 1 :]
+    raise ConfigError("--out is missing: name the file to write, such as --out selected.jsonl")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""What is recorded in MLflow, and how a study, its trials and its promoted dataset are found again.
+
+    experiment <study name>
+      run <study name>     mtselect.kind=study; final table, gradients/<key>/ (spectra, norms, sketch index)
+        run t000 ...       mtselect.kind=trial; scores, selected.jsonl, experiment.yaml, translations, pictures
+        run random-0 ...   mtselect.kind=baseline
+    registered model mtselect.<study name>   a dataset: selected.jsonl and its card, alias champion
+
+Everything goes through an MlflowClient with explicit run ids: MLflow's active run is thread-local, and a study may have
+many workers. This is the only module that imports mlflow.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from mtselect.config import Sweep, TrackingConfig, to_yaml
+from mtselect.errors import StorageError
+
+Kind = Literal["study", "trial", "baseline"]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+_VIEW = "mtselect"  # key of the saved view, one per experiment
+_MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run as read back: metrics by name, params, tags."""
+
+    run_id: str
+    name: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class Tracker:
+    """One MLflow experiment. Made by `open_tracker`."""
+
+    def __init__(self, client: Any, uri: str, experiment_id: str, study: str) -> None:
+        self._client = client
+        self.uri, self.experiment_id, self.study = uri, experiment_id, study
+
+    def study_run(self, sweep: Sweep) -> str:
+        """The parent run of the study, made on first use."""
+        found = self._runs(f"tags.`mtselect.kind` = 'study' and tags.`mtselect.study` = '{self.study}'")
+        if found:
+            run_id = found[0].run_id
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            run_id = self._create(self.study, "study", {})
+            self._client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{_VIEW}", _view_state(sweep))
+        self._client.log_text(run_id, to_yaml(sweep), "sweep.yaml")
+        return run_id
+
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """A child run, named shortly so that MLflow's charts do not cut it."""
+        run_id = self._create(name, kind, {"mlflow.parentRunId": parent, **tags})
+        self._batch(run_id, params=params)
+        return run_id
+
+    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+            tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
+        """Metrics (rounded to 4 decimals, in this order), params, tags and a Markdown note."""
+        self._batch(run_id, metrics=metrics, params=params, tags={**(tags or {}), **_note(note)})
+
+    def log_curve(self, run_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
+        """The finetuning curve as metrics over optimiser steps."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        stride = max(1, len(curve) // _MARKS)
+        points = [("finetune/loss", point["train_loss"], point["step"]) for point in curve[::stride]]
+        points += [("finetune/dev_loss", point["dev_loss"], point["step"]) for point in curve
+                   if point["dev_loss"] is not None]
+        metrics = [Metric(name, round(value, 4), now, step) for name, value, step in points]
+        self._client.log_batch(run_id, metrics=metrics)
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[Any]], name: str) -> None:
+        """A table for MLflow's side-by-side view: the first column groups, the second is compared."""
+        self._client.log_table(run_id, {key: list(values) for key, values in columns.items()}, name)
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """A text artifact."""
+        self._client.log_text(run_id, text, name)
+
+    def log_figure(self, run_id: str, figure: Any, name: str) -> None:
+        """A picture."""
+        self._client.log_figure(run_id, figure, name)
+
+    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """A file as artifact."""
+        self._client.log_artifact(run_id, str(path), folder)
+
+    def log_dataset(self, run_id: str, name: str, digest: str, n_rows: int) -> None:
+        """The selected set as dataset input, pointing at the run's own `selected.jsonl`."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": f"runs:/{run_id}/selected.jsonl"})
+        schema = json.dumps({"mlflow_colspec": [{"type": kind, "name": column, "required": False} for column, kind in
+                                                (("id", "string"), ("src", "string"), ("tgt", "string"),
+                                                 ("benefit", "double"), ("benefit_share", "double"),
+                                                 ("cluster", "long"))]})
+        dataset = Dataset(name=name, digest=digest, source_type="mtselect", source=source, schema=schema,
+                          profile=json.dumps({"num_rows": n_rows}))
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def end(self, run_id: str, status: Status) -> None:
+        """Close a run."""
+        self._client.set_terminated(run_id, status)
+
+    def end_if_running(self, run_id: str) -> None:
+        """Close the run a killed worker left behind."""
+        if self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, "KILLED")
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether a run already holds an artifact."""
+        folder = str(Path(path).parent)
+        return any(found.path == path for found in self._client.list_artifacts(run_id, None if folder == "." else folder))
+
+    def children(self, parent: str) -> list[RecordedRun]:
+        """The finished trials and baselines of a study run."""
+        return self._runs(f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'")
+
+    def find_study(self) -> RecordedRun | None:
+        """The parent run, if the study was ever started here."""
+        found = self._runs(f"tags.`mtselect.kind` = 'study' and tags.`mtselect.study` = '{self.study}'")
+        return found[0] if found else None
+
+    def read_text(self, run_id: str, name: str) -> str:
+        """A text artifact of a run."""
+        from mlflow.artifacts import download_artifacts
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder, tracking_uri=self.uri)
+            return Path(path).read_text(encoding="utf-8")
+
+    def register_dataset(self, name: str, run_id: str, folder: Path, *, digest: str, alias: str,
+                         tags: Mapping[str, str], description: str) -> tuple[str, bool]:
+        """Register a folder as the next version of a dataset and point the alias at it.
+
+        The files are copied into a LoggedModel of type `dataset`, so that the version outlives the run.
+
+        Returns:
+            (version, made): the version and whether it is new; the same digest twice makes one version.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name, tags={"mtselect.kind": "dataset"})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        for known in self._client.search_model_versions(f"name = '{name}'"):
+            if known.tags.get("mtselect.selected") == digest:
+                self._client.set_registered_model_alias(name, alias, known.version)
+                return str(known.version), False
+        model = self._client.create_logged_model(self.experiment_id, name=name.replace(".", "-"), source_run_id=run_id,
+                                                 model_type="dataset", tags=dict(tags))
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        version = self._client.create_model_version(name, model.model_uri, run_id=run_id, model_id=model.model_id,
+                                                    tags={**tags, "mtselect.selected": digest}, description=description)
+        self._client.set_registered_model_alias(name, alias, version.version)
+        return str(version.version), True
+
+    def links(self) -> dict[str, str]:
+        """Where to look: the command that shows the UI (none for a server) and the address of the trials."""
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        default = self.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        command = "" if self.uri.startswith("http") else "mlflow ui" + (
+            "" if default else f" --backend-store-uri {self.uri}")
+        fragment = f"#/experiments/{self.experiment_id}/runs?viewStateShareKey={_VIEW}&workflowType=machine_learning"
+        return {"command": command, "trials": f"{server}/{fragment}", "charts": f"{server}/{fragment}&compareRunsMode=CHART"}
+
+    def dataset_link(self, name: str, version: str) -> str:
+        """Address of a dataset version in the UI."""
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{server}/#/models/{quote(name)}/versions/{version}"
+
+    def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> str:
+        all_tags = {"mtselect.kind": kind, "mtselect.study": self.study, **tags}
+        return str(self._client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
+
+    def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+               tags: Mapping[str, str] | None = None) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(run_id, metrics=[Metric(key, round(float(value), 4), now, 0)
+                                                for key, value in (metrics or {}).items()],
+                               params=[Param(key, str(value)) for key, value in (params or {}).items()],
+                               tags=[RunTag(key, value) for key, value in (tags or {}).items()])
+
+    def _runs(self, where: str) -> list[RecordedRun]:
+        found, token = [], None
+        while True:
+            page = self._client.search_runs([self.experiment_id], where, page_token=token)
+            found += [RecordedRun(run_id=run.info.run_id, name=run.info.run_name, metrics=dict(run.data.metrics),
+                                  params=dict(run.data.params), tags=dict(run.data.tags)) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+
+def open_tracker(config: TrackingConfig, study: str, workdir: Path) -> Tracker:
+    """Connect to MLflow and find or make the experiment.
+
+    A fresh SQLite database that several processes open at once breaks for good, so it is made under a lock.
+
+    Raises:
+        StorageError: the server does not answer, or the working directory holds an old file store.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import logging
+
+    import mlflow
+    from filelock import FileLock
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    name = config.experiment or study
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(workdir / "mlflow.lock"):
+            uri = config.uri or mlflow.get_tracking_uri()
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=None if uri.startswith("databricks") else uri)
+            found = client.get_experiment_by_name(name)
+            experiment_id = found.experiment_id if found else client.create_experiment(name)
+    except MlflowException as error:
+        raise StorageError(f"MLflow at {config.uri or 'its default'} cannot be used: {_first_line(error)}: start the server, "
+                           "or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`"
+                           ) from error
+    return Tracker(client, uri, experiment_id, study)
+
+
+def scores_as_metrics(scores: Sequence[Any]) -> dict[str, float]:
+    """`eval/<name>` and its interval's ends, scores first (the UI opens on what was logged first)."""
+    metrics = {f"eval/{score.name}": score.value for score in scores}
+    for score in scores:
+        metrics |= {f"eval/{score.name}_low": score.low, f"eval/{score.name}_high": score.high}
+    return metrics
+
+
+def jsonl(rows: Sequence[Any]) -> str:
+    """Dataclasses as JSON lines."""
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _note(note: str | None) -> dict[str, str]:
+    return {} if note is None else {"mlflow.note.content": note}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _view_state(sweep: Sweep) -> str:
+    """The saved view "mtselect": trials and baselines without their parent, best first, the columns a person reads.
+
+    The format is the UI's own (mlflow 3.17) and undocumented: JSON, deflated, in base64.
+    """
+    score = sweep.study.objectives[0]
+    metrics = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
+    params = ["method", "n_clusters", "threshold", "budget"]
+    state = {"searchFilter": "tags.`mtselect.kind` != 'study'", "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
+             "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
+             "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params),
+                                 "attributes.`Dataset`"],
+             "runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsHiddenMode": "SHOWALL"}
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    now = int(time.time() * 1000)
+    return json.dumps({"name": "mtselect: trials, best first", "createdAt": now, "updatedAt": now,
+                       "state": f"deflate;{packed}"})
