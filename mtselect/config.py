@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,8 +331,8 @@ class StudyConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(bool(self.name) and not set("/: ") & set(self.name), "study.name", self.name,
-               "a name without '/', ':' or spaces", "MLflow's registry takes no other")
+        _check(re.fullmatch(r"[\w.-]*\w[\w.-]*", self.name) is not None, "study.name", self.name,
+               "a name of letters, digits, '-', '_' and '.'", "it names files, an MLflow experiment and a dataset")
         _check(self.n_trials > 0, "study.n_trials", self.n_trials, "at least 1")
         _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
         _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,

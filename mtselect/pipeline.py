@@ -10,6 +10,7 @@ selected ids: two trials that choose the same set share it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ from mtselect.progress import Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import SelectedSet, select
-from mtselect.store import Entry, Recipe, Store, derive_seed, hash_json
+from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_json
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import (
@@ -143,11 +144,19 @@ def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
 
 
 def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """pool.jsonl, seeds.jsonl, dev.jsonl, test.jsonl, labels.jsonl, quarantine.jsonl, summary.json."""
+    """pool.jsonl, seeds.jsonl, dev.jsonl, test.jsonl, labels.jsonl, quarantine.jsonl, summary.json, digests.json.
+
+    Later stages are keyed by the digests of the parts they read: new seeds do not ask for another warm-up.
+    """
     data = experiment.data
     files = [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test)]
-    return bench.store.fetch(Recipe(stage="corpus", version=1, section=data, upstream=files),
-                             partial(build_corpus, data))
+
+    def compute(out: Path) -> None:
+        build_corpus(data, out)
+        digests = {part: hash_file(out / f"{part}.jsonl") for part in ("pool", "seeds", "dev", "test")}
+        (out / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
+
+    return bench.store.fetch(Recipe(stage="corpus", version=1, section=data, upstream=files), compute)
 
 
 def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
@@ -156,13 +165,13 @@ def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     if model.name is not None:
         return model.name, source_fingerprint(model.name) if Path(model.name).exists() else model.name
     corpus = corpus_entry(bench, experiment)
-    section = {"model": model, "seed": experiment.seed}
+    section = {"model": model, "seed": experiment.seed}  # the prompt is in no text the tokenizer is trained on
 
     def compute(out: Path) -> None:
         texts = (text for pair in load_corpus(corpus.path).pool for text in (pair.src, pair.tgt))
         build_small_llama(model, texts, derive_seed(experiment.seed, "base"), out)
 
-    entry = bench.store.fetch(Recipe(stage="base", version=1, section=section, upstream=[corpus.key]), compute)
+    entry = bench.store.fetch(Recipe(stage="base", version=1, section=section, upstream=_digests(corpus, "pool")), compute)
     return str(entry.path), entry.key
 
 
@@ -172,16 +181,17 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     if experiment.warmup.epochs == 0:
         return base, base_key
     corpus = corpus_entry(bench, experiment)
-    section = {"model": experiment.model, "warmup": experiment.warmup, "seed": experiment.seed}
+    section = {**_encoding(experiment), "warmup": experiment.warmup, "seed": experiment.seed}
+    recipe = Recipe(stage="warmup", version=1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
 
     def compute(out: Path) -> None:
         rows = _warmup_rows(experiment, _usable(experiment, _examples(experiment, base, corpus, "pool")))
         pairs = load_corpus(corpus.path).pool
-        lm = _train(bench, experiment, base, [pairs[row] for row in rows], corpus, experiment.warmup, "warmup", out)
+        lm = _train(bench, experiment, base, [pairs[row] for row in rows], [], experiment.warmup, "warmup", out)
         (lm.model.merge_and_unload() if experiment.model.lora_rank else lm.model).save_pretrained(out / "model")
         lm.tokenizer.save_pretrained(out / "model")
 
-    entry = bench.store.fetch(Recipe(stage="warmup", version=1, section=section, upstream=[corpus.key, base_key]), compute)
+    entry = bench.store.fetch(recipe, compute)
     return str(entry.path / "model"), entry.key
 
 
@@ -190,7 +200,7 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
     corpus = corpus_entry(bench, experiment)
     folder, key = warmup_entry(bench, experiment)
     attribution = experiment.attribution
-    section = {"model": experiment.model, "layers": attribution.layers, "curvature": attribution.curvature,
+    section = {**_encoding(experiment), "layers": attribution.layers, "curvature": attribution.curvature,
                "fisher": attribution.fisher, "rows": attribution.curvature_rows, "seed": experiment.seed,
                "exclude": experiment.warmup.exclude}
 
@@ -198,7 +208,8 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
         curvature = {} if attribution.curvature == "identity" else _fit_curvature(bench, experiment, folder, corpus)
         save_file(to_tensors(curvature), out / "curvature.safetensors")
 
-    return bench.store.fetch(Recipe(stage="curvature", version=1, section=section, upstream=[corpus.key, key]), compute)
+    recipe = Recipe(stage="curvature", version=1, section=section, upstream=[*_digests(corpus, "pool"), key])
+    return bench.store.fetch(recipe, compute)
 
 
 def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -207,14 +218,14 @@ def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
     corpus = corpus_entry(bench, experiment)
     folder, key = warmup_entry(bench, experiment)
     curvature = curvature_entry(bench, experiment)
-    section = {"model": experiment.model, "attribution": experiment.attribution, "seed": experiment.seed}
+    section = {**_encoding(experiment), "attribution": experiment.attribution, "seed": experiment.seed}
+    upstream = [*_digests(corpus, "pool", "seeds"), key, curvature.key]
 
     def compute(out: Path) -> None:
         tensors = load_file(curvature.path / "curvature.safetensors")
         _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), out)
 
-    return bench.store.fetch(Recipe(stage="gradients", version=1, section=section,
-                                    upstream=[corpus.key, key, curvature.key]), compute)
+    return bench.store.fetch(Recipe(stage="gradients", version=1, section=section, upstream=upstream), compute)
 
 
 def map_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -232,9 +243,9 @@ def selection_recipe(bench: Bench, experiment: Experiment) -> Recipe:
     chosen = experiment.selection
     if chosen.method == "gdig":
         return Recipe(stage="selection", version=1, section=chosen, upstream=[gradients_entry(bench, experiment).key])
-    section = {"method": chosen.method, "budget": chosen.budget, "seed": chosen.seed, "model": experiment.model,
+    section = {"method": chosen.method, "budget": chosen.budget, "seed": chosen.seed, **_encoding(experiment),
                "warmup": experiment.warmup, "experiment_seed": experiment.seed}
-    upstream = [corpus_entry(bench, experiment).key, base_entry(bench, experiment)[1]]
+    upstream = [*_digests(corpus_entry(bench, experiment), "pool"), base_entry(bench, experiment)[1]]
     return Recipe(stage="selection", version=1, section=section, upstream=upstream)
 
 
@@ -258,7 +269,8 @@ def finetune_entry(bench: Bench, experiment: Experiment, selection: Selection, o
 
     def compute(out: Path) -> None:
         pairs = [Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in selection.pairs]
-        lm = _train(bench, experiment, start, pairs, corpus, experiment.finetune, "finetune", out, on_epoch)
+        dev = _split(experiment, corpus, "dev")
+        lm = _train(bench, experiment, start, pairs, dev, experiment.finetune, "finetune", out, on_epoch)
         lm.model.save_pretrained(out / ("adapter" if experiment.model.lora_rank else "model"))
         lm.tokenizer.save_pretrained(out / "model")
 
@@ -312,16 +324,27 @@ def _start(bench: Bench, experiment: Experiment) -> tuple[str, str]:
 
 def _finetune_recipe(bench: Bench, experiment: Experiment, selection: Selection) -> Recipe:
     """Keyed by the selected ids, whatever selected them; nothing selected means nothing trained."""
-    section = {"finetune": experiment.finetune, "model": experiment.model, "seed": experiment.seed,
-               "selected": selection.digest if selection.pairs else None}
-    upstream = [corpus_entry(bench, experiment).key, _start(bench, experiment)[1]]
+    section = {"finetune": experiment.finetune, **_encoding(experiment), "seed": experiment.seed,
+               "dev_rows": experiment.evaluation.dev_rows, "selected": selection.digest if selection.pairs else None}
+    upstream = [*_digests(corpus_entry(bench, experiment), "dev"), _start(bench, experiment)[1]]
     return Recipe(stage="finetune", version=1, section=section, upstream=upstream)
 
 
 def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selection, split: Split) -> Recipe:
     section = {"evaluation": experiment.evaluation, "split": split, "tgt_lang": experiment.data.tgt_lang}
-    upstream = [corpus_entry(bench, experiment).key, _finetune_recipe(bench, experiment, selection).key]
+    upstream = [*_digests(corpus_entry(bench, experiment), split), _finetune_recipe(bench, experiment, selection).key]
     return Recipe(stage="evaluation", version=1, section=section, upstream=upstream)
+
+
+def _digests(corpus: Entry, *parts: str) -> list[str]:
+    """Content hashes of parts of the corpus."""
+    digests = json.loads((corpus.path / "digests.json").read_text(encoding="utf-8"))
+    return [digests[part] for part in parts]
+
+
+def _encoding(experiment: Experiment) -> dict[str, Any]:
+    """What decides the token ids of a pair, and the model."""
+    return {"model": experiment.model, "src_lang": experiment.data.src_lang, "tgt_lang": experiment.data.tgt_lang}
 
 
 def _examples(experiment: Experiment, name: str, corpus: Entry, part: str) -> list[Example]:
@@ -359,7 +382,7 @@ def _candidates(experiment: Experiment, examples: Sequence[Example]) -> NDArray[
     return rows
 
 
-def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pair], corpus: Entry,
+def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pair], dev: Sequence[Pair],
            config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
     """Train from a folder or hub name on the pairs; writes curve.jsonl."""
     lora = experiment.model.lora_rank > 0
@@ -367,9 +390,9 @@ def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pai
     if lora:
         lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
     examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model)
-    dev = encode_pairs(_split(experiment, corpus, "dev"), lm.tokenizer, experiment.data, experiment.model)
+    held_out = encode_pairs(dev, lm.tokenizer, experiment.data, experiment.model)
     with bench.progress.task(f"{name}: {config.epochs} epochs", config.epochs * len(examples)) as advance:
-        curve = finetune(lm, examples, dev, config, name=name, seed=derive_seed(experiment.seed, name),
+        curve = finetune(lm, examples, held_out, config, name=name, seed=derive_seed(experiment.seed, name),
                          dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
                          accelerator=bench.runtime.accelerator, advance=advance, on_epoch=on_epoch)
     _write_lines(out / "curve.jsonl", [asdict(point) for point in curve])
@@ -432,7 +455,11 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
 
 
 def _array(out: Path, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
-    array: np.memmap[Any, Any] = np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    """A memory-mapped array on reserved disk: a hole that cannot be filled would be SIGBUS, not an error."""
+    path = out / f"{name}.npy"
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 

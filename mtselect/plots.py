@@ -20,8 +20,10 @@ def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.b
     figure, (left, right) = _figure(2)
     low, high = np.percentile(mean_benefit, [1, 99])
     for axes, values, bins in ((left, np.clip(mean_benefit, low, high), 50), (right, share, np.linspace(0, 1, 34))):
-        axes.hist(values, bins=bins, color="0.75", label=f"{len(values):,} candidates")
-        axes.hist(values[selected], bins=bins, color="tab:blue", alpha=0.8, label=f"{int(selected.sum()):,} selected")
+        counts, edges = np.histogram(values, bins)
+        axes.stairs(counts, edges, fill=True, color="0.75", label=f"{len(values):,} candidates")
+        axes.stairs(np.histogram(values[selected], edges)[0], edges, fill=True, color="tab:blue", alpha=0.8,
+                    label=f"{int(selected.sum()):,} selected")
         axes.set_ylabel("pairs")
     left.axvline(0, color="0.3", linewidth=1)
     left.set_xlabel("mean benefit over the seeds (right: helps)")
@@ -50,7 +52,7 @@ def spectra(eigenvalues: Mapping[str, Array]) -> Figure:
     for colour, (name, values) in zip(colours, eigenvalues.items(), strict=True):
         ordered = np.sort(values.ravel())[::-1]
         ranks = np.unique(np.geomspace(1, len(ordered), 200).astype(int))
-        axes.plot(ranks, np.maximum(ordered[ranks - 1], ordered[0] * 1e-12), color=colour, linewidth=1, label=name)
+        axes.plot(ranks, np.maximum(ordered[ranks - 1], max(ordered[0] * 1e-12, 1e-30)), color=colour, linewidth=1, label=name)
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue of the layer's curvature")
     if len(eigenvalues) <= 24:
         axes.legend(fontsize=5, ncols=2)
@@ -64,7 +66,7 @@ def norms_by_layer(names: Sequence[str], norms: Array) -> Figure:
     rows = np.arange(len(names))
     axes.errorbar(middle, rows, xerr=[middle - low, high - middle], fmt="o", markersize=3)
     axes.set_yticks(rows, names, fontsize=6)
-    axes.set(xscale="log", xlabel="gradient norm of a pair (median, 5-95%)")
+    axes.set(xscale="log" if (middle > 0).any() else "linear", xlabel="gradient norm of a pair (median, 5-95%)")
     return figure
 
 

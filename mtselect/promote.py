@@ -36,10 +36,6 @@ P_VALUE = 0.05
 SAME_SCORE = 0.5
 
 CARD = """\
----
-{header}
----
-
 # {name}
 
 {forced}{pairs} {data.src_lang}-{data.tgt_lang} sentence pairs chosen by mtselect.
@@ -111,11 +107,11 @@ def promote(arguments: argparse.Namespace, console: Console) -> str:
     Raises:
         PromotionRefused: there is no such study or trial, or a gate did not pass.
     """
-    from mtselect.config import TrackingConfig
+    from mtselect.config import StudyConfig, TrackingConfig
     from mtselect.tracking import open_tracker
 
     tracking = TrackingConfig(uri=arguments.uri, experiment=arguments.experiment)
-    tracker = open_tracker(tracking, arguments.study, Path(arguments.workdir))
+    tracker = open_tracker(tracking, StudyConfig(name=arguments.study).name, Path(arguments.workdir), create=False)
     sweep, runs = _read_study(tracker, arguments.study)
     bench = cli.make_bench(dataclasses.replace(sweep.runtime, workdir=arguments.workdir), console)
     candidate = check(bench, tracker, sweep, runs)
@@ -129,7 +125,7 @@ def promote(arguments: argparse.Namespace, console: Console) -> str:
         write_dataset(Path(folder), candidate, sweep, reasons, name)
         version, made = tracker.register_dataset(name, candidate.run.run_id, Path(folder), digest=candidate.selection.digest,
                                                  alias=ALIAS, tags={"mtselect.study": arguments.study},
-                                                 description=(Path(folder) / "README.md").read_text(encoding="utf-8"))
+                                                 description=card(candidate, sweep, reasons, name))
     console.print(f"[green]{name}[/] version {version} is {ALIAS}" + ("" if made else " (the same set was registered before)"))
     console.print(f"look at it   {tracker.dataset_link(name, version)}")
     console.print(f"load it      mlflow.artifacts.download_artifacts('models:/{name}@{ALIAS}', dst_path='champion')")
@@ -167,7 +163,7 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
     if not trials:
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
-    best = max(trials, key=lambda run: run.metrics[metric])
+    best = max(trials, key=lambda run: (run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if two are equal
     rivals = {run.name: run for run in runs if run.params.get("method") == "random"
               and run.metrics["select/pairs"] == best.metrics["select/pairs"]}
     if not rivals:
@@ -210,20 +206,21 @@ def write_dataset(folder: Path, candidate: Candidate, sweep: Sweep, reasons: lis
               "test": [dataclasses.asdict(score) for score in candidate.test.scores],
               "against_random": {rival: dataclasses.asdict(result) for rival, result in candidate.comparisons.items()}}
     (folder / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
-    (folder / "README.md").write_text(card(candidate, sweep, reasons, name), encoding="utf-8")
+    header = yaml.safe_dump({"pretty_name": name, "task_categories": ["translation"], "tags": ["mtselect"],
+                             "configs": [{"config_name": "default", "data_files": "selected.jsonl"}]}, sort_keys=False)
+    readme = f"---\n{header}---\n\n{card(candidate, sweep, reasons, name)}"
+    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 def card(candidate: Candidate, sweep: Sweep, reasons: list[str], name: str) -> str:
-    """The dataset card, in the Hugging Face form."""
+    """The dataset card in Markdown; in the file a header in the Hugging Face form comes before it."""
     data, chosen = candidate.experiment.data, candidate.experiment.selection
-    header = yaml.safe_dump({"pretty_name": name, "task_categories": ["translation"], "tags": ["mtselect"],
-                             "configs": [{"config_name": "default", "data_files": "selected.jsonl"}]}, sort_keys=False)
     scores = [f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | `{score.signature}` |"
               for split, evaluation in (("dev", candidate.dev), ("test", candidate.test)) for score in evaluation.scores]
     rivals = [f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to {result.high:+.2f}) | "
               f"{result.p_value:.4f} |" for rival, result in candidate.comparisons.items()]
     return CARD.format(
-        header=header.strip(), name=name, alias=ALIAS, pairs=f"{len(candidate.selection.pairs):,}", data=data,
+        name=name, alias=ALIAS, pairs=f"{len(candidate.selection.pairs):,}", data=data,
         forced="".join(f"> Promoted by force although {reason}.\n\n" for reason in reasons),
         candidates=f"{candidate.selection.n_candidates:,}", passed=f"{candidate.selection.n_passed:,}",
         run=candidate.run, study=sweep.study.name, threshold=f"{chosen.threshold:.1%}", clusters=chosen.n_clusters,

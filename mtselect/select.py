@@ -6,6 +6,7 @@ benefit_share, cluster). No finetuning, no MLflow.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def select(sweep: Sweep, out: Path, console: Console) -> None:
     """Select and write the set; it appears whole or not at all."""
+    folder = out.parent
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.pipeline import resolve, select_pairs
     from mtselect.recording import write_lines

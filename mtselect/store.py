@@ -130,6 +130,12 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, first 20 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+
+
 def derive_seed(seed: int, name: str) -> int:
     """A seed for one purpose, from the experiment's seed and the purpose's name; 32 bits."""
     return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16)

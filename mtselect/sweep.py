@@ -4,13 +4,16 @@ Prepares what all trials share (corpus, warm-up, curvature, gradients), lets Opt
 study, and prints the trials, best first, with the next commands. The same command goes on where a stopped one ended;
 several workers may run it at once on one storage. This is the only module that imports optuna.
 
-A trial's sampler is seeded from (study seed, number of finished trials), so that an interrupted study proposes what an
-undisturbed one would have. Baselines end as PRUNED trials: they carry a score but no parameter, samplers leave them out,
+Every search trial has a slot, 0 to n_trials - 1, which decides its name and its sampler's seed, so that an interrupted study
+proposes what an undisturbed one would have and workers that start together propose different trials. A trial that is taken
+up again keeps its slot. No lock is needed between workers: of two trials for the same thing the one with the lower number
+runs, the other is put aside. Baselines end as PRUNED trials: they carry a score but no parameter, samplers leave them out,
 and Optuna's best trial is never a baseline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -18,12 +21,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mtselect import cli
 from mtselect.config import Sweep, field_type, with_fields
-from mtselect.errors import ConfigError, NonFiniteError, StorageError
+from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.store import derive_seed
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from mtselect.tracking import Tracker
 
 COMMAND = "python -m mtselect.sweep"
+
+_SIGNING_SECONDS = 10  # a trial's worker writes its name within milliseconds of the start; one without is dead after this
+_POLL_SECONDS = 0.5  # how often a worker with nothing left to do looks whether the others are done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,7 @@ def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
         worker.search()
         worker.run_baselines()
     except BaseException:
-        tracker.end(parent, "KILLED")
+        tracker.abandon(parent, "KILLED")
         raise
     rows = study_rows(study, sweep.study.objectives[0])
     worker.report(rows)
@@ -99,49 +106,58 @@ class Worker:
         self.study, self.parent, self.console = study, parent, console
 
     def prepare(self) -> None:
-        """Compute what the trials share, and take up the trials of killed workers."""
+        """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
         from mtselect.recording import record_gradients
 
+        self._check_records()
         record_gradients(self.tracker, self.parent, self.bench, self.sweep.experiment, self.sweep.tracking)
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.name == "RUNNING" and not _alive(trial.user_attrs.get("worker")):
-                self.retry(trial)
 
     def search(self) -> None:
-        """Run search trials until the study has its number."""
-        import optuna
-
+        """Run trials until the study has its number, none waits, and the other workers' trials are done too."""
+        told = False
         while True:
-            finished, running, waiting = self._counts()
-            if finished + running >= self.sweep.study.n_trials and not waiting:
-                return
-            self.study.sampler = make_sampler(self.sweep, derive_seed(self.sweep.study.seed, f"trial {finished + running}"))
-            try:
+            self.take_up()
+            trials = self.study.get_trials(deepcopy=False)
+            if len(_first_tries(trials)) < self.sweep.study.n_trials or any(one.state.name == "WAITING" for one in trials):
+                self.study.sampler = slot_sampler(self.sweep)
                 self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
-            except (KeyboardInterrupt, SystemExit):
-                for trial in self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-                    if trial.user_attrs.get("worker") == _worker_name():
-                        self.retry(trial)
-                raise
+                continue
+            running = [trial for trial in trials if trial.state.name == "RUNNING"]
+            if not running:
+                return
+            if not told:
+                workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
+                self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
+                told = True
+            time.sleep(_POLL_SECONDS)
 
     def run_baselines(self) -> None:
         """Queue the baselines that are missing and run them; random ones are as large as the best trial's set."""
-        known = {trial.user_attrs["baseline"] for trial in self.study.get_trials(deepcopy=False)
-                 if "baseline" in trial.user_attrs and trial.state.name != "FAIL"}
+        known = {trial.user_attrs.get("baseline") for trial in self.study.get_trials(deepcopy=False)}
         for name, fields in self._wanted_baselines().items():
             if name not in known:
                 self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": fields})
         self.search()
 
-    def retry(self, trial: optuna.trial.FrozenTrial) -> None:
-        """Close a trial whose worker is gone and queue it again with the same parameters."""
+    def take_up(self) -> None:
+        """Queue again, with the same parameters, what ended without a result: its worker was killed or interrupted, or
+        ran into something that can be mended, such as a full disk."""
         import optuna
 
-        attributes = {key: value for key, value in trial.user_attrs.items() if key in ("baseline", "fields")}
-        self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        self.study.enqueue_trial(trial.params, user_attrs={**attributes, "retries": trial.number})
-        if "run_id" in trial.user_attrs:
-            self.tracker.end_if_running(trial.user_attrs["run_id"])
+        trials = self.study.get_trials(deepcopy=False)
+        superseded = {trial.user_attrs.get("retries") for trial in trials}
+        for trial in trials:
+            dead = trial.state.name == "RUNNING" and not _alive(trial)
+            if not dead and (trial.state.name != "FAIL" or "failed" in trial.user_attrs or trial.number in superseded):
+                continue
+            if dead:
+                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker was faster
+                    self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            kept = {key: value for key, value in trial.user_attrs.items() if key in ("baseline", "fields")}
+            if "baseline" not in kept:
+                kept["slot"] = slot(trial, trials)
+            self.study.enqueue_trial(trial.params, user_attrs={**kept, "retries": trial.number})
+            self.tracker.close_trial(self.parent, trial.number)
 
     def report(self, rows: list[Row]) -> None:
         """The final table on the console and on the study's run, and what to do next."""
@@ -169,15 +185,19 @@ class Worker:
         from mtselect.pipeline import run_trial
         from mtselect.recording import record_trial, trial_metrics, trial_params
 
+        trial.set_user_attr("worker", _worker_name())
+        trials = self.study.get_trials(deepcopy=False)
+        if _surplus(trials[trial.number], trials, self.sweep.study.n_trials):
+            trial.set_user_attr("surplus", True)
+            raise optuna.TrialPruned
         baseline = trial.user_attrs.get("baseline")
         values = trial.user_attrs["fields"] if baseline else suggest(trial, self.sweep)
         experiment = with_fields(self.sweep.experiment, values)
-        name = baseline or f"t{trial.number:03d}"
+        name = baseline or f"t{slot(trials[trial.number], trials):03d}"
         params = trial_params(experiment, {} if baseline else values)
         run_id = self.tracker.start_trial(self.parent, name, "baseline" if baseline else "trial", params,
                                           {"mtselect.trial": str(trial.number)})
-        for key, value in (("worker", _worker_name()), ("run_id", run_id)):
-            trial.set_user_attr(key, value)
+        trial.set_user_attr("run_id", run_id)
         self.console.print(f"[bold]{name}[/] {'  '.join(f'{key}={value}' for key, value in params.items())}")
         start = time.monotonic()
         try:
@@ -187,12 +207,12 @@ class Worker:
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})
             self.tracker.end(run_id, "FINISHED")
         except (optuna.TrialPruned, KeyboardInterrupt, SystemExit):
-            self.tracker.end(run_id, "KILLED")
+            self.tracker.abandon(run_id, "KILLED")
             raise
         except BaseException as error:
-            self.tracker.log(run_id, note=f"Failed: {error}")
-            self.tracker.end(run_id, "FAILED")
-            if isinstance(error, NonFiniteError):
+            self.tracker.abandon(run_id, "FAILED", note=f"Failed: {error}")
+            if isinstance(error, UserError) and not isinstance(error, StorageError):  # it would fail again
+                trial.set_user_attr("failed", str(error))
                 self.console.print(f"  trial failed: {error}", style="red")
             raise
         metrics = trial_metrics(result)
@@ -219,15 +239,17 @@ class Worker:
 
         return on_epoch
 
-    def _counts(self) -> tuple[int, int, int]:
-        """Search trials finished for good, trials running, trials waiting."""
-        finished = running = waiting = 0
-        retried = {trial.user_attrs.get("retries") for trial in self.study.get_trials(deepcopy=False)}
-        for trial in self.study.get_trials(deepcopy=False):
-            waiting += trial.state.name == "WAITING"
-            running += trial.state.name == "RUNNING"
-            finished += trial.state.is_finished() and "baseline" not in trial.user_attrs and trial.number not in retried
-        return finished, running, waiting
+    def _check_records(self) -> None:
+        rows = {row.run_id for row in study_rows(self.study, self.sweep.study.objectives[0])}
+        begun = {trial.user_attrs.get("run_id") for trial in self.study.get_trials(deepcopy=False)}
+        recorded = {run.run_id for run in self.tracker.children(self.parent)}
+        name, uri = self.sweep.study.name, self.tracker.uri
+        if rows and not rows & recorded:
+            raise StorageError(f"MLflow at {uri} has none of the {len(rows)} trials of study {name!r}: set tracking.uri to "
+                               "where they were recorded, or choose another study.name (no finished stage is computed again)")
+        if recorded and not begun & recorded:
+            raise StorageError(f"MLflow at {uri} has {len(recorded)} trials of study {name!r} that Optuna's storage does not "
+                               "know: set study.storage and runtime.workdir to where it began, or choose another study.name")
 
     def _wanted_baselines(self) -> dict[str, dict[str, Any]]:
         """Name -> experiment fields."""
@@ -255,7 +277,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a failed trial's traceback
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
         study = optuna.create_study(study_name=sweep.study.name, storage=_storage(sweep), load_if_exists=True,
@@ -288,12 +310,63 @@ def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.NSGAIISampler(seed=seed) if kind == "nsga2" else optuna.samplers.RandomSampler(seed=seed)
 
 
+def slot_sampler(sweep: Sweep) -> optuna.samplers.BaseSampler:
+    """Hands each trial to a fresh sampler that is seeded by the trial's slot."""
+    import optuna
+
+    class SlotSampler(optuna.samplers.BaseSampler):
+        def __init__(self) -> None:
+            self._inner = make_sampler(sweep, 0)
+
+        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            place = slot(trial, study.get_trials(deepcopy=False))
+            self._inner = make_sampler(sweep, derive_seed(sweep.study.seed, f"trial {place}"))
+            self._inner.before_trial(study, trial)
+
+        def infer_relative_search_space(self, *arguments: Any) -> Any:
+            return self._inner.infer_relative_search_space(*arguments)
+
+        def sample_relative(self, *arguments: Any) -> Any:
+            return self._inner.sample_relative(*arguments)
+
+        def sample_independent(self, *arguments: Any) -> Any:
+            return self._inner.sample_independent(*arguments)
+
+        def after_trial(self, *arguments: Any) -> None:
+            self._inner.after_trial(*arguments)
+
+    return SlotSampler()
+
+
+def slot(trial: optuna.trial.FrozenTrial, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
+    """Place of a search trial among the first tries; a trial that was taken up again has its predecessor's."""
+    inherited = trial.user_attrs.get("slot")
+    return sum(one.number < trial.number for one in _first_tries(trials)) if inherited is None else int(inherited)
+
+
+def _first_tries(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """Search trials, each once: no baseline, nothing taken up again, nothing put aside."""
+    return [trial for trial in trials if not {"baseline", "retries", "surplus"} & trial.user_attrs.keys()]
+
+
+def _surplus(trial: optuna.trial.FrozenTrial, trials: Sequence[optuna.trial.FrozenTrial], n_trials: int) -> bool:
+    """Whether other workers have already begun enough trials, this baseline, or the same trial again."""
+    earlier = [one.user_attrs for one in trials if one.number < trial.number and "surplus" not in one.user_attrs]
+    retries, baseline = trial.user_attrs.get("retries"), trial.user_attrs.get("baseline")
+    if retries is not None:
+        return any(one.get("retries") == retries for one in earlier)
+    if baseline is not None:
+        return any(one.get("baseline") == baseline for one in earlier)
+    return slot(trial, trials) >= n_trials
+
+
 def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
     """Ask Optuna for every searched field, as the field's own type."""
     values: dict[str, Any] = {}
     for path, space in sweep.search.items():
         if space.choices is not None:
-            values[path] = trial.suggest_categorical(path, space.choices)
+            kind = field_type(path)
+            values[path] = trial.suggest_categorical(path, [float(one) if kind is float else one for one in space.choices])
             continue
         assert space.low is not None
         assert space.high is not None
@@ -326,48 +399,46 @@ def best_rows(study: optuna.Study) -> list[Row]:
 
 
 def final_table(rows: list[Row], sweep: Sweep) -> Table:
-    """Trials and baselines, best first."""
+    """Trials and baselines, best first, for the console."""
     from rich import box
     from rich.table import Table
 
-    names = [f"eval/{name}" for name in sweep.experiment.evaluation.metrics]
-    table = Table(title=f"{sweep.study.name}: {len(rows)} runs on dev, best first; 95% intervals", box=box.SIMPLE_HEAD)
-    for heading in _headings(rows, names):
+    headings, *lines = table_cells(rows, sweep)
+    table = Table(title=f"{sweep.study.name}: {len(rows)} runs on dev, best first", box=box.SIMPLE_HEAD, pad_edge=False,
+                  caption="[ ]: 95% interval, bootstrap over sentences")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, names, rows), style=None if row.kind == "trial" else "dim")
+    for row, cells in zip(rows, lines, strict=True):
+        table.add_row(*cells, style=None if row.kind == "trial" else "dim")
     return table
 
 
-def _headings(rows: list[Row], names: list[str]) -> list[str]:
-    noise = ["noise"] if any("select/noise_share" in row.metrics for row in rows) else []
-    scores = {"eval/bleu": "BLEU", "eval/chrf": "chrF", "eval/comet": "COMET"}
-    return ["run", *(scores[name] for name in names), "pairs", *noise, "clusters", "threshold", "budget", "minutes"]
+def table_cells(rows: list[Row], sweep: Sweep) -> list[list[str]]:
+    """The final table as texts, headings first. The score that decides comes first and has its interval."""
+    metrics = sorted(sweep.experiment.evaluation.metrics, key=lambda name: f"eval/{name}" not in sweep.study.objectives)
+    noise = any("select/noise_share" in row.metrics for row in rows)
+    titles = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
+    headings = ["run", *(titles[name] for name in metrics), "pairs", *(["noise"] if noise else []), "clusters", "thresh.",
+                "budget"]
+    return [headings, *(_cells(row, metrics, noise) for row in rows)]
 
 
-def _cells(row: Row, names: list[str], rows: list[Row]) -> list[str]:
-    cells = [row.name]
-    for name in names:
-        value, low, high = (row.metrics[key] for key in (name, f"{name}_low", f"{name}_high"))
-        cells.append(f"{value:.1f} [{low:.1f}, {high:.1f}]")
-    cells.append(f"{row.pairs:,}")
-    if "noise" in _headings(rows, names):
-        share = row.metrics.get("select/noise_share")
-        cells.append("" if share is None else f"{share:.1%}")
-    searched = row.params["method"] == "gdig"
-    threshold = f"{row.params['threshold']:.2f}" if searched else ""
-    return [*cells, str(row.params["n_clusters"]) if searched else "", threshold,
-            f"{row.params['budget']:,}" if "budget" in row.params else "", f"{row.minutes:.1f}"]
+def _cells(row: Row, metrics: Sequence[str], noise: bool) -> list[str]:
+    first, *others = (row.metrics[f"eval/{name}"] for name in metrics)
+    low, high = (row.metrics[f"eval/{metrics[0]}_{end}"] for end in ("low", "high"))
+    share, params = row.metrics.get("select/noise_share"), row.params
+    return [row.name, f"{first:.1f} [{low:.1f}, {high:.1f}]", *(f"{value:.1f}" for value in others), f"{row.pairs:,}",
+            *([f"{share:.1%}" if share is not None else ""] if noise else []), str(params.get("n_clusters", "")),
+            f"{params['threshold']:.2f}" if "threshold" in params else "",
+            f"{params['budget']:,}" if "budget" in params else ""]
 
 
 def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: str) -> str:
-    names = [f"eval/{name}" for name in sweep.experiment.evaluation.metrics]
-    headings = _headings(rows, names)
-    lines = [f"## {sweep.study.name}: trials and baselines on dev, best first", "",
-             f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    lines += [f"| {' | '.join(_cells(row, names, rows))} |" for row in rows]
-    return "\n".join([*lines, "", "Intervals: 95%, bootstrap over sentences.", "",
-                      f"Trials, best first: {links['trials']}", "", f"Promote the best: `{promote}`"])
+    headings, *lines = table_cells(rows, sweep)
+    table = [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines)]
+    return "\n".join([f"## {sweep.study.name}: trials and baselines on dev, best first", "", *table, "",
+                      "[ ]: 95% interval, bootstrap over sentences.", "", f"Trials, best first: {links['trials']}", "",
+                      f"Promote the best: `{promote}`"])
 
 
 def _objective_value(metrics: dict[str, float], name: str) -> float:
@@ -418,16 +489,22 @@ def _worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
-def _alive(worker: str | None) -> bool:
-    """Whether a worker still runs; one on another host is taken to (its database's heartbeat tells)."""
+def _alive(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a running trial's worker still runs; one on another host is taken to (its database's heartbeat tells)."""
     import psutil
 
+    worker = trial.user_attrs.get("worker")
     if worker is None:
-        return False
-    host, pid, started = worker.rsplit(":", 2)
+        started = trial.datetime_start
+        return started is not None and (datetime.now() - started).total_seconds() < _SIGNING_SECONDS
+    host, pid, created = worker.rsplit(":", 2)
     if host != socket.gethostname():
         return True
-    return psutil.pid_exists(int(pid)) and f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    try:
+        process = psutil.Process(int(pid))
+        return bool(f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,20 +49,27 @@ class RecordedRun:
 class Tracker:
     """One MLflow experiment. Made by `open_tracker`."""
 
-    def __init__(self, client: Any, uri: str, experiment_id: str, study: str) -> None:
-        self._client = client
+    def __init__(self, client: Any, uri: str, experiment_id: str, study: str, lock: Path) -> None:
+        self._client, self._lock = _Client(client, uri), lock
         self.uri, self.experiment_id, self.study = uri, experiment_id, study
 
     def study_run(self, sweep: Sweep) -> str:
-        """The parent run of the study, made on first use."""
-        found = self._runs(f"tags.`mtselect.kind` = 'study' and tags.`mtselect.study` = '{self.study}'")
-        if found:
-            run_id = found[0].run_id
-            self._client.update_run(run_id, status="RUNNING")
-        else:
-            run_id = self._create(self.study, "study", {})
-            self._client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{_VIEW}", _view_state(sweep))
-        self._client.log_text(run_id, to_yaml(sweep), "sweep.yaml")
+        """The parent run of the study, made on first use, under a lock: several workers may begin at once."""
+        from filelock import FileLock
+
+        with FileLock(self._lock):
+            found = self.find_study()
+            if found:
+                run_id = found.run_id
+                self._client.update_run(run_id, status="RUNNING")
+            else:
+                run_id = self._create(self.study, "study", {})
+                self._client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{_VIEW}", _view_state(sweep))
+        try:
+            self._client.log_text(run_id, to_yaml(sweep), "sweep.yaml")
+        except StorageError:
+            self.abandon(run_id, "KILLED")
+            raise
         return run_id
 
     def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -120,10 +128,17 @@ class Tracker:
         """Close a run."""
         self._client.set_terminated(run_id, status)
 
-    def end_if_running(self, run_id: str) -> None:
+    def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
+        """Close a run after a failure, if MLflow lets us: it may be what failed."""
+        with suppress(StorageError), _impatient():
+            self._batch(run_id, tags=_note(note))
+            self._client.set_terminated(run_id, status)
+
+    def close_trial(self, parent: str, number: int) -> None:
         """Close the run a killed worker left behind."""
-        if self._client.get_run(run_id).info.status == "RUNNING":
-            self._client.set_terminated(run_id, "KILLED")
+        for run in self._runs(f"tags.`mlflow.parentRunId` = '{parent}' and tags.`mtselect.trial` = '{number}' and "
+                              "attributes.status = 'RUNNING'"):
+            self._client.set_terminated(run.run_id, "KILLED")
 
     def has_artifact(self, run_id: str, path: str) -> bool:
         """Whether a run already holds an artifact."""
@@ -215,15 +230,40 @@ class Tracker:
                 return found
 
 
-def open_tracker(config: TrackingConfig, study: str, workdir: Path) -> Tracker:
-    """Connect to MLflow and find or make the experiment.
+class _Client:
+    """An MlflowClient; when its server or its disk fails, that is said as something to mend."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def __getattr__(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return method(*arguments, **options)
+            except (MlflowException, OSError) as error:
+                if getattr(error, "error_code", "INTERNAL_ERROR") not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+                    raise
+                raise StorageError(f"MLflow at {self._uri} does not record any more ({_first_line(error)}): start its server "
+                                   "again, or free space, then run the same command") from error
+
+        return call
+
+
+def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: bool = True) -> Tracker:
+    """Connect to MLflow and find the experiment, or make it unless `create` is false.
 
     A fresh SQLite database that several processes open at once breaks for good, so it is made under a lock.
 
     Raises:
-        StorageError: the server does not answer, or the working directory holds an old file store.
+        StorageError: the server does not answer, the working directory holds an old file store, or there is no such
+            experiment and none may be made.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import logging
 
@@ -234,18 +274,48 @@ def open_tracker(config: TrackingConfig, study: str, workdir: Path) -> Tracker:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     name = config.experiment or study
-    workdir.mkdir(parents=True, exist_ok=True)
+    lock = workdir / "mlflow.lock"
     try:
-        with FileLock(workdir / "mlflow.lock"):
+        workdir.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock), _impatient():
             uri = config.uri or mlflow.get_tracking_uri()
+            if not create and not _exists(uri):
+                raise StorageError(_no_study(uri, study))
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=None if uri.startswith("databricks") else uri)
             found = client.get_experiment_by_name(name)
+            if not found and not create:
+                raise StorageError(_no_study(uri, study))
             experiment_id = found.experiment_id if found else client.create_experiment(name)
+    except OSError as error:
+        raise StorageError(f"runtime.workdir {str(workdir)!r} cannot be written ({error}): free space, or set runtime.workdir "
+                           "to another folder") from error
     except MlflowException as error:
         raise StorageError(f"MLflow at {config.uri or 'its default'} cannot be used: {_first_line(error)}: start the server, "
                            "or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`"
                            ) from error
-    return Tracker(client, uri, experiment_id, study)
+    return Tracker(client, uri, experiment_id, study, lock)
+
+
+def _exists(uri: str) -> bool:
+    """Whether there is a database to ask; only of SQLite can that be told without making one."""
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+
+
+def _no_study(uri: str, study: str) -> str:
+    return f"MLflow at {uri} has no study {study!r}: check the name, or set --tracking.uri"
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """A server that does not answer at the start is said within seconds; later MLflow's own patience (minutes) is right."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    given = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[name]
 
 
 def scores_as_metrics(scores: Sequence[Any]) -> dict[str, float]:
@@ -279,8 +349,7 @@ def _view_state(sweep: Sweep) -> str:
     params = ["method", "n_clusters", "threshold", "budget"]
     state = {"searchFilter": "tags.`mtselect.kind` != 'study'", "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
              "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
-             "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params),
-                                 "attributes.`Dataset`"],
+             "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)],
              "runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsHiddenMode": "SHOWALL"}
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)

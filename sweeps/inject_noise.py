@@ -30,9 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clean", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", type=int, default=12000, help="pool rows (default: 12000, or what train has)")
+    parser.add_argument("--rows", type=int, default=18000, help="pool rows (default: 18000, or what train has)")
     parser.add_argument("--share", type=float, default=0.5, help="share of noisy pool rows (default: 0.5)")
-    parser.add_argument("--seeds", type=int, default=64, help="trusted pairs (default: 64)")
+    parser.add_argument("--seeds", type=int, default=128, help="trusted pairs (default: 128)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     splits = {name: read(arguments.clean, name) for name in ("train", "dev", "test")}

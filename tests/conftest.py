@@ -1,15 +1,36 @@
-"""Tiny models of several architectures and random examples, shared by the tests of attribution and training."""
+"""What several test files share: tiny models and random examples, and for the upper floors a whole tiny sweep.
+
+The commands run for real: in this process (`Lab.run`) where the import of torch and MLflow would cost more than the test,
+and in processes of their own (`Lab.start`) where something is killed or several work at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+import runpy
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+# Before the imports that read them; GOMP_SPINCOUNT is what `cli` sets.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from mtselect.attribution.gradients import Captured, GradientConsumer, example_gradients
@@ -19,7 +40,6 @@ from mtselect.training.batching import collate
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, target_logits, target_losses
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 
 VOCAB, PAD, BOS, EOS = 40, 0, 1, 2
@@ -136,3 +156,201 @@ def relative_error(actual: Any, expected: Any) -> float:
     """Largest absolute difference, over the largest absolute expected value."""
     actual, expected = (torch.as_tensor(x).double() for x in (actual, expected))
     return float((actual - expected).abs().max() / expected.abs().max())
+
+
+# --- the upper floors: a whole sweep -------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+STUDY = "tiny"
+# All of it in about ten seconds on one core. One thread, since two processes of some tests share two cores.
+SWEEP: dict[str, Any] = {
+    "experiment": {
+        "data": {"pool": "data/pool.jsonl", "seeds": "data/seeds.jsonl", "dev": "data/dev.jsonl", "test": "data/test.jsonl",
+                 "label_column": "noise"},
+        "model": {"hidden_size": 32, "n_layers": 1, "n_heads": 2, "vocab_size": 400, "prompt": "{src}\n", "max_tokens": 160,
+                  "dtype": "float32"},
+        "warmup": {"epochs": 1, "rows": 100, "exclude": True, "learning_rate": 0.01},
+        "attribution": {"curvature_rows": 60, "sketch_rank": 4},
+        "finetune": {"epochs": 1, "learning_rate": 0.01},
+        "evaluation": {"max_new_tokens": 12, "bootstrap": 100},
+    },
+    "search": {"selection.n_clusters": {"low": 2, "high": 8}, "selection.threshold": {"low": 0.3, "high": 0.6},
+               "selection.budget": {"choices": [20, 40]}},
+    "study": {"name": STUDY, "n_trials": 3, "random_seeds": 2},
+    "runtime": {"threads": 1},
+    "tracking": {"sample_sentences": 5},
+}
+ROWS = {"pool_rows": 300, "seed_rows": 16, "dev_rows": 12, "test_rows": 20}
+# What a process of its own loads; it is loaded once and then forked, as the imports take ten seconds.
+PRELOAD = ["matplotlib.figure", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "optuna", "peft", "sklearn.cluster",
+           "transformers.models.llama.modeling_llama", "mtselect.recording", "mtselect.pipeline"]
+DEADLINE = 60.0  # seconds; several times what any wait takes on a busy machine
+
+
+@dataclass
+class Lab:
+    """A folder with data and a sweep file, in which commands are run as a person would.
+
+    Args:
+        folder: working directory of the commands.
+        settings: the sweep file's content; `write` writes it again.
+    """
+
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, name: str = "sweep.yaml", **changes: Any) -> None:
+        """Write the sweep file with dotted fields changed (`experiment__selection__budget=5`)."""
+        settings = json.loads(json.dumps(self.settings))
+        for path, value in changes.items():
+            *heads, last = path.split("__")
+            section = settings
+            for head in heads:
+                section = section.setdefault(head, {})
+            section[last] = value
+        (self.folder / name).write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+    def run(self, command: str, *arguments: str) -> int:
+        """`python -m mtselect.<command>` in this process; its exit status."""
+        import importlib
+
+        handler = signal.getsignal(signal.SIGTERM)
+        with contextlib.chdir(self.folder):
+            try:
+                status: int = importlib.import_module(f"mtselect.{command}").main(list(arguments))
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+        return status
+
+    def start(self, command: str, *arguments: str, log: str = "log.txt") -> BaseProcess:
+        """The same as a process of its own; what it prints goes to a file in the folder."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        order = (str(self.folder), log, f"mtselect.{command}", *arguments)
+        process = context.Process(target=runpy.run_path, args=(str(ROOT / "tests" / "run_command.py"), {"ORDER": order}))
+        with contextlib.chdir(self.folder):
+            process.start()
+        return process
+
+    def log(self, name: str = "log.txt") -> str:
+        """What a process printed."""
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    @property
+    def store(self) -> Path:
+        """The stage store."""
+        return self.folder / "mlruns" / "store"
+
+    def manifests(self, stage: str = "*") -> dict[str, int]:
+        """Path -> time of change of every finished entry."""
+        found = self.store.glob(f"{stage}/*/manifest.json")
+        return {str(path.relative_to(self.store)): path.stat().st_mtime_ns for path in found}
+
+    def client(self) -> Any:
+        """MLflow's client of the folder."""
+        import mlflow
+
+        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
+
+    def runs(self, study: str = STUDY) -> list[Any]:
+        """All MLflow runs of an experiment, parents too."""
+        client = self.client()
+        return list(client.search_runs([client.get_experiment_by_name(study).experiment_id], max_results=1000))
+
+    def children(self, study: str = STUDY) -> dict[str, Any]:
+        """Name -> run of the finished trials and baselines; each name once."""
+        runs = [run for run in self.runs(study) if run.info.status == "FINISHED" and "mlflow.parentRunId" in run.data.tags]
+        assert len({run.info.run_name for run in runs}) == len(runs), "a trial or baseline was recorded twice"
+        return {run.info.run_name: run for run in runs}
+
+    def artifact(self, run: Any, name: str) -> Path:
+        """Where an artifact of a run lies."""
+        return Path(str(run.info.artifact_uri).removeprefix("file://")) / name
+
+    def lines(self, run: Any, name: str = "selected.jsonl") -> list[dict[str, Any]]:
+        """A JSON-lines artifact."""
+        return [json.loads(line) for line in self.artifact(run, name).read_text(encoding="utf-8").splitlines()]
+
+    def selected(self, study: str = STUDY) -> dict[str, list[str]]:
+        """Name -> selected ids of every finished trial and baseline."""
+        return {name: [row["id"] for row in self.lines(run)] for name, run in self.children(study).items()}
+
+
+@pytest.fixture(scope="session")
+def make_lab(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Lab]:
+    """Makes labs: with fresh data, and a migrated, empty MLflow database unless `database` is false (making one takes
+    seconds); `store` copies finished stages from another lab."""
+    from mtselect.data import quickstart
+
+    template = tmp_path_factory.mktemp("template")
+    corpus = quickstart.generate(**ROWS, seed=1)
+    (template / "data").mkdir()
+    for split in ("pool", "seeds", "dev", "test"):
+        rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in getattr(corpus, split)]
+        (template / "data" / f"{split}.jsonl").write_text("".join(rows), encoding="utf-8")
+    _make_database(template)
+
+    def make(store: Path | None = None, stages: Sequence[str] = (), database: bool = True, **changes: Any) -> Lab:
+        lab = Lab(tmp_path_factory.mktemp("lab"), SWEEP)
+        shutil.copytree(template / "data", lab.folder / "data")
+        if database:
+            shutil.copy(template / "mlflow.db", lab.folder)
+        for stage in stages:
+            assert store is not None
+            shutil.copytree(store / stage, lab.store / stage)
+        lab.write(**changes)
+        return lab
+
+    return make
+
+
+def _make_database(folder: Path) -> None:
+    import mlflow
+
+    with contextlib.chdir(folder):
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        assert connection.execute("select count(*) from experiments").fetchone() == (1,)
+
+
+@pytest.fixture(scope="session")
+def swept(make_lab: Callable[..., Lab]) -> Lab:
+    """A lab in which the tiny sweep was run once, from nothing. Tests may read it, not write to its study."""
+    lab = make_lab()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    return lab
+
+
+SHARED_STAGES = ("corpus", "base", "warmup", "curvature", "gradients")
+
+
+@pytest.fixture(scope="session")
+def warm_lab(make_lab: Callable[..., Lab], swept: Lab) -> Callable[..., Lab]:
+    """Makes labs that have the stages all trials share, so that a sweep costs its trials only."""
+    def make(*, stages: Sequence[str] = SHARED_STAGES, **changes: Any) -> Lab:
+        return make_lab(store=swept.store, stages=stages, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., Any]:
+    """Polls until a condition gives something true, and gives that back; fails at the deadline or when the process ended."""
+    def wait(condition: Callable[[], Any], process: BaseProcess | None = None) -> Any:
+        end = time.monotonic() + DEADLINE
+        while not (found := condition()):
+            assert time.monotonic() < end, "the moment did not come"
+            assert process is None or process.is_alive(), f"the process ended before, with status {process.exitcode}"
+            time.sleep(0.002)
+        return found
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def children_end() -> Iterator[None]:
+    """No process of a failed test outlives it."""
+    yield
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()

@@ -59,7 +59,7 @@ class QuickstartCorpus:
     test: tuple[dict[str, str], ...]
 
 
-def generate(*, pool_rows: int = 6000, seed_rows: int = 64, dev_rows: int = 200, test_rows: int = 500,
+def generate(*, pool_rows: int = 12000, seed_rows: int = 128, dev_rows: int = 200, test_rows: int = 500,
              noise_share: float = 0.5, seed: int = 0) -> QuickstartCorpus:
     """Generate the corpus; the same arguments give the same rows in every process and Python version.
 

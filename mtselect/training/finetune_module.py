@@ -111,7 +111,7 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
 
     Args:
         examples: training set, shuffled anew each epoch.
-        dev: its loss closes each epoch.
+        dev: its loss closes each epoch; may be empty.
         seed: of the shuffling and of dropout.
         dtype: of the arithmetic; weights that train stay float32.
         batch_size: of the dev loss only; `config.batch_size` trains.
@@ -126,5 +126,5 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)),
-                    loader(dev, batch_size, lm.pad_id))
+                    loader(dev, batch_size, lm.pad_id) if dev else None)
     return module.curve

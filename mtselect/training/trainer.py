@@ -15,6 +15,7 @@ def make_trainer(*, accelerator: str, **arguments: Any) -> L.Trainer:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="predict returned None")
+    warnings.filterwarnings("ignore", message="You defined a `validation_step` but")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     return L.Trainer(accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False,
                      enable_model_summary=False, enable_progress_bar=False, **arguments)

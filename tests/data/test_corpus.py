@@ -204,7 +204,7 @@ def test_hub_names(monkeypatch: pytest.MonkeyPatch, source: str, expected: tuple
 def test_quickstart_parts_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mtselect.data.quickstart")
     rows = rows_of("quickstart:pool", label_column="noise")
-    assert len(texts(rows)) == 6000
+    assert len(texts(rows)) == 12000
     assert 0.3 < sum(bool(row.label) for row in rows) / len(rows) < 0.7
 
 

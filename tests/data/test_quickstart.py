@@ -223,7 +223,7 @@ def test_tags_and_instruments_name_words_that_exist() -> None:
 
 
 def test_sizes_and_domains(corpus: QuickstartCorpus) -> None:
-    assert [len(getattr(corpus, split)) for split in SPLITS] == [6000, 64, 200, 500]
+    assert [len(getattr(corpus, split)) for split in SPLITS] == [12000, 128, 200, 500]
     assert all(set(row) == {"src", "tgt", "domain", "noise"} for row in corpus.pool)
     counts = Counter(row["domain"] for row in corpus.seeds)
     assert set(counts) == set(lexicon.DOMAINS) and max(counts.values()) - min(counts.values()) <= 1
@@ -311,7 +311,7 @@ def test_noise_share_is_met(share: float) -> None:
 def test_every_kind_occurs_and_near_duplicates_are_a_twelfth(corpus: QuickstartCorpus) -> None:
     counts = Counter(row["noise"] for row in corpus.pool)
     assert set(counts) == {"", *NOISES}
-    assert 0.08 <= counts["near_duplicate"] / 6000 <= 0.10
+    assert 0.08 <= counts["near_duplicate"] / 12000 <= 0.10
 
 
 def test_clean_rows_are_right(corpus: QuickstartCorpus, truth: dict[str, str]) -> None:

@@ -1,0 +1,119 @@
+"""What the commands share: help at once, the quickstart's file, one-line errors and a clean stop, from a shell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mtselect import cli
+from mtselect.config import load
+from mtselect.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("sweep", "promote", "select")
+# The promise is one second on an idle machine (measured there: 0.2 to 0.5). The best of three runs may take half as much again,
+# for a machine that is busy during all three.
+HELP_SECONDS = 1.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_comes_at_once(command: str) -> None:
+    """That it loads neither torch nor mlflow is in test_floors, which looks at sys.modules."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ran = subprocess.run([sys.executable, "-m", f"mtselect.{command}", "--help"], capture_output=True, text=True,
+                             check=True)
+        seconds.append(time.perf_counter() - start)
+        assert f"python -m mtselect.{command}" in ran.stdout
+    assert min(seconds) < HELP_SECONDS, seconds
+
+
+def test_help_names_every_field() -> None:
+    from mtselect.config import Sweep, _field_paths
+
+    ran = subprocess.run([sys.executable, "-m", "mtselect.sweep", "--help"], capture_output=True, text=True, check=True)
+    missing = [path for path in _field_paths(Sweep) if f"--{path}" not in ran.stdout]
+    assert not missing
+
+
+@pytest.mark.parametrize("command", ["sweep", "select --out x"])
+def test_a_users_error_is_one_line_and_status_2(command: str, tmp_path: Path) -> None:
+    name, *options = command.split()
+    (tmp_path / "sweep.yaml").write_text("experiment: {selection: {bugdet: 5}}", encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-m", f"mtselect.{name}", "sweep.yaml", *options], capture_output=True, text=True,
+                         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines() == ["error: unknown field 'experiment.selection.bugdet': did you mean "
+                                       "'experiment.selection.budget'?"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+def test_the_quickstart_is_found_and_parses() -> None:
+    sweep = load(cli.quickstart_file(), [])
+    assert sweep.study.name == "quickstart"
+    assert sweep.study.n_trials >= 10
+    assert sweep.experiment.data.pool == "quickstart:pool"
+    assert cli.read_arguments([], "python -m mtselect.sweep") == sweep
+    assert cli.read_arguments(["--study.n_trials", "2"], "python -m mtselect.sweep").study.n_trials == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_sweep_file_parses(path: Path) -> None:
+    sweep = load(path, [])
+    assert sweep.search, "a sweep searches something"
+    assert sweep.study.name == path.stem
+
+
+def test_there_are_sweep_files_to_parse() -> None:
+    assert (ROOT / "sweeps" / "quickstart.yaml").is_file()
+
+
+def give(error: BaseException | None) -> int:
+    def command(console: Console) -> None:
+        if error is not None:
+            raise error
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return cli.run(command, again="The same command goes on.")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("error", "status", "said"), [
+    (None, 0, ""),
+    (ConfigError("budget must be 1, got 2: raise it"), 2, "error: budget must be 1, got 2: raise it\n"),
+    (KeyboardInterrupt(), 130, "\nstopped. The same command goes on.\n"),
+    (SystemExit(1), 130, "\nstopped. The same command goes on.\n"),
+])
+def test_each_end_has_its_status_and_line(error: BaseException | None, status: int, said: str,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert give(error) == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        give(ZeroDivisionError())
+
+
+def test_sigterm_ends_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(console: Console) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # interrupted at once
+        raise AssertionError("SIGTERM did not interrupt")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.run(command, again="Go on.") == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "\nstopped. Go on.\n"

@@ -1,0 +1,67 @@
+"""`python -m mtselect.select`: the same set as in a trial, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def test_it_writes_the_ids_of_the_trial_and_nothing_else(swept: Any, warm_lab: Callable[..., Any],
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    (lab.folder / "mlflow.db").unlink()
+    before = {path.name for path in lab.folder.iterdir()}
+    params = swept.children()["t001"].data.params
+    fields = {name: str(params[name]) for name in ("budget", "n_clusters")}
+    # The param is rounded for people; the experiment has all its digits.
+    recorded = swept.artifact(swept.children()["t001"], "experiment.yaml").read_text(encoding="utf-8")
+    exact = re.search(r"threshold: (\S+)", recorded)
+    assert exact
+    capsys.readouterr()
+    assert lab.run("select", "sweep.yaml", "--out=chosen.jsonl", "--experiment.selection.threshold", exact[1],
+                   *(part for name, value in fields.items() for part in (f"--experiment.selection.{name}", value))) == 0
+    rows = [json.loads(line) for line in (lab.folder / "chosen.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows == swept.lines(swept.children()["t001"])
+    assert {path.name for path in lab.folder.iterdir()} - before == {"chosen.jsonl", "mlruns"}
+    assert {path.name for path in (lab.folder / "mlruns").iterdir()} == {"store"}
+    assert {path.name for path in lab.store.iterdir()} == {"corpus", "base", "warmup", "curvature", "gradients", "selection"}
+    assert re.search(rf"{len(rows)} of 200 candidates written to chosen\.jsonl", capsys.readouterr().out)
+
+
+def test_out_must_be_given(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    assert lab.run("select", "sweep.yaml") == 2
+    assert capsys.readouterr().err == "error: --out is missing: name the file to write, such as --out selected.jsonl\n"
+    assert lab.run("select", "sweep.yaml", "--out") == 2
+    assert not lab.store.exists()
+
+
+@pytest.mark.parametrize("out", ["none/selected.jsonl", "data"])
+def test_an_out_that_cannot_be_written_is_one_line(out: str, warm_lab: Callable[..., Any],
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    assert lab.run("select", "sweep.yaml", "--out", out, "--experiment.selection.n_clusters", "4",
+                   "--experiment.selection.budget", "20") == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: --out '{out}' cannot be written: name a file in a folder that exists and .*\n", error), error
+    assert not lab.store.exists(), "it should say so before any work"
+
+
+def test_a_random_set_larger_than_the_pool_is_refused(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab()
+    assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", "--experiment.selection.method", "random",
+                   "--experiment.selection.budget", "201") == 2
+    assert re.match(r"error: selection\.budget must be at most the number of candidates \(200\), got 201: lower",
+                    capsys.readouterr().err)
+    assert not (lab.folder / "x.jsonl").exists()
+
+
+def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab()
+    assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", "--experiment.selection.threshold", "0",
+                   "--experiment.selection.budget", "999", "--experiment.selection.n_clusters", "999") == 0
+    assert len((lab.folder / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 200

@@ -1,0 +1,595 @@
+"""`python -m mtselect.sweep`, end to end on a tiny model: what is recorded, what is computed again, what survives a kill.
+
+One sweep is run once and read by many tests (`swept`); others begin with its shared stages (`warm_lab`) and cost their trials.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtselect.config import load
+
+TRIALS = ["t000", "t001", "t002"]
+# A run in which nothing is computed took 0.5 s on two busy cores; computing anything again takes longer than this.
+SECONDS_FOR_NOTHING = 8
+STATUS_INTERRUPTED = 130
+
+
+def study(lab: Any, name: str = "tiny") -> Any:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(lab.folder / "mlruns" / "optuna" / f"{name}.journal")))
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def table_of(text: str) -> list[str]:
+    """The lines of the final table without the minutes, which are measured."""
+    lines = [line.rsplit(None, 1)[0].strip() for line in text.splitlines()
+             if re.match(r" +(run|t\d{3}|random-\d+-\d|pool|untuned) +(BLEU|\d+\.\d \[)", line)]
+    assert lines, text
+    return lines
+
+
+# --- what one sweep leaves behind ----------------------------------------------------------------
+
+
+def test_the_runs_hang_under_one_parent_with_their_kinds(swept: Any) -> None:
+    runs = swept.runs()
+    kinds = Counter(run.data.tags["mtselect.kind"] for run in runs)
+    assert kinds == {"study": 1, "trial": 3, "baseline": 4}
+    parent = next(run for run in runs if run.data.tags["mtselect.kind"] == "study")
+    assert parent.info.run_name == "tiny"
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted(swept.children()) == sorted([*TRIALS, "untuned", "pool", *random_names(swept)])
+
+
+def random_names(lab: Any) -> list[str]:
+    best = study(lab).best_trial.user_attrs["row"]["metrics"]["select/pairs"]
+    return [f"random-{best}-{seed}" for seed in range(2)]
+
+
+def test_metrics_and_params_have_the_names_people_filter_by(swept: Any) -> None:
+    for name in TRIALS:
+        run = swept.children()[name]
+        assert run.data.metrics.keys() >= {"eval/bleu", "eval/chrf", "select/pairs", "select/noise_share"}
+        assert run.data.params.keys() == {"method", "n_clusters", "threshold", "budget"}
+        assert run.data.params["method"] == "gdig"
+        assert run.data.metrics["eval/chrf_low"] <= run.data.metrics["eval/chrf"] <= run.data.metrics["eval/chrf_high"]
+        assert re.search(r"nrefs:1.*bs:100\|seed:\d+", run.data.tags["mtselect.signature.chrf"])
+        assert any(metric.startswith("finetune/") for metric in run.data.metrics)
+    found = swept.client().search_runs(
+        [swept.children()["t000"].info.experiment_id],
+        "metrics.`eval/chrf` >= 0 and params.method = 'gdig' and tags.`mtselect.kind` = 'trial'")
+    assert {run.info.run_name for run in found} == set(TRIALS)
+
+
+def test_the_noise_share_is_that_of_the_labels(swept: Any) -> None:
+    pool = [json.loads(line) for line in (swept.folder / "data" / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
+    noisy = {(row["src"], row["tgt"]) for row in pool if row["noise"]}
+    for name in [*TRIALS, *random_names(swept)]:
+        run = swept.children()[name]
+        rows = swept.lines(run)
+        share = sum((row["src"], row["tgt"]) in noisy for row in rows) / len(rows)
+        assert run.data.metrics["select/noise_share"] == pytest.approx(share, abs=1e-4)  # logged to 4 decimals
+        assert run.data.metrics["select/pairs"] == len(rows)
+
+
+def test_the_recorded_set_is_the_stores(swept: Any) -> None:
+    stored = {path.read_text(encoding="utf-8") for path in swept.store.glob("selection/*/selected.jsonl")}
+    for name, run in swept.children().items():
+        rows = swept.lines(run)
+        assert swept.artifact(run, "selected.jsonl").read_text(encoding="utf-8") in stored, name
+        if name in TRIALS:
+            assert all(row.keys() == {"id", "src", "tgt", "benefit", "benefit_share", "cluster"} for row in rows)
+            assert all(row["benefit_share"] >= float(run.data.params["threshold"]) - 1e-4 for row in rows)
+            assert len({row["cluster"] for row in rows}) <= int(run.data.params["n_clusters"])
+    assert swept.lines(swept.children()["untuned"]) == []
+
+
+def test_the_recorded_experiment_selects_the_same_pairs_again(swept: Any, warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab()
+    for name in ("t001", random_names(swept)[0]):
+        run = swept.children()[name]
+        path = swept.artifact(run, "experiment.yaml")
+        experiment = load(path, []).experiment
+        assert str(experiment.selection.budget) == run.data.params["budget"]
+        assert lab.run("select", str(path), "--out", f"{name}.jsonl", "--runtime.threads", "1") == 0
+        assert (lab.folder / f"{name}.jsonl").read_text(encoding="utf-8") == \
+            swept.artifact(run, "selected.jsonl").read_text(encoding="utf-8")
+
+
+def test_translations_are_of_the_same_sentences_in_every_run(swept: Any) -> None:
+    tables = {}
+    for name, run in swept.children().items():
+        table = json.loads(swept.artifact(run, "translations.json").read_text(encoding="utf-8"))
+        assert table["columns"] == ["src", "hyp", "ref"]
+        tables[name] = [(row[0], row[2]) for row in table["data"]]
+    dev = [json.loads(line) for line in (swept.folder / "data" / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(tables.values()) == [[(row["src"], row["tgt"]) for row in dev[:5]]] * len(tables)
+
+
+def test_pictures_are_of_trials_and_of_the_gradients(swept: Any) -> None:
+    for name in TRIALS:
+        for picture in ("plots/benefits.png", "plots/clusters.png"):
+            assert swept.artifact(swept.children()[name], picture).read_bytes().startswith(b"\x89PNG"), (name, picture)
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    assert swept.artifact(parent, "score_against_pairs.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gradients_are_recorded_once_on_the_parent(swept: Any) -> None:
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    (folder,) = swept.artifact(parent, "gradients").iterdir()
+    (entry,) = (path.parent for path in swept.store.glob("gradients/*/manifest.json"))
+    assert folder.name == entry.name
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "spectra.png", "norms.png", "sketches.npy",
+                                                        "sketch_norms.npy", "rows.npy"}
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    sketches = np.load(folder / "sketches.npy")
+    assert manifest["shape"] == list(sketches.shape)
+    assert sketches.tobytes() == np.load(entry / "sketches.npy").tobytes()
+    quantiles = {name for name in parent.data.metrics if name.startswith("gradients/norm_p50/")}
+    assert len(quantiles) == len(manifest["layers"]) == len(json.loads((entry / "layers.json").read_text()))
+    assert parent.data.metrics["data/pool/read"] == 300
+
+
+def test_the_selected_set_is_a_dataset_input(swept: Any) -> None:
+    for name in TRIALS:
+        run = swept.children()[name]
+        (given,) = run.inputs.dataset_inputs
+        assert given.dataset.name == "selected"
+        assert given.dataset.digest == run.data.tags["mtselect.selected"]
+        assert json.loads(given.dataset.profile) == {"num_rows": int(run.data.metrics["select/pairs"])}
+        assert json.loads(given.dataset.source)["uri"] == f"runs:/{run.info.run_id}/selected.jsonl"
+
+
+def test_the_saved_view_decodes(swept: Any) -> None:
+    experiment = swept.client().get_experiment_by_name("tiny")
+    view = json.loads(experiment.tags["mlflow.sharedViewState.mtselect"])
+    method, packed = view["state"].split(";")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert method == "deflate"
+    assert state["orderByKey"] == "metrics.`eval/chrf`"
+    assert {"metrics.`eval/bleu`", "params.`n_clusters`", "metrics.`select/noise_share`"} <= set(state["selectedColumns"])
+    found = swept.client().search_runs([experiment.experiment_id], state["searchFilter"])
+    assert {run.info.run_name for run in found} == set(swept.children())
+
+
+def test_baselines_ride_as_pruned_trials_and_are_never_the_best(swept: Any) -> None:
+    trials = study(swept).get_trials(deepcopy=False)
+    states = {trial.user_attrs["row"]["name"]: trial.state.name for trial in trials}
+    assert states == dict.fromkeys(TRIALS, "COMPLETE") | dict.fromkeys(["untuned", "pool", *random_names(swept)], "PRUNED")
+    assert "baseline" not in study(swept).best_trial.user_attrs
+
+
+def test_random_baselines_have_as_many_pairs_as_the_best_trial(swept: Any) -> None:
+    children = swept.children()
+    best = max(TRIALS, key=lambda name: children[name].data.metrics["eval/chrf"])
+    sets = [swept.selected()[name] for name in random_names(swept)]
+    assert [len(one) for one in sets] == [len(swept.lines(children[best]))] * 2
+    assert sets[0] != sets[1]
+
+
+# --- the same again, and almost the same -----------------------------------------------------------
+
+
+def test_a_second_run_computes_nothing_and_prints_the_same(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    entries, runs = swept.manifests(), {run.info.run_id: run.info.end_time for run in swept.runs()}
+    start = time.monotonic()
+    assert swept.run("sweep", "sweep.yaml") == 0
+    assert time.monotonic() - start < SECONDS_FOR_NOTHING
+    printed = capsys.readouterr().out
+    assert swept.manifests() == entries
+    assert {run.info.run_id for run in swept.runs()} == runs.keys()
+    children = swept.children()
+    assert {run.info.run_id: run.info.end_time for run in children.values()}.items() <= runs.items()
+    rows = table_of(printed)[1:]
+    assert sorted(row.split()[0] for row in rows) == sorted(children)
+    scores = [children[row.split()[0]].data.metrics["eval/chrf"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert "mlflow ui" in printed
+    assert "python -m mtselect.promote tiny" in printed
+    experiment = children["t000"].info.experiment_id
+    assert f"http://127.0.0.1:5000/#/experiments/{experiment}/runs?viewStateShareKey=mtselect" in printed
+    note = next(run for run in swept.runs() if run.info.run_name == "tiny").data.tags["mlflow.note.content"]
+    assert all(name in note for name in children)
+
+
+def test_another_study_of_the_same_experiment_reuses_all_stages(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = swept.manifests()
+    assert swept.run("sweep", "sweep.yaml", "--study.name", "second") == 0
+    assert swept.manifests() == entries
+    assert swept.selected("second") == swept.selected("tiny")
+    capsys.readouterr()
+
+
+def test_trials_with_the_same_set_share_one_finetuning(warm_lab: Callable[..., Any]) -> None:
+    # A share of 0 passes everything, and random draws within one cluster depend on the seed only.
+    lab = warm_lab(search={"selection.threshold": {"choices": [0.0, 0.01]}}, study__baselines=[], study__n_trials=4,
+                   experiment__selection={"budget": 20, "n_clusters": 1})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    thresholds = {run.data.params["threshold"] for run in lab.children().values()}
+    assert thresholds == {"0.0", "0.01"}, "the sampler must draw both, or this test shows nothing"
+    assert len({tuple(ids) for ids in lab.selected().values()}) == 1
+    assert len(lab.manifests("selection")) == 2
+    assert len(lab.manifests("finetune")) == len(lab.manifests("evaluation")) == 1
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (["--experiment.finetune.epochs", "2"], r"experiment\.finetune\.epochs: 1 -> 2"),
+    (["--experiment.seed", "1"], r"experiment\.seed: 0 -> 1"),
+])
+def test_another_experiment_under_the_same_name_is_refused(swept: Any, capsys: pytest.CaptureFixture[str], change: list[str],
+                                                           message: str) -> None:
+    entries, runs = swept.manifests(), len(swept.runs())
+    assert swept.run("sweep", "sweep.yaml", *change) == 2
+    error = one_line(capsys)
+    assert re.search(rf"study 'tiny' was begun with other settings \({message}\).*choose another study\.name", error)
+    assert (swept.manifests(), len(swept.runs())) == (entries, runs)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The error that was printed, which must be one line."""
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: "), error
+    assert "\n" not in error, error
+    return error
+
+
+# --- killed, interrupted, several at once ----------------------------------------------------------
+
+
+def test_killed_in_the_gradient_pass_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
+    lab = warm_lab(stages=("corpus", "base", "warmup", "curvature"), runtime__batch_size=1)
+    process = lab.start("sweep", "sweep.yaml")
+    wait_for(lambda: list(lab.store.glob("gradients/*.part-*/benefits.npy")), process)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not lab.manifests("gradients"), "the pass was over before the kill"
+    before = lab.manifests()
+    assert lab.run("sweep", "sweep.yaml", "--runtime.batch_size", "32") == 0
+    assert before.items() <= lab.manifests().items()
+    assert not list(lab.store.glob("*/*.part-*"))
+    assert lab.selected() == swept.selected()
+    assert {run.info.status for run in lab.runs()} == {"FINISHED"}
+
+
+def test_killed_in_a_trial_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
+    lab = warm_lab()
+    process = lab.start("sweep", "sweep.yaml")
+    wait_for(lambda: lab.manifests("evaluation") and list(lab.store.glob("finetune/*.part-*")), process)
+    process.kill()
+    process.join()
+    assert Counter(run.info.status for run in lab.runs()) == {"FINISHED": 1, "RUNNING": 2}  # a trial; one more and the parent
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.selected() == swept.selected()
+    assert Counter(run.info.status for run in lab.runs()) == {"FINISHED": 8, "KILLED": 1}
+    scores = {name: run.data.metrics["eval/chrf"] for name, run in swept.children().items()}
+    assert {name: run.data.metrics["eval/chrf"] for name, run in lab.children().items()} == scores
+
+
+def test_ctrl_c_in_a_trial_ends_it_cleanly_and_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
+    lab = warm_lab()
+    process = lab.start("sweep", "sweep.yaml")
+    wait_for(lambda: list(lab.store.glob("finetune/*.part-*")), process)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    printed = lab.log()
+    assert process.exitcode == STATUS_INTERRUPTED, printed
+    last = printed.splitlines()[-1]
+    assert last == "stopped. Finished stages and trials are kept: the same command goes on from here."
+    assert "Traceback" not in printed
+    assert Counter(run.info.status for run in lab.runs()) == {"KILLED": 2}  # the trial and the parent
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.selected() == swept.selected()
+    assert Counter(run.info.status for run in lab.runs()) == {"FINISHED": 8, "KILLED": 1}
+
+
+def test_ctrl_c_between_the_stages_of_a_trial_loses_no_trial(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
+    """Lightning makes SystemExit of Ctrl-C; elsewhere it stays KeyboardInterrupt, which Optuna takes for a failed trial."""
+    lab = warm_lab(stages=("corpus", "base", "warmup", "curvature", "gradients", "selection", "finetune"))
+    shutil.copytree(swept.store / "finetune", lab.store / "finetune", dirs_exist_ok=True)
+    process = lab.start("sweep", "sweep.yaml")
+    wait_for(lambda: list(lab.store.glob("evaluation/*.part-*")), process)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == STATUS_INTERRUPTED, lab.log()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.selected() == swept.selected()
+
+
+def test_two_workers_share_a_fresh_study(swept: Any, make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(database=False)
+    workers = [lab.start("sweep", "sweep.yaml", log=f"{i}.txt") for i in range(2)]
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0], lab.log("0.txt") + lab.log("1.txt")
+    runs = lab.runs()
+    assert Counter(run.data.tags["mtselect.kind"] for run in runs) == {"study": 1, "trial": 3, "baseline": 4}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    parent = next(run.info.run_id for run in runs if run.data.tags["mtselect.kind"] == "study")
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent}
+    assert sorted(lab.children()) == sorted([*TRIALS, "untuned", "pool", *random_names(lab)])
+    # The first proposals are drawn by slot, so that they are those of one worker.
+    assert {name: lab.selected()[name] for name in TRIALS} == {name: swept.selected()[name] for name in TRIALS}
+    assert table_of(lab.log("0.txt")) == table_of(lab.log("1.txt"))
+    assert all("waiting for the last trials" in lab.log(f"{i}.txt") or "t00" in lab.log(f"{i}.txt") for i in range(2))
+
+
+# --- ways to search --------------------------------------------------------------------------------
+
+
+def test_two_objectives_give_a_front_and_random_baselines_of_its_sizes(warm_lab: Callable[..., Any],
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(study__objectives=["eval/chrf", "select/pairs"], study__sampler="nsga2", study__n_trials=4,
+                   study__baselines=["random"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    front = {trial.user_attrs["row"]["metrics"]["select/pairs"] for trial in study(lab).best_trials}
+    assert front
+    children = lab.children()
+    sizes = {name: len(lab.lines(run)) for name, run in children.items() if name.startswith("random")}
+    assert sizes == {f"random-{size}-{seed}": size for size in front for seed in range(2)}
+    assert len(table_of(capsys.readouterr().out)) == 1 + len(children)
+
+
+@pytest.mark.parametrize(("sampler", "n_trials"), [("gp", 5), ("tpe", 5), ("random", 2)])  # four are drawn at random first
+def test_samplers_run_beside_baselines(sampler: str, n_trials: int, warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(study__sampler=sampler, study__n_trials=n_trials - 1, study__baselines=["untuned"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.run("sweep", "sweep.yaml", "--study.n_trials", str(n_trials)) == 0  # with the baseline in its history
+    trials = study(lab).get_trials(deepcopy=False)
+    assert Counter(trial.state.name for trial in trials) == {"COMPLETE": n_trials, "PRUNED": 1}
+    assert sorted(lab.children()) == [*(f"t{i:03d}" for i in range(n_trials)), "untuned"]
+
+
+def test_the_median_pruner_stops_a_poor_trial(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(search={"finetune.learning_rate": {"choices": [1e-9, 2e-2]}, "selection.seed": {"low": 0, "high": 99}},
+                   study__pruner="median", study__n_trials=7, study__sampler="random", study__baselines=[],
+                   experiment__finetune={"epochs": 2, "learning_rate": 0.01}, experiment__selection__budget=20,
+                   experiment__selection__n_clusters=4, experiment__selection__threshold=0.3)
+    assert lab.run("sweep", "sweep.yaml") == 0
+    pruned = [trial for trial in study(lab).get_trials(deepcopy=False) if trial.state.name == "PRUNED"]
+    assert pruned
+    done = [trial for trial in study(lab).get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    for trial in pruned:  # dev losses with their sign turned, as the objective is maximised
+        step, value = trial.last_step, max(trial.intermediate_values.values())
+        assert value < 0
+        assert value < np.median([one.intermediate_values[step] for one in done if one.number < trial.number])
+    assert Counter(run.info.status for run in lab.runs()) == {"FINISHED": 8 - len(pruned), "KILLED": len(pruned)}
+
+
+def test_choices_given_as_integers_become_the_fields_floats(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(search={"selection.threshold": {"choices": [0]}}, study__n_trials=1, study__baselines=[],
+                   experiment__selection={"budget": 20, "n_clusters": 4})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.children()["t000"].data.params["threshold"] == "0.0"
+
+
+def test_a_nan_loss_fails_its_trial_and_the_sweep_goes_on(warm_lab: Callable[..., Any],
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(search={"finetune.learning_rate": {"choices": [1e30, 0.01]}}, study__n_trials=4,
+                   study__baselines=["untuned"], experiment__selection={"budget": 40, "n_clusters": 4, "threshold": 0.3},
+                   experiment__finetune={"epochs": 2, "batch_size": 8})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    assert re.search(r"trial failed: finetune loss is nan at step \d+: lower\s+finetune\.learning_rate", printed.out)
+    trials = [trial for trial in study(lab).get_trials(deepcopy=False) if "baseline" not in trial.user_attrs]
+    states = {trial.params["finetune.learning_rate"]: trial.state.name for trial in trials}
+    assert states == {1e30: "FAIL", 0.01: "COMPLETE"}
+    assert len(trials) == 4
+    statuses = Counter(run.info.status for run in lab.runs())
+    assert statuses["FAILED"] == sum(trial.state.name == "FAIL" for trial in trials)
+    failed = next(run for run in lab.runs() if run.info.status == "FAILED")
+    assert failed.data.tags["mlflow.note.content"].startswith("Failed: finetune loss is nan")
+    entries = lab.manifests()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.manifests() == entries
+    assert Counter(run.info.status for run in lab.runs()) == statuses, "a trial that must fail was tried again"
+
+
+# --- what a user can do wrong ------------------------------------------------------------------------
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def make_bad_rows(lab: Any) -> None:
+    rows = read_rows(lab.folder / "data" / "pool.jsonl")
+    write_rows(lab.folder / "data" / "pool.jsonl", [row | {"tgt": ""} if i < 30 else row for i, row in enumerate(rows)])
+
+
+def leak_a_test_sentence(lab: Any) -> None:
+    rows = read_rows(lab.folder / "data" / "pool.jsonl")
+    write_rows(lab.folder / "data" / "pool.jsonl", [*rows, read_rows(lab.folder / "data" / "test.jsonl")[3] | {"noise": ""}])
+
+
+def block_the_workdir(lab: Any) -> None:
+    (lab.folder / "mlruns").write_text("a file where the folder should be", encoding="utf-8")
+
+
+def block_the_store(lab: Any) -> None:
+    lab.store.parent.mkdir(exist_ok=True)
+    lab.store.write_text("a file where the folder should be", encoding="utf-8")
+
+
+def make_an_old_file_store(lab: Any) -> None:
+    (lab.folder / "mlflow.db").unlink()
+    (lab.folder / "mlruns" / "0").mkdir(parents=True)
+    (lab.folder / "mlruns" / "0" / "meta.yaml").write_text("artifact_location: mlruns/0\nexperiment_id: '0'\n"
+                                                           "lifecycle_stage: active\nname: Default\n", encoding="utf-8")
+
+
+def nothing(lab: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "message"), [
+    (nothing, ["--experiment.selection.bugdet", "5"], r"unknown option '--experiment\.selection\.bugdet': did you mean "
+                                                      r"'--experiment\.selection\.budget'\?"),
+    (nothing, ["--experiment.finetune.epochs", "many"], r"finetune\.epochs"),
+    (nothing, ["--experiment.data.seeds", "data/none.jsonl"], r"data/none\.jsonl does not exist .*correct the path"),
+    (nothing, ["--study.objectives", "[eval/comet]"], r"no trial logs 'eval/comet': choose of eval/bleu, eval/chrf"),
+    (nothing, ["--study.name", "it's"], r"study\.name must be a name of letters, digits"),
+    (nothing, ["--study.storage", "sqlite:////none/of/it.db"], r"study\.storage .* cannot be used .*leave it null"),
+    (nothing, ["--experiment.attribution.layers", "nothing"], r"attribution\.layers 'nothing' finds no linear layer: write"),
+    (nothing, ["--experiment.model.name", "none/such"], r"model\.name 'none/such' cannot be loaded .*: give a folder"),
+    (nothing, ["--experiment.warmup.learning_rate", "1e30", "--experiment.warmup.epochs", "3"],
+     r"warmup (dev )?loss is nan .*: lower warmup\.learning_rate \(1e\+30\)"),
+    (nothing, ["--experiment.model.max_tokens", "3"], r"no pool row fits model\.max_tokens \(3\): raise it"),
+    (make_bad_rows, [], r"data\.pool .* has 30 unusable rows of 300 \(10\.0%\).*'empty side'.*raise .*max_unusable_share"),
+    (leak_a_test_sentence, [], r"data\.pool .* has 1 rows whose source sentence is also in dev or test.*line 301.*drop_leaked"),
+    (block_the_workdir, [], r"runtime\.workdir 'mlruns' cannot be written .*: free space, or set runtime\.workdir"),
+    (block_the_store, [], r"stage 'corpus' cannot be stored under .*set runtime\.workdir to another disk"),
+    (make_an_old_file_store, [], r"MLflow at its default cannot be used: .*`mlflow migrate-filestore`"),
+    (nothing, ["--tracking.uri", "http://127.0.0.1:9"], r"MLflow at http://127\.0\.0\.1:9 cannot be used: .*start the server"),
+])
+def test_a_fault_of_the_user_is_one_line(spoil: Callable[[Any], None], arguments: list[str], message: str,
+                                         make_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab()
+    spoil(lab)
+    start = time.monotonic()
+    assert lab.run("sweep", "sweep.yaml", *arguments) == 2
+    assert re.search(message, one_line(capsys))
+    assert time.monotonic() - start < 30  # MLflow alone would try a dead server for minutes
+
+
+def test_a_missing_sweep_file_is_one_line(make_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_lab().run("sweep", "none.yaml") == 2
+    assert re.search(r"sweep file 'none\.yaml' does not exist: check the path", one_line(capsys))
+
+
+def test_a_full_disk_is_an_error_before_the_pass_not_sigbus(tmp_path: Path) -> None:
+    from mtselect.pipeline import _array
+
+    array = _array(tmp_path, "benefits", (1000, 1000), np.float32)
+    used = (tmp_path / "benefits.npy").stat()
+    assert array.shape == (1000, 1000)
+    assert used.st_blocks * 512 >= used.st_size > 4_000_000  # st_blocks counts 512 bytes; a sparse file would have next to none
+
+
+@pytest.mark.parametrize(("blocked", "message"), [
+    ("store/finetune", r"stage '(evaluation|finetune)' cannot be stored under .*free space or set runtime\.workdir"),
+    ("1", r"MLflow at sqlite:.*mlflow\.db does not record any more \(.*\): start its server again, or free space"),
+])
+def test_what_can_be_mended_costs_no_trial(blocked: str, message: str, swept: Any, warm_lab: Callable[..., Any],
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk that cannot be written in the middle of a trial (store) or by MLflow (folder of the first experiment)."""
+    lab = warm_lab(study__n_trials=1, study__baselines=[])
+    block = lab.folder / "mlruns" / blocked
+    block.write_text("a file where the folder should be", encoding="utf-8")
+    assert lab.run("sweep", "sweep.yaml") == 2
+    assert re.search(message, one_line(capsys))
+    assert "RUNNING" not in {run.info.status for run in lab.runs()}
+    block.unlink()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.selected() == {"t000": swept.selected()["t000"]}
+
+
+def test_a_trial_killed_before_it_signed_its_run_is_closed(warm_lab: Callable[..., Any]) -> None:
+    """Between the making of the MLflow run and the note of its id in Optuna; too short a moment to hit with a kill."""
+    lab = warm_lab(study__n_trials=1, study__baselines=[])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    trial = study(lab).ask()
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}:0.00")  # this process is alive, but not that old
+    parent = next(run for run in lab.runs() if run.info.run_name == "tiny")
+    left = lab.client().create_run(parent.info.experiment_id, run_name="t001", tags={
+        "mlflow.parentRunId": parent.info.run_id, "mtselect.kind": "trial", "mtselect.trial": str(trial.number)})
+    assert lab.run("sweep", "sweep.yaml", "--study.n_trials", "2") == 0
+    assert lab.client().get_run(left.info.run_id).info.status == "KILLED"
+    assert sorted(lab.children()) == ["t000", "t001"]
+    assert [one.state.name for one in study(lab).get_trials(deepcopy=False)] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+# --- odd data and odd states ---------------------------------------------------------------------------
+
+
+def test_a_study_whose_mlflow_is_gone_says_so(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(study__n_trials=1, study__baselines=[])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    (lab.folder / "mlflow.db").unlink()
+    process = lab.start("sweep", "sweep.yaml")  # not here: MLflow keeps the database open for the life of a process
+    process.join()
+    assert process.exitcode == 2, lab.log()
+    assert "has none of the 1 trials of study 'tiny': set tracking.uri to where they were recorded" in lab.log()
+
+
+def test_a_study_whose_optuna_storage_is_gone_says_so(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(study__n_trials=1, study__baselines=[])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    shutil.rmtree(lab.folder / "mlruns" / "optuna")
+    capsys.readouterr()
+    assert lab.run("sweep", "sweep.yaml") == 2
+    assert re.search(r"has 1 trials of study 'tiny' that Optuna's storage does not know: set study\.storage", one_line(capsys))
+
+
+def test_a_study_whose_store_is_gone_computes_what_it_needs(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(study__n_trials=1, study__baselines=[])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    before = lab.selected()
+    shutil.rmtree(lab.store)
+    assert lab.run("sweep", "sweep.yaml", "--study.n_trials", "2") == 0
+    assert sorted(lab.children()) == ["t000", "t001"]
+    assert lab.selected()["t000"] == before["t000"]
+    assert len(lab.manifests("gradients")) == 1
+
+
+def test_when_nothing_passes_the_trial_says_so_and_is_no_rival(warm_lab: Callable[..., Any],
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1,
+                   experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 1.0})
+    benefits = np.load(next(lab.store.glob("gradients/*/benefits.npy")), mmap_mode="r+")
+    benefits[:, 0] = -1  # so that no pair helps the first seed
+    benefits.flush()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children()
+    assert sorted(children) == ["pool", "t000", "untuned"]
+    assert children["t000"].data.metrics["select/pairs"] == 0
+    assert "nothing was filled up" in children["t000"].data.tags["mlflow.note.content"]
+    assert children["t000"].data.metrics["eval/chrf"] == children["untuned"].data.metrics["eval/chrf"]
+    capsys.readouterr()
+    assert lab.run("promote", "tiny") == 2
+    assert re.search(r"study 'tiny' has no finished trial that selected a pair", one_line(capsys))
+
+
+def test_odd_text_goes_through(make_lab: Callable[..., Any]) -> None:
+    """Several scripts, emoji, braces, quotes; seeds and dev longer than max_tokens; fewer candidates than clusters."""
+    odd = ["Größe {src} „ß“", "数据 选择 很 重要。", "Ελληνικά και emoji 🙂🏽", "مرحبا بالعالم", "a\u00a0b\u200bc",
+           '"quoted" \\ slash', "ﬁ ﬂ Å"]
+    lab = make_lab(study__name="übung.1-α", study__n_trials=1, study__baselines=["random"], study__random_seeds=1,
+                   search={"selection.seed": {"choices": [0]}}, experiment__warmup={"epochs": 0},
+                   experiment__model__max_tokens=90, experiment__selection={"budget": 60, "n_clusters": 60, "threshold": 0.0})
+    data = lab.folder / "data"
+    long = " ".join(["Wort"] * 200)
+    write_rows(data / "pool.jsonl", [{"src": f"{text} {i}", "tgt": f"{text} → {i}", "noise": ""}
+                                     for i, text in enumerate(odd * 4)] + [{"src": long, "tgt": long, "noise": "long"}])
+    write_rows(data / "seeds.jsonl", [{"src": f"{text} s", "tgt": text} for text in odd] + [{"src": f"{long} s", "tgt": long}])
+    write_rows(data / "dev.jsonl", [{"src": f"{text} d", "tgt": text} for text in odd] + [{"src": f"{long} d", "tgt": long}])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children("übung.1-α")
+    rows = lab.lines(children["t000"])
+    assert len(rows) == len(odd) * 4  # all that fit; the long one does not
+    assert {row["src"].rsplit(" ", 1)[0] for row in rows} == set(odd)
+    assert sorted(children) == ["random-28-0", "t000"]

@@ -1,0 +1,190 @@
+"""Recording and registering against a real MLflow server over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.figure
+import pytest
+
+from mtselect.config import Sweep, TrackingConfig
+from mtselect.errors import StorageError
+from mtselect.tracking import Tracker, jsonl, open_tracker
+
+START_SECONDS = 90  # a server needs about ten on two busy cores, most of it for its database
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an MLflow server of our own."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts",
+               "--artifacts-destination", f"{folder}/artifacts"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process, folder / "log.txt")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)  # its own session: the server and its worker, nothing else
+        process.wait(20)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def tracker(server: str, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    return open_tracker(TrackingConfig(uri=server), "über.http", tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def trial(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A study run with one recorded trial."""
+    parent = tracker.study_run(Sweep())
+    run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5, "method": "gdig"}, {"mtselect.trial": "0"})
+    tracker.log(run_id, metrics={"eval/bleu": 12.345678, "eval/chrf": 40.0, "select/pairs": 2},
+                tags={"mtselect.selected": "abc"}, note="**Größe**")
+    tracker.log_text(run_id, '{"id": "1", "src": "Straße 数"}\n', "selected.jsonl")
+    tracker.log_table(run_id, {"src": ["Straße"], "hyp": [""], "ref": ["street"]}, "translations.json")
+    tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1},
+                               {"train_loss": 1.0, "dev_loss": 3.0, "step": 2}])
+    tracker.log_dataset(run_id, "selected", "abc", 2)
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot([1, 2])
+    tracker.log_figure(run_id, figure, "plots/x.png")
+    path = tmp_path_factory.mktemp("files") / "rows.npy"
+    path.write_bytes(b"rows")
+    tracker.log_file(run_id, path, "gradients/key")
+    tracker.end(run_id, "FINISHED")
+    return run_id
+
+
+def test_what_was_recorded_is_read_back(tracker: Tracker, trial: str) -> None:
+    study = tracker.find_study()
+    assert study is not None
+    (run,) = tracker.children(study.run_id)
+    assert run.run_id == trial
+    assert run.metrics == {"eval/bleu": 12.3457, "eval/chrf": 40.0, "select/pairs": 2.0, "finetune/loss": 1.0,
+                           "finetune/dev_loss": 3.0}
+    assert run.params == {"budget": "5", "method": "gdig"}
+    assert run.tags["mlflow.note.content"] == "**Größe**"
+    assert run.tags["mtselect.study"] == "über.http"
+    assert tracker.read_text(trial, "selected.jsonl") == '{"id": "1", "src": "Straße 数"}\n'
+    assert json.loads(tracker.read_text(trial, "translations.json"))["data"] == [["Straße", "", "street"]]
+    assert tracker.read_text(study.run_id, "sweep.yaml").startswith("experiment:")
+
+
+@pytest.mark.parametrize(("path", "there"), [("selected.jsonl", True), ("plots/x.png", True), ("gradients/key/rows.npy", True),
+                                             ("plots/y.png", False), ("none/x.png", False), ("plots", True)])
+def test_artifacts_are_found(path: str, there: bool, tracker: Tracker, trial: str) -> None:
+    assert tracker.has_artifact(trial, path) is there
+
+
+def test_a_study_has_one_run_however_often_it_is_asked_for(tracker: Tracker, trial: str) -> None:
+    study = tracker.find_study()
+    assert study is not None
+    assert tracker.study_run(Sweep()) == study.run_id
+
+
+def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: Tracker, trial: str, server: str) -> None:
+    import mlflow
+
+    study = tracker.find_study()
+    assert study is not None
+    left = tracker.start_trial(study.run_id, "t001", "trial", {}, {"mtselect.trial": "1"})
+    other = tracker.start_trial(study.run_id, "t002", "trial", {}, {"mtselect.trial": "2"})
+    tracker.close_trial(study.run_id, 1)
+    tracker.close_trial(study.run_id, 0)
+    client = mlflow.MlflowClient(tracking_uri=server)
+    assert {run: client.get_run(run).info.status for run in (trial, left, other)} == \
+        {trial: "FINISHED", left: "KILLED", other: "RUNNING"}
+    assert [run.run_id for run in tracker.children(study.run_id)] == [trial]
+    tracker.abandon(other, "FAILED", note="Failed: why")
+    assert client.get_run(other).info.status == "FAILED"
+    assert client.get_run(other).data.tags["mlflow.note.content"] == "Failed: why"
+
+
+def test_a_server_that_goes_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else it takes minutes, rightly
+    gone = "http://127.0.0.1:9"  # the discard port: nobody listens
+    tracker = Tracker(mlflow.MlflowClient(tracking_uri=gone), gone, "1", "study", tmp_path / "lock")
+    message = r"MLflow at http://127\.0\.0\.1:9 does not record any more \(.*\): start its server"
+    with pytest.raises(StorageError, match=message) as told:
+        tracker.log("run", metrics={"x": 1.0})
+    assert "\n" not in str(told.value)
+    tracker.abandon("run", "FAILED")  # says nothing: the first error is the one to show
+
+
+def test_a_fault_of_ours_is_not_blamed_on_the_server(tracker: Tracker, trial: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=r"chrf\+\+"):
+        tracker.log(trial, metrics={"eval/chrf++": 1.0})
+
+
+def test_a_dataset_is_registered_once_per_digest(tracker: Tracker, trial: str, server: str, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "selected.jsonl").write_text('{"src": "Straße"}\n', encoding="utf-8")
+    (folder / "README.md").write_text("# card", encoding="utf-8")
+
+    def register(digest: str) -> tuple[str, bool]:
+        return tracker.register_dataset("mtselect.über.http", trial, folder, digest=digest, alias="champion",
+                                        tags={"mtselect.study": "über.http"}, description="# card")
+
+    def champion(name: str) -> Path:
+        found = mlflow.artifacts.download_artifacts("models:/mtselect.über.http@champion", dst_path=str(tmp_path / name))
+        return Path(found) / "selected.jsonl"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    assert register("one") == ("1", True)
+    assert champion("a").read_text(encoding="utf-8") == '{"src": "Straße"}\n'
+    assert register("one") == ("1", False)
+    (folder / "selected.jsonl").write_text('{"src": "Weg"}\n', encoding="utf-8")
+    assert register("two") == ("2", True)
+    assert champion("b").read_text(encoding="utf-8") == '{"src": "Weg"}\n'
+    assert register("one") == ("1", False)  # an older set wins again: the alias goes back, no third version
+    assert champion("c").read_text(encoding="utf-8") == '{"src": "Straße"}\n'
+
+
+def test_links_name_the_server(tracker: Tracker, server: str) -> None:
+    links = tracker.links()
+    assert links["command"] == ""
+    assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")
+    assert tracker.dataset_link("mtselect.über.http", "1") == f"{server}/#/models/mtselect.%C3%BCber.http/versions/1"
+
+
+def test_a_table_line_holds_a_dataclass() -> None:
+    assert jsonl([TrackingConfig(uri="ü")]) == \
+        '{"uri": "ü", "experiment": null, "index_limit_mb": 64.0, "sample_sentences": 20}\n'
