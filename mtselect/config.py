@@ -409,6 +409,7 @@ def load(path: str | Path | None, overrides: list[str], command: str = "python -
         raise ConfigError(_one_line(error, overrides)) from error
     result = Sweep(**{f.name: getattr(sweep, f.name) for f in dataclasses.fields(Sweep)})
     _check_search(result)
+    _check_objectives(result)
     return result
 
 
@@ -526,6 +527,14 @@ def _check_search(sweep: Sweep) -> None:
     for path, values in ends.items():
         for value in values:
             with_fields(sweep.experiment, worst if path in worst else {**worst, path: value})
+
+
+def _check_objectives(sweep: Sweep) -> None:
+    known = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
+    for name in sweep.study.objectives:
+        _check(name in known, "study.objectives", name, f"of {', '.join(known)}", "no other metric decides")
+    _check("select/noise_share" not in sweep.study.objectives or sweep.experiment.data.label_column is not None,
+           "study.objectives", "select/noise_share", "left out while data.label_column is null", "name the label column")
 
 
 def _cast(kind: Any, value: Any) -> Any:

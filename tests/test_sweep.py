@@ -451,7 +451,7 @@ def nothing(lab: Any) -> None:
                                                       r"'--experiment\.selection\.budget'\?"),
     (nothing, ["--experiment.finetune.epochs", "many"], r"finetune\.epochs"),
     (nothing, ["--experiment.data.seeds", "data/none.jsonl"], r"data/none\.jsonl does not exist .*correct the path"),
-    (nothing, ["--study.objectives", "[eval/comet]"], r"no trial logs 'eval/comet': choose of eval/bleu, eval/chrf"),
+    (nothing, ["--study.objectives", "[eval/comet]"], r"study.objectives must be of eval/bleu, eval/chrf, .*got 'eval/comet'"),
     (nothing, ["--study.name", "it's"], r"study\.name must be a name of letters, digits"),
     (nothing, ["--study.storage", "sqlite:////none/of/it.db"], r"study\.storage .* cannot be used .*leave it null"),
     (nothing, ["--experiment.attribution.layers", "nothing"], r"attribution\.layers 'nothing' finds no linear layer: write"),
