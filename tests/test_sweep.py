@@ -39,9 +39,9 @@ def study(lab: Any, name: str = "tiny") -> Any:
 
 
 def table_of(text: str) -> list[str]:
-    """The lines of the final table without the minutes, which are measured."""
-    lines = [line.rsplit(None, 1)[0].strip() for line in text.splitlines()
-             if re.match(r" +(run|t\d{3}|random-\d+-\d|pool|untuned) +(BLEU|\d+\.\d \[)", line)]
+    """The lines of the final table, the headings first."""
+    lines = [line.strip() for line in text.splitlines()
+             if re.match(r" *(run|t\d{3}|random-\d+-\d|pool|untuned) +(chrF|\d+\.\d \[)", line)]
     assert lines, text
     return lines
 
