@@ -443,7 +443,7 @@ def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: s
 
 def _objective_value(metrics: dict[str, float], name: str) -> float:
     if name not in metrics:
-        raise ConfigError(f"study.objectives: this trial has no {name!r}, as it selected nothing: choose of {', '.join(metrics)}")
+        raise ConfigError(f"study.objectives: a trial that selected nothing has no {name!r}: choose of {', '.join(metrics)}")
     return metrics[name]
 
 
