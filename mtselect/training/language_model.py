@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,10 @@ def add_lora(model: Any, config: ModelConfig) -> Any:
     """The model with trainable float32 LoRA adapters on all its linear layers but the head."""
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
-                                            target_modules="all-linear", task_type="CAUSAL_LM"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 by an old name
+        return get_peft_model(model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
+                                                target_modules="all-linear", task_type="CAUSAL_LM"))
 
 
 def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out: Path) -> None:
