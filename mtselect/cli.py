@@ -57,6 +57,13 @@ def read_arguments(argv: list[str], command: str) -> Sweep:
     return load(path, argv, command)
 
 
+def program(command: str) -> str:
+    """A command as it can be typed here: with its path where this Python's folder of programs is below the working directory,
+    such as an environment that is not activated."""
+    folder = Path(sys.executable).parent
+    return str(folder.relative_to(Path.cwd()) / command) if folder.is_relative_to(Path.cwd()) else command
+
+
 def quickstart_file() -> Path:
     """The quickstart's sweep file: beside this module in a wheel, in `sweeps/` in a checkout."""
     packaged = Path(__file__).parent / "quickstart.yaml"

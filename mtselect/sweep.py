@@ -114,22 +114,33 @@ class Worker:
 
     def search(self) -> None:
         """Run trials until the study has its number, none waits, and the other workers' trials are done too."""
-        told = False
-        while True:
-            self.take_up()
-            trials = self.study.get_trials(deepcopy=False)
-            if len(_first_tries(trials)) < self.sweep.study.n_trials or any(one.state.name == "WAITING" for one in trials):
+        self.take_up()
+        total = self._left(self.study.get_trials(deepcopy=False))
+        with self.bench.progress.task("trials", total) if total else contextlib.nullcontext(lambda n: None) as advance:
+            while self._left(self.study.get_trials(deepcopy=False)):
                 self.study.sampler = slot_sampler(self.sweep)
                 self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
-                continue
-            running = [trial for trial in trials if trial.state.name == "RUNNING"]
-            if not running:
-                return
+                advance(1)
+                self.take_up()
+        self._await_others()
+
+    def _left(self, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
+        """Trials that nobody has begun."""
+        waiting = sum(trial.state.name == "WAITING" for trial in trials)
+        return waiting + max(0, self.sweep.study.n_trials - len(_first_tries(trials)))
+
+    def _await_others(self) -> None:
+        """Wait until no trial runs; take over those whose worker dies meanwhile."""
+        told = False
+        while running := [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]:
             if not told:
                 workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
                 self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
                 told = True
             time.sleep(_POLL_SECONDS)
+            self.take_up()
+            if self._left(self.study.get_trials(deepcopy=False)):
+                self.search()
 
     def run_baselines(self) -> None:
         """Queue the baselines that are missing and run them; random ones are as large as the best trial's set."""
@@ -164,10 +175,10 @@ class Worker:
         links = self.tracker.links()
         table = final_table(rows, self.sweep)
         self.console.print(table)
-        promote = f"python -m mtselect.promote {self.sweep.study.name}"
+        promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
             promote += f" --tracking.uri {self.sweep.tracking.uri}"
-        start = f"[bold]{links['command']}[/]  then open\n           " if links["command"] else "open "
+        start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else "open "
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
         self.tracker.log(self.parent, note=_study_note(rows, self.sweep, links, promote))
