@@ -27,7 +27,7 @@ from mtselect.attribution.gradients import layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
 from mtselect.attribution.sketch import random_projections
-from mtselect.config import Experiment, RuntimeConfig, TrainConfig
+from mtselect.config import Experiment, RuntimeConfig, TrainConfig, with_fields
 from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts
 from mtselect.errors import DataError
@@ -131,8 +131,6 @@ def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = N
 
 def resolve(experiment: Experiment) -> Experiment:
     """The experiment with `model.dtype: auto` replaced by what this machine computes in, since results depend on it."""
-    from mtselect.config import with_fields
-
     return with_fields(experiment, {"model.dtype": compute_dtype(experiment.model)})
 
 

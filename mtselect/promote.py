@@ -232,17 +232,19 @@ def _read_study(tracker: Tracker, name: str) -> tuple[Sweep, list[RecordedRun]]:
     parent = tracker.find_study()
     if parent is None:
         raise PromotionRefused(f"MLflow at {tracker.uri} has no study {name!r}: check the name, or set --tracking.uri")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sweep.yaml"
-        path.write_text(tracker.read_text(parent.run_id, "sweep.yaml"), encoding="utf-8")
-        return load(path, []), tracker.children(parent.run_id)
+    return _sweep_file(tracker, parent, "sweep.yaml"), tracker.children(parent.run_id)
 
 
 def _experiment(tracker: Tracker, run: RecordedRun) -> Experiment:
+    return _sweep_file(tracker, run, "experiment.yaml").experiment
+
+
+def _sweep_file(tracker: Tracker, run: RecordedRun, name: str) -> Sweep:
+    """A run's artifact as a sweep file; checked like any other."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "experiment.yaml"
-        path.write_text(tracker.read_text(run.run_id, "experiment.yaml"), encoding="utf-8")
-        return load(path, []).experiment
+        path = Path(folder) / name
+        path.write_text(tracker.read_text(run.run_id, name), encoding="utf-8")
+        return load(path, [])
 
 
 def _again(bench: Bench, experiment: Experiment, run: RecordedRun) -> tuple[Selection, Evaluation]:
