@@ -348,6 +348,8 @@ class RuntimeConfig:
         batch_size: pairs per batch of the gradient pass and of decoding.
         accelerator: as Lightning names it.
         threads: CPU threads of torch; null takes the cores this process may use.
+        record_gb: EK-FAC keeps its rows' tokens at all tracked layers (in a temporary file under the workdir) up to this
+            size, to run the model once; where they would be larger it runs twice.
         keep_models: keep each trial's finetuned weights in the store; otherwise promotion trains again.
     """
 
@@ -355,12 +357,14 @@ class RuntimeConfig:
     batch_size: int = 32
     accelerator: str = "auto"
     threads: int | None = None
+    record_gb: float = 16.0
     keep_models: bool = True
 
     def __post_init__(self) -> None:
         _check(self.batch_size > 0, "runtime.batch_size", self.batch_size, "at least 1")
         _check(self.threads is None or self.threads > 0, "runtime.threads", self.threads,
                "at least 1, or null for all cores")
+        _check(self.record_gb >= 0, "runtime.record_gb", self.record_gb, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from mtselect.attribution.gradients import layer_shape
+from mtselect.attribution.gradients import Both, layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
-from mtselect.attribution.sketch import random_projections
+from mtselect.attribution.record import Record, fit
+from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import Experiment, RuntimeConfig, TrainConfig, with_fields
 from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts
@@ -51,6 +52,8 @@ from mtselect.training.language_model import (
 )
 
 Split = Literal["dev", "test"]
+# Bytes of a recorded gradient pass that stay in memory; the rest lies in a file under the workdir.
+_RECORD_MEMORY = 512 * 2**20
 OnEpoch = Callable[[int, float], None]
 
 
@@ -398,7 +401,7 @@ def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pai
 
 
 def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: Entry) -> Curvature:
-    """Two passes: covariances and their eigenbasis, then EK-FAC's eigenvalues. Both see the same drawn targets."""
+    """One pass for K-FAC, and for EK-FAC if its tokens may be kept; else two that see the same drawn targets."""
     lm = load(folder, getattr(torch, experiment.model.dtype))
     attribution = experiment.attribution
     examples = _examples(experiment, folder, corpus, "pool")
@@ -408,17 +411,24 @@ def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: En
     longest = max(len(example.target) for example in sample)
     uniforms = rng.random((len(sample), longest)) if attribution.fisher == "sampled" else None
     layers = tracked_layers(lm.model, attribution.layers)
-    passes = 2 if attribution.curvature == "ekfac" else 1
+    size = lm.model.dtype.itemsize * sum(map(len, sample)) * sum(sum(layer_shape(layer)) for layer in layers.values())
+    kept = size <= 1e9 * bench.runtime.record_gb
+    passes = 2 if attribution.curvature == "ekfac" and not kept else 1
     with bench.progress.task("curvature", passes * len(sample)) as advance:
         run = partial(run_gradient_pass, lm, layers, sample, batch_size=bench.runtime.batch_size,
                       accelerator=bench.runtime.accelerator, advance=advance, uniforms=uniforms)
-        covariances = Covariances()
-        run(covariances)
-        curvature = covariances.eigenbasis()
-        if attribution.curvature == "ekfac":
-            refit = EigenvalueRefit(curvature)
-            run(refit)
-            curvature = refit.curvature()
+        if attribution.curvature == "ekfac" and kept:
+            record = Record(_RECORD_MEMORY, Path(bench.runtime.workdir))
+            run(record)
+            curvature = fit(record)
+        else:
+            covariances = Covariances()
+            run(covariances)
+            curvature = covariances.eigenbasis()
+            if passes == 2:
+                refit = EigenvalueRefit(curvature)
+                run(refit)
+                curvature = refit.curvature()
     return {name: layer.to("cpu") for name, layer in curvature.items()}
 
 
@@ -444,8 +454,11 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
               "norms": _array(out, "norms", (len(rows), len(layers)), np.float32),
               "sketches": _array(out, "sketches", (len(rows), projections.width), np.float16),
               "sketch_norms": _array(out, "sketch_norms", (len(rows),), np.float32)}
+    norms = {name: arrays["norms"][:, i] for i, name in enumerate(layers)}
+    scorer = PoolScorer(seed_gradients.preconditioned, benefits=arrays["benefits"], norms=norms)
+    sketcher = Sketcher(projections, sketches=arrays["sketches"], sketch_norms=arrays["sketch_norms"])
     with bench.progress.task("pool gradients", len(candidates)) as advance:
-        run(candidates, PoolScorer(seed_gradients.preconditioned, projections, **arrays), advance=advance)
+        run(candidates, Both(scorer, sketcher), advance=advance)
     for array in arrays.values():
         array.flush()
     np.save(out / "rows.npy", rows)

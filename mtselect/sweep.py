@@ -205,7 +205,8 @@ class Worker:
         values = trial.user_attrs["fields"] if baseline else suggest(trial, self.sweep)
         experiment = with_fields(self.sweep.experiment, values)
         name = baseline or f"t{slot(trials[trial.number], trials):03d}"
-        params = trial_params(experiment, {} if baseline else values)
+        searched = {path: value for path, value in values.items() if path in self.sweep.search}
+        params = trial_params(experiment, searched)
         run_id = self.tracker.start_trial(self.parent, name, "baseline" if baseline else "trial", params,
                                           {"mtselect.trial": str(trial.number)})
         trial.set_user_attr("run_id", run_id)
@@ -263,17 +264,19 @@ class Worker:
                                "know: set study.storage and runtime.workdir to where it began, or choose another study.name")
 
     def _wanted_baselines(self) -> dict[str, dict[str, Any]]:
-        """Name -> experiment fields."""
+        """Name -> experiment fields. What is searched beside the selection (a learning rate) a baseline has from the best
+        trial, so that only the selection differs."""
         study = self.sweep.study
-        wanted: dict[str, dict[str, Any]] = {}
-        for method in ("untuned", "pool"):
-            if method in study.baselines:
-                wanted[method] = {"selection.method": method}
-        sizes = sorted({row.pairs for row in best_rows(self.study) if row.pairs}) if "random" in study.baselines else []
-        for size in sizes:
-            for seed in range(study.random_seeds):
-                wanted[f"random-{size}-{seed}"] = {"selection.method": "random", "selection.budget": size,
-                                                   "selection.seed": seed}
+        wanted: dict[str, dict[str, Any]] = {"untuned": {"selection.method": "untuned"}} if "untuned" in study.baselines else {}
+        for trial in self.study.best_trials:
+            others = {path: value for path, value in trial.params.items() if not path.startswith("selection.")}
+            suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
+            if "pool" in study.baselines:
+                wanted["pool" + suffix] = {"selection.method": "pool", **others}
+            size = Row(**trial.user_attrs["row"]).pairs
+            for seed in range(study.random_seeds if size and "random" in study.baselines else 0):
+                wanted[f"random-{size}-{seed}{suffix}"] = {"selection.method": "random", "selection.budget": size,
+                                                           "selection.seed": seed, **others}
         return wanted
 
 
@@ -369,6 +372,10 @@ def _surplus(trial: optuna.trial.FrozenTrial, trials: Sequence[optuna.trial.Froz
     if baseline is not None:
         return any(one.get("baseline") == baseline for one in earlier)
     return slot(trial, trials) >= n_trials
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:

@@ -101,14 +101,13 @@ class Collector:
 
     def __init__(self) -> None:
         self.gradients: dict[int, dict[str, Tensor]] = {}
-        self.at_padding = 0.0
-        self.padded = 0
+        self.tokens: dict[int, int] = {}
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
-        self.padded += int((~mask).sum())
-        for name, (a, g) in captured.items():
-            self.at_padding = max(self.at_padding, *(float(x[~mask].abs().sum()) for x in (a, g)))
-            for row, gradient in zip(rows.tolist(), example_gradients(a, g), strict=True):
+    def update(self, captured: Captured) -> None:
+        self.tokens |= dict(zip(captured.rows.tolist(), captured.lengths, strict=True))
+        for name, (a, g) in captured.layers.items():
+            assert len(a) == len(g) == sum(captured.lengths)
+            for row, gradient in zip(captured.rows.tolist(), example_gradients(a, g, captured.lengths), strict=True):
                 self.gradients.setdefault(row, {})[name] = gradient
 
 

@@ -349,6 +349,18 @@ def test_two_objectives_give_a_front_and_random_baselines_of_its_sizes(warm_lab:
     assert len(table_of(capsys.readouterr().out)) == 1 + len(children)
 
 
+def test_baselines_differ_from_the_best_trial_in_the_selection_alone(warm_lab: Callable[..., Any]) -> None:
+    search = {"finetune.learning_rate": {"choices": [0.005, 0.02]}, "selection.n_clusters": {"choices": [4]},
+              "selection.budget": {"choices": [20]}}
+    lab = warm_lab(search=search, study__n_trials=2, study__random_seeds=1, study__baselines=["pool", "random"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    rate = study(lab).best_trial.params["finetune.learning_rate"]
+    children = lab.children()
+    baselines = {name: run for name, run in children.items() if run.data.tags["mtselect.kind"] == "baseline"}
+    assert sorted(baselines) == [f"pool learning_rate={rate}", f"random-20-0 learning_rate={rate}"]
+    assert {float(run.data.params["finetune.learning_rate"]) for run in baselines.values()} == {rate}
+
+
 @pytest.mark.parametrize(("sampler", "n_trials"), [("gp", 5), ("tpe", 5), ("random", 2)])  # four are drawn at random first
 def test_samplers_run_beside_baselines(sampler: str, n_trials: int, warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab(study__sampler=sampler, study__n_trials=n_trials - 1, study__baselines=["untuned"])

@@ -6,12 +6,14 @@ sum over a batch holds each example's own gradient, whatever the batch:
 
     G(z) = sum_t g_t a_t^T      [O, I]
 
-Shapes: B examples, T tokens, I inputs, O outputs of a layer.
+Shapes: B examples with M tokens in all, I inputs, O outputs of a layer. Padding is dropped at once: a is [M, I] and g is
+[M, O], one example's tokens after the other's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -20,19 +22,54 @@ from torch import Tensor, nn
 
 from mtselect.errors import ModelError
 
-Captured = dict[str, tuple[Tensor, Tensor]]
-"""Layer name -> (a [B, T, I], g [B, T, O]), both zero at padding."""
+# Per-example gradients that exist at a time. One example at a time stays in a processor's cache; a GPU wants more.
+_CPU_BYTES, _GPU_BYTES = 8 * 2**20, 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """What one batch left at the tracked layers.
+
+    Args:
+        rows: [B] of the data set.
+        lengths: tokens of each example; their sum is M.
+        layers: name -> (a [M, I], g [M, O]). Layers that read the same input (gate and up; query, key and value) hold the
+            same tensor a, so that work on it can be shared.
+    """
+
+    rows: Tensor
+    lengths: list[int]
+    layers: dict[str, tuple[Tensor, Tensor]]
+
+    def sources(self) -> dict[str, str]:
+        """Layer -> the first layer that holds the same a."""
+        first: dict[int, str] = {}
+        return {name: first.setdefault(id(a), name) for name, (a, _) in self.layers.items()}
 
 
 class GradientConsumer(Protocol):
     """What a gradient pass feeds, one batch at a time."""
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
-        """Take in a batch: rows [B] of the data set, its captured layers, mask [B, T] (True: a token)."""
+    def update(self, captured: Captured) -> None:
+        """Take in a batch."""
+
+
+class Both:
+    """Feeds several consumers in one pass."""
+
+    def __init__(self, *consumers: GradientConsumer) -> None:
+        self._consumers = consumers
+
+    def update(self, captured: Captured) -> None:
+        """Feed each."""
+        for consumer in self._consumers:
+            consumer.update(captured)
 
 
 class Capture:
-    """Context manager: hooks on the layers for one forward and backward pass.
+    """Context manager: hooks on the layers for one forward and backward pass of a frozen model.
+
+    The graph begins at the first tracked layer's output, so nothing below it is differentiated.
 
     Args:
         layers: name -> module whose input is [B, T, I] and whose output is [B, T, O]. One that runs twice, or takes
@@ -55,8 +92,8 @@ class Capture:
         for handle in self._handles:
             handle.remove()
 
-    def take(self, mask: Tensor) -> Captured:
-        """The captured layers after `backward`, zeroed where mask [B, T] is False.
+    def take(self, rows: Tensor, mask: Tensor) -> Captured:
+        """The captured layers after `backward`: rows [B] of the data set, mask [B, T] (True: a token).
 
         Raises:
             ModelError: a layer got no gradient, so the loss does not depend on it.
@@ -65,9 +102,15 @@ class Capture:
         if missing:
             raise ModelError(f"layers {missing[:3]} saw no gradient: attribution.layers finds layers the loss does not "
                              "pass through: write a pattern without them")
-        padding = ~mask.unsqueeze(-1)
-        return {name: (self._inputs[name].masked_fill(padding, 0), self._output_gradients[name].masked_fill(padding, 0))
-                for name in self._layers}
+        tokens = mask.flatten().nonzero()[:, 0]
+        packed: dict[int, Tensor] = {}
+        layers = {}
+        for name in self._layers:
+            a = self._inputs[name]
+            if id(a) not in packed:
+                packed[id(a)] = a.detach().flatten(0, 1)[tokens]
+            layers[name] = (packed[id(a)], self._output_gradients.pop(name).flatten(0, 1)[tokens])
+        return Captured(rows=rows, lengths=mask.sum(1).tolist(), layers=layers)
 
     def _forward_hook(self, name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -77,7 +120,9 @@ class Capture:
             if inputs[0].ndim != 3:
                 raise ModelError(f"layer {name!r} takes {list(inputs[0].shape)}, not [batch, tokens, inputs], so examples "
                                  "cannot be told apart: write an attribution.layers pattern without it")
-            self._inputs[name] = inputs[0].detach()
+            self._inputs[name] = inputs[0]  # the tensor itself, alive until `take`: its id tells who shares it
+            if not output.requires_grad:
+                output.requires_grad_()
             output.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self._output_gradients.__setitem__(name, gradient.detach()))
 
@@ -92,11 +137,38 @@ def layer_shape(layer: nn.Module) -> tuple[int, int]:
     return (second, first) if type(layer).__name__ == "Conv1D" else (first, second)
 
 
-def example_gradients(a: Tensor, g: Tensor) -> Tensor:
-    """G [B, O, I] from a [B, T, I] and g [B, T, O], in float32 or wider."""
-    return torch.bmm(wide(g).mT, wide(a))
+def example_gradients(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
+    """G [B, O, I] from a [M, I] and g [M, O], in float32 or wider."""
+    a, g = wide(a), wide(g)
+    if a.device.type != "cpu":
+        return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths))
+    out = a.new_empty(len(lengths), g.shape[1], a.shape[1])
+    for gradient, a_z, g_z in zip(out, _split(a, lengths), _split(g, lengths), strict=True):
+        torch.mm(g_z.mT, a_z, out=gradient)
+    return out
+
+
+def gradient_chunks(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+    """The examples' G [C, O, I], a few at a time, in order."""
+    size = 4 * a.shape[1] * g.shape[1]
+    step = max(1, (_CPU_BYTES if a.device.type == "cpu" else _GPU_BYTES) // size)
+    begin = 0
+    for first in range(0, len(lengths), step):
+        some = lengths[first : first + step]
+        end = begin + sum(some)
+        yield example_gradients(a[begin:end], g[begin:end], some)
+        begin = end
 
 
 def wide(x: Tensor) -> Tensor:
     """x in float32, or in float64 if it came so."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def _padded(x: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[B, T, D] from [M, D], zeros behind each example."""
+    return nn.utils.rnn.pad_sequence(list(_split(x, lengths)), batch_first=True)
+
+
+def _split(x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
+    return torch.split_with_sizes(x, list(lengths))

@@ -17,15 +17,16 @@ Source: Koh and Liang 2017 (arXiv 1703.04730); Grosse et al. 2023 (arXiv 2308.03
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, example_gradients
-from mtselect.attribution.kfac import Curvature
-from mtselect.attribution.sketch import Projections
+from mtselect.attribution.gradients import Captured, example_gradients, gradient_chunks
+from mtselect.attribution.kfac import Curvature, rotate_tokens
+from mtselect.attribution.record import Record, fit_group
 from mtselect.errors import NonFiniteError
 
 
@@ -44,68 +45,89 @@ class SeedGradients:
         self._damping = damping
         self.preconditioned: dict[str, Tensor] = {}
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
+    def update(self, captured: Captured) -> None:
         """Fill in a batch of seeds: preconditioned[name][rows] = (H + lambda)^-1 G, flattened to [B, O * I].
 
         Raises:
             NonFiniteError: a seed's gradient is NaN or infinite; names its row.
         """
-        for name, (a, g) in captured.items():
-            gradients = example_gradients(a, g)
-            if self._curvature:
-                gradients = self._curvature[name].to(gradients.device).solve(gradients, self._damping)
-            _check_finite(gradients.flatten(1), rows, "seed")
-            if name not in self.preconditioned:
-                size = gradients[0].numel()
-                self.preconditioned[name] = gradients.new_zeros(self._n_seeds, size)
-            self.preconditioned[name][rows] = gradients.flatten(1)
+        if not self._curvature:
+            for name, (a, g) in captured.layers.items():
+                self._put(name, captured.rows, example_gradients(a, g, captured.lengths))
+            return
+        device = captured.rows.device
+        self._curvature = {name: layer.to(device) for name, layer in self._curvature.items()}
+        self.add(rotate_tokens(captured, self._curvature), back=True)
+
+    def add(self, rotated: Captured, back: bool = False) -> None:
+        """Fill in a batch whose tokens are in the eigenbasis; `back` turns the result out of it again."""
+        for name, (a, g) in rotated.layers.items():
+            layer = self._curvature[name]
+            gradients = example_gradients(a, g, rotated.lengths) / layer.damped(self._damping)
+            self._put(name, rotated.rows, layer.rotate_back(gradients) if back else gradients)
+
+    def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
+        flat = gradients.flatten(1)
+        _check_finite(flat, rows, "seed")
+        if name not in self.preconditioned:
+            self.preconditioned[name] = flat.new_zeros(self._n_seeds, flat.shape[1])
+        self.preconditioned[name][rows] = flat
 
 
 class PoolScorer:
-    """Scores and sketches candidates over a gradient pass (a GradientConsumer).
+    """Scores candidates over a gradient pass (a GradientConsumer).
 
     Args:
-        preconditioned: the seeds, name -> [Q, O * I].
-        projections: of the sketch.
-        benefits: [N, Q] float32, filled in.
-        norms: [N, layers] float32, filled in with the Frobenius norm of G per layer.
-        sketches: [N, R] float16, filled in with sketches of unit length.
-        sketch_norms: [N] float32, filled in with the lengths divided out.
+        preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
+        benefits: [N, Q] float32, zeros; each layer adds its share.
+        norms: name -> [N] float32, filled in with the Frobenius norm of G.
     """
 
-    def __init__(self, preconditioned: Mapping[str, Tensor], projections: Projections, *,
-                 benefits: NDArray[np.float32], norms: NDArray[np.float32],
-                 sketches: NDArray[np.float16], sketch_norms: NDArray[np.float32]) -> None:
+    def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
+                 norms: Mapping[str, NDArray[np.float32]]) -> None:
         self._seeds = preconditioned
-        self._projections = projections
         self._benefits, self._norms = benefits, norms
-        self._sketches, self._sketch_norms = sketches, sketch_norms
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
-        """Fill in a batch of candidates.
+    def update(self, captured: Captured) -> None:
+        """Add a batch of candidates.
 
         Raises:
             NonFiniteError: a benefit is NaN or infinite; names the candidate's row.
         """
-        index = rows.cpu().numpy()
-        benefits, norms = self._score(captured)
-        _check_finite(benefits, rows, "candidate")
-        sketches = self._projections.sketch(captured)
-        length = sketches.norm(dim=1)
-        self._benefits[index], self._norms[index] = _numpy(benefits), _numpy(norms)
-        self._sketches[index] = _numpy(sketches / length.clamp_min(1e-30).unsqueeze(1))
-        self._sketch_norms[index] = _numpy(length)
-
-    def _score(self, captured: Captured) -> tuple[Tensor, Tensor]:
-        """benefits [B, Q] and norms [B, layers]."""
+        index = captured.rows.cpu().numpy()
         benefits: Tensor | float = 0.0
-        norms = []
-        for name, (a, g) in captured.items():
-            gradients = example_gradients(a, g).flatten(1)
-            benefits = benefits + gradients @ self._seeds[name].mT
-            norms.append(gradients.norm(dim=1))
+        for name, (a, g) in captured.layers.items():
+            parts, norms = [], []
+            for gradients in gradient_chunks(a, g, captured.lengths):
+                flat = gradients.flatten(1)
+                parts.append(flat @ self._seeds[name].mT)
+                norms.append(flat.norm(dim=1))
+            benefits = benefits + torch.cat(parts)
+            self._norms[name][index] = torch.cat(norms).cpu().numpy()
         assert isinstance(benefits, Tensor)
-        return benefits, torch.stack(norms, dim=1)
+        _check_finite(benefits, captured.rows, "candidate")
+        self._benefits[index] += benefits.cpu().numpy()
+
+
+def fit_and_score(candidates: Record, seeds: Record, n_seeds: int, damping: float, *, benefits: NDArray[np.float32],
+                  norms: Mapping[str, NDArray[np.float32]]) -> Curvature:
+    """EK-FAC fitted on the recorded candidates, and their benefits [N, Q], without another model pass.
+
+    Layer by layer, so that one layer's preconditioned seeds exist at a time; all in the eigenbasis, so that no seed is
+    rotated back. The records end up there too.
+    """
+    curvature: Curvature = {}
+    for group in candidates.groups():
+        fitted = fit_group(candidates, group)
+        seeds.replace(group, partial(rotate_tokens, curvature=fitted))
+        preconditioned = SeedGradients(n_seeds, fitted, damping)
+        for batch in seeds.batches(group):
+            preconditioned.add(batch)
+        scorer = PoolScorer(preconditioned.preconditioned, benefits=benefits, norms=norms)
+        for batch in candidates.batches(group):
+            scorer.update(batch)
+        curvature.update(fitted)
+    return curvature
 
 
 def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
@@ -113,7 +135,3 @@ def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
     if not finite.all():
         raise NonFiniteError(f"the gradient of {kind} {int(rows[~finite][0])} is NaN or infinite: lower "
                              "warmup.learning_rate, or set model.dtype to float32")
-
-
-def _numpy(x: Tensor) -> NDArray[np.float32]:
-    return x.detach().cpu().numpy()

@@ -21,13 +21,16 @@ it through attention, and it is part of G(z); leaving it out would make S disagr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, example_gradients, wide
+from mtselect.attribution.gradients import Captured, gradient_chunks, wide
 from mtselect.errors import NonFiniteError
+
+# Covariances wider than _SMALLEST are summed in _BLOCKS block rows: 5/8 of the products for 4.
+_BLOCKS, _SMALLEST = 4, 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,33 +54,52 @@ class LayerCurvature:
         return LayerCurvature(basis_a=self.basis_a.to(device), basis_s=self.basis_s.to(device),
                               eigenvalues=self.eigenvalues.to(device))
 
-    def solve(self, matrix: Tensor, damping: float) -> Tensor:
-        """(F + damping * mean(L))^-1 applied to V [..., O, I]; a layer without any gradient (F = 0) gives V / tiny."""
+    def damped(self, damping: float) -> Tensor:
+        """L + damping * mean(L), [O, I]; a layer without any gradient (L = 0) gets tiny."""
         shift = (damping * self.eigenvalues.mean()).clamp_min(torch.finfo(self.eigenvalues.dtype).tiny)
-        return self.rotate_back(self.rotate(matrix) / (self.eigenvalues + shift))
+        return self.eigenvalues + shift
+
+    def solve(self, matrix: Tensor, damping: float) -> Tensor:
+        """(F + damping * mean(L))^-1 applied to V [..., O, I]."""
+        return self.rotate_back(self.rotate(matrix) / self.damped(damping))
 
 
 Curvature = dict[str, LayerCurvature]
 
 
+def rotate_tokens(captured: Captured, curvature: Curvature) -> Captured:
+    """Tokens in the eigenbasis, a Q_A and g Q_S, so that their G is Q_S^T G Q_A: T (I^2 + O^2) for what costs
+    O I (O + I) when the dense G is turned. An input that layers share is turned once."""
+    turned: dict[str, Tensor] = {}
+    layers = {}
+    for name, source in captured.sources().items():
+        a, g = captured.layers[name]
+        if source not in turned:
+            turned[source] = wide(a) @ curvature[name].basis_a
+        layers[name] = (turned[source], wide(g) @ curvature[name].basis_s)
+    return replace(captured, layers=layers)
+
+
 class Covariances:
-    """Accumulates A and S of each layer over a gradient pass (a GradientConsumer)."""
+    """Accumulates A and S of each layer over a gradient pass (a GradientConsumer); layers that share an input share A."""
 
     def __init__(self) -> None:
         self._a: dict[str, Tensor] = {}
         self._s: dict[str, Tensor] = {}
-        self._dtype = torch.float32
+        self._sources: dict[str, str] = {}
         self.n_tokens = 0
         self.n_examples = 0
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
-        """Add a batch; float32 products are summed in float64."""
-        for name, (a, g) in captured.items():
-            self._dtype = wide(a).dtype
-            _add_gram(self._a, name, a[mask])
-            _add_gram(self._s, name, g[mask])
-        self.n_tokens += int(mask.sum())
-        self.n_examples += len(rows)
+    def update(self, captured: Captured) -> None:
+        """Add a batch."""
+        for name, source in captured.sources().items():
+            self._sources[name] = source
+            a, g = captured.layers[name]
+            if source == name:
+                _add_gram(self._a, name, wide(a))
+            _add_gram(self._s, name, wide(g))
+        self.n_tokens += sum(captured.lengths)
+        self.n_examples += len(captured.lengths)
 
     def eigenbasis(self) -> Curvature:
         """The K-FAC curvature: eigenvectors of A and S, eigenvalues T s a^T.
@@ -86,13 +108,13 @@ class Covariances:
             NonFiniteError: a factor holds NaN or infinity; names the layer.
         """
         tokens_per_example = self.n_tokens / self.n_examples
+        inputs = {name: _eigh(matrix, name, self.n_tokens) for name, matrix in self._a.items()}
         curvature = {}
-        for name in self._a:
-            a_values, a_vectors = _eigh(self._a[name] / self.n_tokens, name)
-            s_values, s_vectors = _eigh(self._s[name] / self.n_tokens, name)
+        for name, source in self._sources.items():
+            a_values, a_vectors = inputs[source]
+            s_values, s_vectors = _eigh(self._s[name], name, self.n_tokens)
             eigenvalues = tokens_per_example * torch.outer(s_values, a_values)
-            curvature[name] = LayerCurvature(basis_a=a_vectors.to(self._dtype), basis_s=s_vectors.to(self._dtype),
-                                             eigenvalues=eigenvalues.to(self._dtype))
+            curvature[name] = LayerCurvature(basis_a=a_vectors, basis_s=s_vectors, eigenvalues=eigenvalues)
         return curvature
 
 
@@ -101,27 +123,30 @@ class EigenvalueRefit:
 
     def __init__(self, curvature: Curvature) -> None:
         self._curvature = curvature
-        self._sums: dict[str, Tensor] = {}
+        self._sums = {name: torch.zeros_like(layer.eigenvalues) for name, layer in curvature.items()}
         self._n_examples = 0
 
-    def update(self, rows: Tensor, captured: Captured, mask: Tensor) -> None:
+    def update(self, captured: Captured) -> None:
         """Add a batch: the tokens are rotated, then contracted, then squared."""
-        for name, (a, g) in captured.items():
-            layer = self._curvature[name]
-            squares = example_gradients(wide(a) @ layer.basis_a, wide(g) @ layer.basis_s).square().sum(0).double()
-            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
-        self._n_examples += len(rows)
+        self.add(rotate_tokens(captured, self._curvature))
+
+    def add(self, rotated: Captured) -> None:
+        """Add a batch whose tokens are in the eigenbasis already."""
+        for name, (a, g) in rotated.layers.items():
+            for gradients in gradient_chunks(a, g, rotated.lengths):
+                for gradient in gradients:
+                    self._sums[name].addcmul_(gradient, gradient)
+        self._n_examples += len(rotated.lengths)
 
     def curvature(self) -> Curvature:
         """The EK-FAC curvature."""
-        return {name: LayerCurvature(basis_a=layer.basis_a, basis_s=layer.basis_s,
-                                     eigenvalues=(self._sums[name] / self._n_examples).to(layer.eigenvalues.dtype))
+        return {name: replace(layer, eigenvalues=self._sums[name] / self._n_examples)
                 for name, layer in self._curvature.items()}
 
 
 def to_tensors(curvature: Curvature) -> dict[str, Tensor]:
     """Flat names for a safetensors file."""
-    return {f"{name}|{part}": getattr(layer, part).contiguous()
+    return {f"{name}|{part}": getattr(layer, part).contiguous().clone()
             for name, layer in curvature.items() for part in ("basis_a", "basis_s", "eigenvalues")}
 
 
@@ -133,14 +158,20 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Curvature:
 
 
 def _add_gram(sums: dict[str, Tensor], name: str, tokens: Tensor) -> None:
-    tokens = wide(tokens)
-    gram = (tokens.mT @ tokens).double()
-    sums[name] = sums[name].add_(gram) if name in sums else gram
+    """sums[name] += x^T x for x [M, D]: only the blocks on and above the diagonal, the rest by symmetry at the end."""
+    width = tokens.shape[1]
+    if name not in sums:
+        sums[name] = tokens.new_zeros(width, width)
+    step = -(-width // _BLOCKS) if width >= _SMALLEST else width
+    for begin in range(0, width, step):
+        sums[name][begin : begin + step, begin:].addmm_(tokens[:, begin : begin + step].mT, tokens[:, begin:])
 
 
-def _eigh(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
+def _eigh(total: Tensor, name: str, n_tokens: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a mean Gram matrix given by its upper triangle."""
+    matrix = total.triu() / n_tokens
     if not torch.isfinite(matrix).all():
         raise NonFiniteError(f"a curvature factor of layer {name!r} holds NaN or infinity: "
                              "lower warmup.learning_rate, or set model.dtype to float32")
-    values, vectors = torch.linalg.eigh(matrix)
-    return values.clamp_min(0), vectors
+    values, vectors = torch.linalg.eigh(matrix.double(), UPLO="U")
+    return values.clamp_min(0).to(total.dtype), vectors.to(total.dtype).contiguous()

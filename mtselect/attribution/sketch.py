@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients, wide
@@ -36,10 +38,32 @@ class Projections:
         """Sketches [B, R] of a batch, float32."""
         blocks = []
         for name, (p_in, p_out) in self.sides.items():
-            a, g = captured[name]
-            p_in, p_out = p_in.to(a.device), p_out.to(g.device)
-            blocks.append(example_gradients(wide(a) @ p_in, wide(g) @ p_out).flatten(1))
+            a, g = captured.layers[name]
+            blocks.append(example_gradients(wide(a) @ p_in.to(a.device), wide(g) @ p_out.to(g.device),
+                                            captured.lengths).flatten(1))
         return torch.cat(blocks, dim=1)
+
+
+class Sketcher:
+    """Writes the sketch index over a gradient pass (a GradientConsumer).
+
+    Args:
+        projections: of the sketch.
+        sketches: [N, R] float16, filled in with sketches of unit length.
+        sketch_norms: [N] float32, filled in with the lengths divided out.
+    """
+
+    def __init__(self, projections: Projections, *, sketches: NDArray[np.float16], sketch_norms: NDArray[np.float32]) -> None:
+        self._projections = projections
+        self._sketches, self._sketch_norms = sketches, sketch_norms
+
+    def update(self, captured: Captured) -> None:
+        """Fill in a batch."""
+        index = captured.rows.cpu().numpy()
+        sketches = self._projections.sketch(captured)
+        length = sketches.norm(dim=1)
+        self._sketches[index] = (sketches / length.clamp_min(1e-30).unsqueeze(1)).cpu().numpy()
+        self._sketch_norms[index] = length.cpu().numpy()
 
 
 def random_projections(shapes: Mapping[str, tuple[int, int]], rank: int, generator: torch.Generator) -> Projections:

@@ -1,9 +1,8 @@
-"""Batches whose targets begin in the same column.
+"""Right-padded batches; each position knows the target token it has to predict.
 
-    [left padding] [prompt] [target EOS] [right padding]
+    [prompt] [target EOS] [padding]      targets: the next token where it belongs to the target, else -100
 
-so a model needs logits only for the last columns (`logits_to_keep`), in any architecture. Positions count tokens,
-not columns; examples of like length share a batch.
+Examples of like length share a batch.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from mtselect.data.prompts import Example
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """B examples in T columns, K of them for targets.
+    """B examples in T columns.
 
     Args:
         rows: [B] index of each example in its data set.
         input_ids: [B, T].
         mask: [B, T], True at tokens.
-        targets: [B, K] target ids, -100 at padding.
+        targets: [B, T] the token after each position where that is a target token or EOS, else -100.
     """
 
     rows: Tensor
@@ -45,17 +44,16 @@ class Batch:
 
 def collate(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""
-    chosen = [examples[row] for row in rows]
-    before = max(len(example.prompt) for example in chosen)
-    after = max(len(example.target) for example in chosen)
-    input_ids = torch.full((len(chosen), before + after), pad_id)
+    width = max(len(examples[row]) for row in rows)
+    input_ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(input_ids, dtype=torch.bool)
-    targets = torch.full((len(chosen), after), -100)
-    for i, example in enumerate(chosen):
-        start, end = before - len(example.prompt), before + len(example.target)
-        input_ids[i, start:end] = torch.tensor(example.prompt + example.target)
-        mask[i, start:end] = True
-        targets[i, : len(example.target)] = torch.tensor(example.target)
+    targets = torch.full_like(input_ids, -100)
+    for i, row in enumerate(rows):
+        prompt, target = examples[row].prompt, examples[row].target
+        end = len(prompt) + len(target)
+        input_ids[i, :end] = torch.tensor(prompt + target)
+        mask[i, :end] = True
+        targets[i, len(prompt) - 1 : end - 1] = torch.tensor(target)
     return Batch(rows=torch.tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
 
 

@@ -25,7 +25,7 @@ class GradientModule(L.LightningModule):
     Args:
         model: frozen causal LM; only activation gradients are computed.
         layers: tracked layers by name.
-        consumer: gets rows, captured (a, g) and mask of each batch.
+        consumer: gets what each batch captured.
         advance: called with the number of examples done.
         uniforms: [N, K] numbers in (0, 1); if given, row i's targets are drawn from the model with them (true
             Fisher), the same whatever the batches; else the reference targets count.
@@ -47,19 +47,21 @@ class GradientModule(L.LightningModule):
             losses = target_losses(logits, self._targets(logits.detach(), batch))
             _check_finite(losses, batch.rows)
             losses.sum().backward()  # type: ignore[no-untyped-call]
-            captured = capture.take(batch.mask)
-        self._consumer.update(batch.rows, captured, batch.mask)
+            captured = capture.take(batch.rows, batch.mask)
+        self._consumer.update(captured)
         self._advance(len(batch.rows))
 
     def _targets(self, logits: Tensor, batch: Batch) -> Tensor:
         if self._uniforms is None:
             return batch.targets
-        uniforms = self._uniforms[batch.rows.cpu(), : logits.shape[1]].to(logits)
-        return torch.where(batch.targets == -100, -100, sample_tokens(logits, uniforms))
+        wanted = batch.targets != -100
+        place = (wanted.cumsum(1) - 1).clamp_min(0).cpu()
+        uniforms = self._uniforms[batch.rows.cpu().unsqueeze(1), place].to(logits)[wanted]
+        return batch.targets.masked_scatter(wanted, sample_tokens(logits, uniforms))
 
 
 def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
-    """Token ids [B, K] drawn from softmax(logits [B, K, V]) by inverting its distribution at uniforms [B, K]."""
+    """Token ids [...] drawn from softmax(logits [..., V]) by inverting its distribution at uniforms [...]."""
     cumulative = logits.softmax(-1).cumsum(-1)
     ids = torch.searchsorted(cumulative, (uniforms.unsqueeze(-1) * cumulative[..., -1:]))
     return ids.squeeze(-1).clamp_max(logits.shape[-1] - 1)
@@ -69,7 +71,6 @@ def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], exampl
                       consumer: GradientConsumer, *, batch_size: int, accelerator: str, advance: Advance,
                       uniforms: NDArray[Any] | None = None) -> None:
     """Feed every example's gradients to the consumer, in batches of like length."""
-    lm.model.enable_input_require_grads()
     module = GradientModule(lm.model, layers, consumer, advance, uniforms)
     trainer = make_trainer(accelerator=accelerator, inference_mode=False)
     trainer.predict(module, loader(examples, batch_size, lm.pad_id), return_predictions=False)

@@ -5,7 +5,6 @@ A model is always used from a folder or a hub name. `build_small_llama` writes s
 
 from __future__ import annotations
 
-import inspect
 import re
 import warnings
 from collections.abc import Iterable
@@ -125,22 +124,24 @@ def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
 
 
 def target_logits(model: Any, batch: Batch) -> Tensor:
-    """Logits [B, K, V] that predict the batch's targets [B, K], float32."""
-    width = batch.targets.shape[1]
-    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "use_cache": False}
-    accepted = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
-    if "position_ids" in accepted:
-        arguments["position_ids"] = (batch.mask.long().cumsum(1) - 1).clamp_min(0)
-    if "logits_to_keep" in accepted:
-        arguments["logits_to_keep"] = width + 1
-    logits: Tensor = model(**arguments).logits[:, -(width + 1) : -1]
+    """Logits [M, V], float32, at the M positions with a target, example by example.
+
+    The output head is given only these positions, whatever the architecture does around it.
+    """
+    wanted = batch.targets != -100
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted],))
+    try:
+        logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False).logits
+    finally:
+        handle.remove()
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def target_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy [B] of each example, summed over its target tokens and EOS."""
-    losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none")
-    return losses.view_as(targets).sum(1)
+    """Cross-entropy [B] of each example, summed over its target tokens and EOS, from logits [M, V] at targets [B, T]."""
+    wanted = targets != -100
+    losses = nn.functional.cross_entropy(logits, targets[wanted], reduction="none")
+    return losses.new_zeros(len(targets)).index_add(0, wanted.nonzero()[:, 0], losses)
 
 
 def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtselect.attribution.gradients import Capture, example_gradients, layer_shape
+from mtselect.attribution import gradients
+from mtselect.attribution.gradients import Capture, Captured, example_gradients, gradient_chunks, layer_shape
 from mtselect.data.prompts import Example
 from mtselect.errors import ModelError
 from mtselect.training.gradient_module import run_gradient_pass
@@ -36,8 +37,8 @@ def test_equal_an_autograd_loop_at_any_batch_size(architecture: str, tiny: Simpl
         collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
         ratio = worst(collected.gradients, expected, relative)
         assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
-        assert collected.at_padding == 0
-    assert collected.padded > 0, "the largest batch must have padding on both sides"
+        assert collected.tokens == {row: len(example) for row, example in enumerate(examples)}
+    assert len(set(collected.tokens.values())) > 1, "the largest batch must have padding"
 
 
 def test_do_not_depend_on_the_order(tiny: SimpleNamespace, pattern: str, relative: Any) -> None:
@@ -49,19 +50,34 @@ def test_do_not_depend_on_the_order(tiny: SimpleNamespace, pattern: str, relativ
     assert ratio < TOLERANCE, f"relative error {ratio:.1e}"
 
 
-@pytest.mark.parametrize(("left", "right"), [(3, 0), (0, 3), (2, 2)])
-def test_padding_on_either_side_changes_nothing(left: int, right: int, tiny: SimpleNamespace, pattern: str,
-                                                relative: Any) -> None:
+@pytest.mark.parametrize(("prompt", "target"), [(3, 0), (0, 3), (2, 2)])
+def test_a_longer_neighbour_changes_nothing(prompt: int, target: int, tiny: SimpleNamespace, pattern: str,
+                                            relative: Any) -> None:
     """The same example beside one with a longer prompt, a longer target, or both."""
     lm, example = tiny.model("llama"), Example([1, 5, 6], [7, 8, 2])
-    other = Example(example.prompt + [9] * left, [9] * right + example.target)
+    other = Example(example.prompt + [9] * prompt, [9] * target + example.target)
     layers = tracked_layers(lm.model, pattern)
     collected = tiny.run(lm, layers, [example, other], tiny.Collector(), 2)
     ratio = max(relative(collected.gradients[0][name], wanted)
                 for name, wanted in tiny.loop(lm, layers, example).items())
-    assert collected.padded == left + right
-    assert collected.at_padding == 0
+    assert collected.tokens == {0: 6, 1: 6 + prompt + target}
     assert ratio < TOLERANCE, f"relative error {ratio:.1e}"
+
+
+def test_layers_that_read_the_same_input_share_it(tiny: SimpleNamespace, pattern: str) -> None:
+    lm = tiny.model("llama")
+    found = []
+
+    class Keep:
+        def update(self, captured: Captured) -> None:
+            found.append(captured.sources())
+
+    tiny.run(lm, tracked_layers(lm.model, pattern), tiny.examples(3), Keep())
+    assert {name.removeprefix("model.layers.0."): source.removeprefix("model.layers.0.") for name, source in found[0].items()
+            if ".0." in name} == {
+        "self_attn.q_proj": "self_attn.q_proj", "self_attn.k_proj": "self_attn.q_proj", "self_attn.v_proj": "self_attn.q_proj",
+        "self_attn.o_proj": "self_attn.o_proj", "mlp.gate_proj": "mlp.gate_proj", "mlp.up_proj": "mlp.gate_proj",
+        "mlp.down_proj": "mlp.down_proj"}
 
 
 def test_prompt_tokens_carry_no_loss(tiny: SimpleNamespace, pattern: str) -> None:
@@ -71,8 +87,8 @@ def test_prompt_tokens_carry_no_loss(tiny: SimpleNamespace, pattern: str) -> Non
     name = "model.layers.1.self_attn.o_proj"
 
     class Keep:
-        def update(self, rows: Any, captured: Any, mask: Any) -> None:
-            self.g = captured[name][1][0]
+        def update(self, captured: Captured) -> None:
+            self.g = captured.layers[name][1]
 
     keep = tiny.run(lm, {name: tracked_layers(lm.model, pattern)[name]}, [example], Keep())
     with_loss = keep.g.abs().sum(1) > 0
@@ -100,7 +116,7 @@ def test_a_layer_that_runs_twice_or_not_at_all_raises(times: int, message: str) 
     def one_pass() -> None:
         with Capture({"layer": toy.layer}) as capture:
             toy(torch.ones(2, 4, 3, requires_grad=True)).sum().backward()
-            capture.take(mask)
+            capture.take(torch.arange(2), mask)
 
     with pytest.raises(ModelError, match=message):
         one_pass()
@@ -131,7 +147,19 @@ def test_shape_and_contraction_of_gpt2s_transposed_layer(tiny: SimpleNamespace) 
     assert layer_shape(layer) == (64, 16)
     assert layer_shape(nn.Linear(16, 64)) == (64, 16)
     g, a = torch.randn(2, 5, 4), torch.randn(2, 5, 3)
-    torch.testing.assert_close(example_gradients(a, g), torch.einsum("bto,bti->boi", g, a))
+    expected = torch.einsum("bto,bti->boi", g, a)
+    torch.testing.assert_close(example_gradients(a.flatten(0, 1), g.flatten(0, 1), [5, 5]), expected)
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 4 * 12 * 2, 10**6])
+def test_chunks_hold_every_example_in_order(bytes_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_CPU_BYTES", bytes_at_once)
+    lengths = [3, 1, 4, 2, 2]
+    a, g = torch.randn(12, 4), torch.randn(12, 3)
+    expected = [y.T @ x for x, y in zip(a.split(lengths), g.split(lengths), strict=True)]
+    chunks = list(gradient_chunks(a, g, lengths))
+    assert max(map(len, chunks)) == max(1, min(5, bytes_at_once // 48))
+    torch.testing.assert_close(torch.cat(chunks), torch.stack(expected))
 
 
 def test_a_row_without_finite_loss_is_named(tiny: SimpleNamespace, pattern: str) -> None:
@@ -152,8 +180,8 @@ def test_rows_and_progress(tiny: SimpleNamespace, pattern: str) -> None:
     lm, seen, done = tiny.model("llama"), [], []
 
     class Rows:
-        def update(self, rows: Any, captured: Any, mask: Any) -> None:
-            seen.extend(rows.tolist())
+        def update(self, captured: Captured) -> None:
+            seen.extend(captured.rows.tolist())
 
     run_gradient_pass(lm, tracked_layers(lm.model, pattern), tiny.examples(N), Rows(), batch_size=3, accelerator="cpu",
                       advance=done.append)

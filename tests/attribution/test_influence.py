@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, layer_shape
+from mtselect.attribution.gradients import Both, Captured, layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
-from mtselect.attribution.sketch import random_projections
+from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.data.prompts import Example
 from mtselect.errors import NonFiniteError
 from mtselect.training.language_model import LanguageModel, tracked_layers
@@ -32,8 +32,8 @@ DAMPING = 0.1
 
 
 def empty_arrays(n: int, q: int, n_layers: int, width: int) -> dict[str, NDArray[Any]]:
-    """NaN, so that a row no batch fills is seen."""
-    return {"benefits": np.full((n, q), np.nan, np.float32), "norms": np.full((n, n_layers), np.nan, np.float32),
+    """Benefits add up from zero; the others begin with NaN, so that a row no batch fills is seen."""
+    return {"benefits": np.zeros((n, q), np.float32), "norms": np.full((n, n_layers), np.nan, np.float32),
             "sketches": np.full((n, width), np.nan, np.float16), "sketch_norms": np.full(n, np.nan, np.float32)}
 
 
@@ -44,8 +44,14 @@ def score(tiny: SimpleNamespace, lm: LanguageModel, layers: Any, pool: list[Exam
                                      torch.Generator().manual_seed(0))
     prepared = tiny.run(lm, layers, seeds, SeedGradients(len(seeds), curvature, DAMPING), size).preconditioned
     arrays = empty_arrays(len(pool), len(seeds), len(layers), projections.width)
-    tiny.run(lm, layers, pool, PoolScorer(prepared, projections, **arrays), size)
+    tiny.run(lm, layers, pool, Both(*consumers(prepared, projections, layers, arrays)), size)
     return arrays
+
+
+def consumers(seeds: Any, projections: Any, layers: Any, arrays: dict[str, NDArray[Any]]) -> tuple[PoolScorer, Sketcher]:
+    norms = {name: arrays["norms"][:, i] for i, name in enumerate(layers)}
+    return (PoolScorer(seeds, benefits=arrays["benefits"], norms=norms),
+            Sketcher(projections, sketches=arrays["sketches"], sketch_norms=arrays["sketch_norms"]))
 
 
 def fit(tiny: SimpleNamespace, lm: LanguageModel, layers: Any, sample: list[Example], kind: str, size: int = 8,
@@ -206,25 +212,22 @@ def test_agree_with_leave_one_out_refits_of_ridge_regression() -> None:
     x, x_seed = (torch.randn(k, n_in, generator=rng, dtype=torch.float64) @ mix for k in (n, n_seeds))
     truth = torch.randn(n_out, n_in, generator=rng, dtype=torch.float64)
     y, y_seed = (z @ truth.T + torch.randn(len(z), n_out, generator=rng, dtype=torch.float64) for z in (x, x_seed))
-    everywhere = torch.ones(n, 1, dtype=torch.bool)
 
     def layer(inputs: Tensor, gradients: Tensor) -> Captured:
-        return {"w": (inputs[:, None], gradients[:, None])}
+        return Captured(rows=torch.arange(len(inputs)), lengths=[1] * len(inputs), layers={"w": (inputs, gradients)})
 
     covariances = Covariances()  # g over a basis of outputs: S = 1, so K-FAC is the Hessian
-    covariances.update(torch.arange(n), layer(x, n_out**0.5 * torch.eye(n_out, dtype=x.dtype).repeat(n // n_out, 1)),
-                       everywhere)
+    covariances.update(layer(x, n_out**0.5 * torch.eye(n_out, dtype=x.dtype).repeat(n // n_out, 1)))
     curvature = covariances.eigenbasis()
     penalty = DAMPING * float(curvature["w"].eigenvalues.mean())
     fitted = ridge(x, y, torch.ones(n, dtype=x.dtype), penalty)
 
     seeds = SeedGradients(n_seeds, curvature, DAMPING)
-    seeds.update(torch.arange(n_seeds), layer(x_seed, x_seed @ fitted.T - y_seed), everywhere[:n_seeds])
-    projections = random_projections({"w": (n_out, n_in)}, 1, torch.Generator().manual_seed(0))
+    seeds.update(layer(x_seed, x_seed @ fitted.T - y_seed))
     arrays = empty_arrays(n, n_seeds, 1, 1)
     candidates = layer(x.float(), (x @ fitted.T - y).float())
     prepared = {name: rows.float() for name, rows in seeds.preconditioned.items()}
-    PoolScorer(prepared, projections, **arrays).update(torch.arange(n), candidates, everywhere)
+    PoolScorer(prepared, benefits=arrays["benefits"], norms={"w": arrays["norms"][:, 0]}).update(candidates)
 
     def seed_losses(w: Tensor) -> Tensor:
         return (x_seed @ w.T - y_seed).square().sum(1) / 2
@@ -241,23 +244,18 @@ def test_agree_with_leave_one_out_refits_of_ridge_regression() -> None:
     assert correlation > CORRELATION, f"Pearson {correlation:.5f}"
 
 
-def scorer_of(seeds: Tensor, n: int = 3) -> PoolScorer:
-    projections = random_projections({"w": (2, 3)}, 1, torch.Generator().manual_seed(0))
-    return PoolScorer({"w": seeds}, projections, **empty_arrays(n, len(seeds), 1, 1))
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_gradient_that_is_not_finite_names_the_candidates_row(value: float) -> None:
-    a, g = torch.ones(3, 4, 3), torch.ones(3, 4, 2)
-    g[1, 2, 0] = value
-    rows = torch.tensor([0, 2, 1])
+    a, g = torch.ones(12, 3), torch.ones(12, 2)
+    g[6, 0] = value  # the second example's third token
+    scorer = PoolScorer({"w": torch.ones(2, 6)}, benefits=np.zeros((3, 2), np.float32), norms={"w": np.zeros(3, np.float32)})
     with pytest.raises(NonFiniteError, match=r"candidate 2 is NaN or infinite: lower warmup.learning_rate"):
-        scorer_of(torch.ones(2, 6)).update(rows, {"w": (a, g)}, torch.ones(3, 4, dtype=torch.bool))
+        scorer.update(Captured(rows=torch.tensor([0, 2, 1]), lengths=[4, 4, 4], layers={"w": (a, g)}))
 
 
 def test_a_seeds_gradient_that_is_not_finite_names_the_seeds_row() -> None:
     """Not the first candidate, which is innocent."""
-    a, g = torch.ones(2, 4, 3), torch.ones(2, 4, 2)
-    a[1, 0, 0] = float("nan")
+    a, g = torch.ones(8, 3), torch.ones(8, 2)
+    a[4, 0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"gradient of seed 5 is NaN or infinite: lower warmup.learning_rate"):
-        SeedGradients(6, {}, DAMPING).update(torch.tensor([3, 5]), {"w": (a, g)}, torch.ones(2, 4, dtype=torch.bool))
+        SeedGradients(6, {}, DAMPING).update(Captured(rows=torch.tensor([3, 5]), lengths=[4, 4], layers={"w": (a, g)}))

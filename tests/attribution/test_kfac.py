@@ -26,20 +26,24 @@ FREQUENCY = 5 * (0.25 / 20_000) ** 0.5
 O, I = 3, 5  # noqa: E741 - the paper's letters
 
 
-def captured(n: int, tokens: int = 4, seed: int = 0) -> Captured:
+Padded = dict[str, tuple[Tensor, Tensor]]
+
+
+def captured(n: int, tokens: int = 4, seed: int = 0) -> Padded:
     """Correlated random a [n, T, I] and g [n, T, O] of one layer, float64."""
     generator = torch.Generator().manual_seed(seed)
     a, g = (torch.randn(n, tokens, size, generator=generator, dtype=torch.float64) for size in (I, O))
     return {"w": (a * torch.arange(1, I + 1) + 1, g * torch.arange(1, O + 1) - a[..., :O])}
 
 
-def feed(consumer: Any, batch: Captured, mask: Tensor | None = None, size: int | None = None) -> Any:
+def feed(consumer: Any, batch: Padded, mask: Tensor | None = None, size: int | None = None) -> Any:
     """The batch in pieces of `size`."""
     a, g = batch["w"]
     mask = torch.ones(a.shape[:2], dtype=torch.bool) if mask is None else mask
     rows = torch.arange(len(a))
     for part in rows.split(size or len(a)):
-        consumer.update(part, {"w": (a[part], g[part])}, mask[part])
+        here = mask[part]
+        consumer.update(Captured(rows=part, lengths=here.sum(1).tolist(), layers={"w": (a[part][here], g[part][here])}))
     return consumer
 
 
@@ -49,7 +53,7 @@ def dense(layer: Any, n_out: int = O, n_in: int = I) -> Tensor:
     return layer.rotate_back(layer.rotate(basis) * layer.eigenvalues).flatten(1).T
 
 
-def fitted(batch: Captured, **how: Any) -> tuple[Curvature, Curvature]:
+def fitted(batch: Padded, **how: Any) -> tuple[Curvature, Curvature]:
     kfac = feed(Covariances(), batch, **how).eigenbasis()
     return kfac, feed(EigenvalueRefit(kfac), batch, **how).curvature()
 
@@ -94,7 +98,8 @@ def test_ekfac_eigenvalues_are_the_mean_squares_in_the_eigenbasis(relative: Any)
 def test_ekfac_is_nearer_the_fisher_than_kfac() -> None:
     """In the same basis its eigenvalues are the best diagonal in the Frobenius norm (George et al. 2018, lemma 1)."""
     batch = captured(30)
-    flat = example_gradients(*batch["w"]).flatten(1)
+    a, g = batch["w"]
+    flat = example_gradients(a.flatten(0, 1), g.flatten(0, 1), [4] * 30).flatten(1)
     fisher = flat.T @ flat / len(flat)
     kfac, ekfac = ((dense(one["w"]) - fisher).norm() for one in fitted(batch))
     assert ekfac < 0.9 * kfac, f"distance {ekfac:.3g} (EK-FAC) against {kfac:.3g} (K-FAC)"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mtselect.attribution.gradients import example_gradients
+from mtselect.attribution.gradients import Captured, example_gradients
 from mtselect.attribution.sketch import random_projections
 
 # float32 products of at most 6 x 5 x 7 numbers.
@@ -23,10 +23,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def captured(seed: int) -> dict[str, Any]:
+def captured(seed: int) -> Captured:
+    """Three examples of 6, 4 and 8 tokens."""
     rng = generator(seed)
-    return {name: (torch.randn(3, 6, n_in, generator=rng), torch.randn(3, 6, n_out, generator=rng))
-            for name, (n_out, n_in) in SHAPES.items()}
+    layers = {name: (torch.randn(18, n_in, generator=rng), torch.randn(18, n_out, generator=rng))
+              for name, (n_out, n_in) in SHAPES.items()}
+    return Captured(rows=torch.arange(3), lengths=[6, 4, 8], layers=layers)
 
 
 def test_equal_the_dense_product_side_by_side(relative: Any) -> None:
@@ -36,8 +38,8 @@ def test_equal_the_dense_product_side_by_side(relative: Any) -> None:
     for row in range(3):
         blocks = []
         for name, (p_in, p_out) in projections.sides.items():
-            a, g = batch[name]
-            blocks.append((p_out.T @ (g[row].T @ a[row]) @ p_in).flatten())
+            a, g = (x.split(batch.lengths)[row] for x in batch.layers[name])
+            blocks.append((p_out.T @ (g.T @ a) @ p_in).flatten())
         ratio = relative(sketches[row], torch.cat(blocks))
         assert ratio < ROUNDING, f"relative error {ratio:.1e}"
 
@@ -57,7 +59,7 @@ def test_inner_products_are_unbiased() -> None:
     """E<sketch(x), sketch(y)> = <G(x), G(y)>, over both layers."""
     rng, batch = generator(), captured(2)
     expected = sum(float((gradients[0] * gradients[1]).sum())
-                   for gradients in (example_gradients(a, g) for a, g in batch.values()))
+                   for gradients in (example_gradients(a, g, batch.lengths) for a, g in batch.layers.values()))
     estimates = torch.empty(DRAWS)
     for i in range(DRAWS):
         sketches = random_projections(SHAPES, 3, rng).sketch(batch)

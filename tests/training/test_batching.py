@@ -1,4 +1,4 @@
-"""Batches whose targets begin in one column; every row once per epoch; shuffling that is seeded and differs."""
+"""Right-padded batches and their shifted targets; every row once per epoch; shuffling that is seeded and differs."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ PAD = 99
 EXAMPLES = [Example([1, 5], [6, 7, 2]), Example([1, 5, 8, 9], [2]), Example([1, 3, 4], [8, 2])]
 
 
-def test_collate_aligns_the_targets() -> None:
+def test_collate_pads_right_and_shifts_the_targets() -> None:
     batch = collate([2, 0, 1], EXAMPLES, PAD)
-    _ = PAD
+    _, x = PAD, -100
     assert batch.rows.tolist() == [2, 0, 1]
-    assert batch.input_ids.tolist() == [[_, 1, 3, 4, 8, 2, _], [_, _, 1, 5, 6, 7, 2], [1, 5, 8, 9, 2, _, _]]
-    assert batch.mask.tolist() == (batch.input_ids != PAD).tolist()
-    assert batch.targets.tolist() == [[8, 2, -100], [6, 7, 2], [2, -100, -100]]
+    assert batch.input_ids.tolist() == [[1, 3, 4, 8, 2], [1, 5, 6, 7, 2], [1, 5, 8, 9, 2]]
+    assert collate([0], [Example([1], [2])], PAD).input_ids.tolist() == [[1, 2]]
+    assert batch.mask.all()
+    assert batch.targets.tolist() == [[x, x, 8, 2, x], [x, 6, 7, 2, x], [x, x, x, 2, x]]
 
 
-def test_targets_stand_in_the_last_columns(tiny: SimpleNamespace) -> None:
-    """Column k of the targets is column T - K + k of the input, in any batch."""
+def test_a_target_is_the_next_token(tiny: SimpleNamespace) -> None:
     examples = tiny.examples(20)
     for rows in sorted_batches(examples, 6):
         batch = collate(rows, examples, PAD)
-        width = batch.targets.shape[1]
-        here = batch.targets != -100
-        assert torch.equal(batch.input_ids[:, -width:][here], batch.targets[here])
-        assert torch.equal(batch.mask[:, -width:], here)
+        wanted = batch.targets[:, :-1] != -100
+        assert torch.equal(batch.input_ids[:, 1:][wanted], batch.targets[:, :-1][wanted])
+        assert (batch.targets[:, -1] == -100).all()
+        assert wanted.sum(1).tolist() == [len(examples[row].target) for row in rows]
         assert batch.mask.sum(1).tolist() == [len(examples[row]) for row in rows]
 
 
 def test_a_pad_token_inside_a_sentence_is_not_padding() -> None:
     """GPT-2 pads with EOS: the mask counts positions, not ids."""
     batch = collate([0, 1], [Example([1, 2], [2, 2]), Example([1], [2])], pad_id=2)
-    assert batch.mask.tolist() == [[True] * 4, [False, True, True, False]]
-    assert batch.targets.tolist() == [[2, 2], [2, -100]]
+    assert batch.mask.tolist() == [[True] * 4, [True, True, False, False]]
+    assert batch.targets.tolist() == [[-100, 2, 2, -100], [2, -100, -100, -100]]
 
 
 def test_a_batch_moves_whole() -> None:

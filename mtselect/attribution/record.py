@@ -1,0 +1,137 @@
+"""A gradient pass, kept: the tokens of every batch at every layer, to be read again without running the model.
+
+One pass of the model then serves the covariances, EK-FAC's eigenvalues and the scores, and the work goes layer by layer:
+one layer's factors exist at a time. Tokens beyond a bound on memory lie in a temporary file without a name, so that no
+kill leaves it behind. Shapes as in `gradients.py`: a [M, I], g [M, O] per layer and batch, in the model's dtype.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtselect.attribution.gradients import Captured
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, rotate_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spilled:
+    """Where in the file a tensor lies."""
+
+    offset: int
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Record:
+    """Keeps a gradient pass (a GradientConsumer).
+
+    Args:
+        memory_bytes: what of the tokens stays in memory.
+        folder: where the file for the rest is made; null takes the system's temporary folder.
+    """
+
+    def __init__(self, memory_bytes: int = 2**62, folder: Path | None = None) -> None:
+        self._left = memory_bytes
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - it lives as long as the record
+        self._end = 0
+        self._batches: list[tuple[Tensor, list[int]]] = []
+        self._sources: dict[str, str] = {}
+        self._inputs: dict[str, list[Tensor | _Spilled]] = {}
+        self._gradients: dict[str, list[Tensor | _Spilled]] = {}
+
+    def update(self, captured: Captured) -> None:
+        """Keep a batch."""
+        self._batches.append((captured.rows, captured.lengths))
+        self._sources = captured.sources()
+        for name, source in self._sources.items():
+            a, g = captured.layers[name]
+            if source == name:
+                self._inputs.setdefault(name, []).append(self._keep(a))
+            self._gradients.setdefault(name, []).append(self._keep(g))
+
+    def groups(self) -> list[list[str]]:
+        """The layers, those that share an input together."""
+        found: dict[str, list[str]] = {}
+        for name, source in self._sources.items():
+            found.setdefault(source, []).append(name)
+        return list(found.values())
+
+    def batches(self, group: Sequence[str]) -> Iterator[Captured]:
+        """The recorded batches with the layers of one group."""
+        for i, (rows, lengths) in enumerate(self._batches):
+            a = self._read(self._inputs[self._sources[group[0]]][i])
+            yield Captured(rows=rows, lengths=lengths,
+                           layers={name: (a, self._read(self._gradients[name][i])) for name in group})
+
+    def replace(self, group: Sequence[str], change: Callable[[Captured], Captured]) -> None:
+        """Put changed tokens of the same shapes in the place of a group's."""
+        for i, captured in enumerate(self.batches(group)):
+            changed = change(captured).layers
+            source = self._sources[group[0]]
+            self._inputs[source][i] = self._write(self._inputs[source][i], changed[group[0]][0])
+            for name in group:
+                self._gradients[name][i] = self._write(self._gradients[name][i], changed[name][1])
+
+    def _keep(self, tensor: Tensor) -> Tensor | _Spilled:
+        self._left -= tensor.nbytes
+        if self._left >= 0:
+            return tensor
+        place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        self._end += tensor.nbytes
+        return self._write(place, tensor)
+
+    def _write(self, place: Tensor | _Spilled, tensor: Tensor) -> Tensor | _Spilled:
+        if isinstance(place, Tensor):
+            return tensor
+        self._file.seek(place.offset)
+        left = _bytes(tensor.to("cpu", place.dtype).contiguous())
+        while left:
+            left = left[self._file.write(left) :]
+        return place
+
+    def _read(self, place: Tensor | _Spilled) -> Tensor:
+        if isinstance(place, Tensor):
+            return place
+        tensor = torch.empty(place.shape, dtype=place.dtype)
+        self._file.seek(place.offset)
+        left = _bytes(tensor)
+        while left:
+            left = left[self._file.readinto(left) :]
+        return tensor.to(place.device)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    return memoryview(tensor.view(torch.uint8).numpy()).cast("B")  # type: ignore[arg-type]
+
+
+def fit(record: Record) -> Curvature:
+    """EK-FAC of all layers from a record, whose tokens are left in the eigenbasis."""
+    curvature: Curvature = {}
+    for group in record.groups():
+        curvature.update(fit_group(record, group))
+    return curvature
+
+
+def fit_group(record: Record, group: Sequence[str]) -> Curvature:
+    """EK-FAC of one group of layers from a record, whose tokens are left in the eigenbasis."""
+    covariances = Covariances()
+    for batch in record.batches(group):
+        covariances.update(batch)
+    kfac = covariances.eigenbasis()
+    refit = EigenvalueRefit(kfac)
+
+    def rotate(captured: Captured) -> Captured:
+        rotated = rotate_tokens(captured, kfac)
+        refit.add(rotated)
+        return rotated
+
+    record.replace(group, rotate)
+    return refit.curvature()
