@@ -45,8 +45,9 @@ class DataConfig:
         tgt_column: column of the target sentence.
         label_column: column of a known noise label in the pool ("" or null means clean). Kept aside for
             the report `select/noise_share`; no selector sees it.
-        src_lang: name of the source language, for the prompt.
-        tgt_lang: name of the target language, for the prompt.
+        src_lang: name of the source language, for the prompt; its code (deu_Latn, de_DE, de) where the model is an
+            encoder-decoder of many languages (NLLB, mBART, M2M100).
+        tgt_lang: the target language, likewise.
         max_chars: rows with a longer side go to the quarantine.
         max_unusable_share: a larger share of unusable rows in a source stops the run.
         drop_leaked: drop pool and seed rows that are also in dev or test, rather than stop.
@@ -73,7 +74,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The causal language model and how a pair becomes a prompt.
+    """The language model, causal or encoder-decoder, and how a pair becomes a prompt.
 
     Args:
         name: hub name or local folder. Null builds a small Llama with random weights and trains a
@@ -82,7 +83,9 @@ class ModelConfig:
         n_layers: its depth.
         n_heads: its attention heads; divides hidden_size.
         vocab_size: its tokenizer's size.
-        prompt: template with {src}, and if wanted {src_lang} and {tgt_lang}; the target follows it.
+        prompt: template with {src}, and if wanted {src_lang} and {tgt_lang}; the target follows it. An encoder-decoder
+            (Marian, mBART, M2M100, NLLB, T5) reads the bare source unless the template is changed from its default:
+            `translate German to English: {src}` for T5, `>>fra<< {src}` for Marian.
         chat_template: wrap the prompt as a user turn where the tokenizer has a chat template.
         max_tokens: pool rows with more tokens (prompt, target and EOS) are left out and counted.
         dtype: of weights and activations; `auto` is bfloat16 where the processor computes in it.
@@ -178,7 +181,8 @@ class AttributionConfig:
 
     Args:
         layers: regular expression; linear layers whose module name it finds are tracked. The output
-            head never is.
+            head never is. `lora_[AB]` tracks the adapters of a warm-up with `model.lora_rank` instead of the
+            weights they are merged into.
         curvature: `ekfac` refits K-FAC's eigenvalues per example; `kfac` uses their products;
             `identity` is the plain gradient dot product.
         fisher: `sampled` draws targets from the model (true Fisher), `observed` takes the reference.
@@ -187,7 +191,8 @@ class AttributionConfig:
         sketch_rank: directions per side and layer; a sketch has sketch_rank**2 numbers per layer.
     """
 
-    layers: str = r"\.(mlp|self_attn|attn|attention|self_attention)\."
+    layers: str = (r"\.(mlp|self_attn|attn|attention|self_attention|encoder_attn|SelfAttention|EncDecAttention"
+                   r"|DenseReluDense)\.|\.fc[12]$")
     curvature: Literal["ekfac", "kfac", "identity"] = "ekfac"
     fisher: Literal["sampled", "observed"] = "sampled"
     curvature_rows: int | None = 2000

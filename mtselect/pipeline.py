@@ -46,6 +46,7 @@ from mtselect.training.language_model import (
     add_lora,
     build_small_llama,
     compute_dtype,
+    decoder_start,
     load,
     load_tokenizer,
     tracked_layers,
@@ -177,19 +178,25 @@ def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
 
 
 def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
-    """(folder, key) of the model at which gradients are taken: finetuned on the pool, or the base itself."""
+    """(folder, key) of the model at which gradients are taken: finetuned on the pool, or the base itself.
+
+    With LoRA the folder holds the merged weights, and `adapter` beside it the adapters.
+    """
     base, base_key = base_entry(bench, experiment)
     if experiment.warmup.epochs == 0:
         return base, base_key
     corpus = corpus_entry(bench, experiment)
     section = {**_encoding(experiment), "warmup": experiment.warmup, "seed": experiment.seed}
-    recipe = Recipe(stage="warmup", version=1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
+    lora = experiment.model.lora_rank > 0
+    recipe = Recipe(stage="warmup", version=2 if lora else 1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
 
     def compute(out: Path) -> None:
         rows = _warmup_rows(experiment, _usable(experiment, _examples(experiment, base, corpus, "pool")))
         pairs = load_corpus(corpus.path).pool
         lm = _train(bench, experiment, base, [pairs[row] for row in rows], [], experiment.warmup, "warmup", out)
-        (lm.model.merge_and_unload() if experiment.model.lora_rank else lm.model).save_pretrained(out / "model")
+        if lora:
+            lm.model.save_pretrained(out / "adapter")
+        (lm.model.merge_and_unload() if lora else lm.model).save_pretrained(out / "model")
         lm.tokenizer.save_pretrained(out / "model")
 
     entry = bench.store.fetch(recipe, compute)
@@ -350,7 +357,7 @@ def _encoding(experiment: Experiment) -> dict[str, Any]:
 
 def _examples(experiment: Experiment, name: str, corpus: Entry, part: str) -> list[Example]:
     pairs = getattr(load_corpus(corpus.path), part)
-    return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model)
+    return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
 
 
 def _usable(experiment: Experiment, examples: Sequence[Example]) -> NDArray[np.int64]:
@@ -390,8 +397,8 @@ def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pai
     lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32)
     if lora:
         lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
-    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model)
-    held_out = encode_pairs(dev, lm.tokenizer, experiment.data, experiment.model)
+    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    held_out = encode_pairs(dev, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with bench.progress.task(f"{name}: {config.epochs} epochs", config.epochs * len(examples)) as advance:
         curve = finetune(lm, examples, held_out, config, name=name, seed=derive_seed(experiment.seed, name),
                          dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
@@ -400,9 +407,18 @@ def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pai
     return lm
 
 
+def _scored_model(bench: Bench, experiment: Experiment, folder: str) -> LanguageModel:
+    """The warm-up's model; its adapters are merged unless they are what is tracked."""
+    dtype = getattr(torch, experiment.model.dtype)
+    if "lora_" in experiment.attribution.layers and experiment.model.lora_rank and experiment.warmup.epochs:
+        adapter = Path(folder).parent / "adapter"
+        return load(base_entry(bench, experiment)[0], dtype, adapter=str(adapter), merge=False)
+    return load(folder, dtype)
+
+
 def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: Entry) -> Curvature:
     """One pass for K-FAC, and for EK-FAC if its tokens may be kept; else two that see the same drawn targets."""
-    lm = load(folder, getattr(torch, experiment.model.dtype))
+    lm = _scored_model(bench, experiment, folder)
     attribution = experiment.attribution
     examples = _examples(experiment, folder, corpus, "pool")
     rng = np.random.default_rng(derive_seed(experiment.seed, "curvature rows"))
@@ -435,7 +451,7 @@ def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: En
 def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: Entry, curvature: Curvature,
                     out: Path) -> None:
     """One pass over the seeds, one over the candidates; the arrays are written through memory maps."""
-    lm = load(folder, getattr(torch, experiment.model.dtype))
+    lm = _scored_model(bench, experiment, folder)
     attribution = experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
     pool = _examples(experiment, folder, corpus, "pool")
@@ -514,10 +530,11 @@ def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: 
     if bench.runtime.accelerator != "cpu" and torch.cuda.is_available():
         lm.model.to("cuda")
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
-    prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model)
+    prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with bench.progress.task(f"translate {split}", len(prompts)) as advance:
         hypotheses = decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
-                            batch_size=4 * bench.runtime.batch_size, dtype=experiment.model.dtype, advance=advance)
+                            batch_size=4 * bench.runtime.batch_size, dtype=experiment.model.dtype, advance=advance,
+                            decoder_start=lm.decoder_start)
     settings = experiment.evaluation
     scores = [score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap,
                     seed=derive_seed(experiment.seed, "bootstrap"), tgt_lang=experiment.data.tgt_lang)

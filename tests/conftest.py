@@ -38,34 +38,53 @@ from mtselect.config import AttributionConfig
 from mtselect.data.prompts import Example
 from mtselect.training.batching import collate
 from mtselect.training.gradient_module import run_gradient_pass
-from mtselect.training.language_model import LanguageModel, target_logits, target_losses
+from mtselect.training.language_model import LanguageModel, _train_tokenizer, target_logits, target_losses
 
 torch.set_num_threads(1)
 
 VOCAB, PAD, BOS, EOS = 40, 0, 1, 2
+START = 3  # what decoders begin with
 LLAMA_LIKE = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {**LLAMA_LIKE, "num_hidden_layers": 2},
+    "mistral": {**LLAMA_LIKE, "num_hidden_layers": 2, "sliding_window": 4},
     "qwen2": {**LLAMA_LIKE, "num_hidden_layers": 2},
+    "qwen3": {**LLAMA_LIKE, "num_hidden_layers": 2, "head_dim": 8},  # normalises queries and keys
     # Sliding windows in one layer, soft-capped attention scores and logits.
     "gemma2": {**LLAMA_LIKE, "num_hidden_layers": 2, "head_dim": 8, "attn_logit_softcapping": 5.0,
                "final_logit_softcapping": 3.0, "sliding_window": 4},
+    "gemma3_text": {**LLAMA_LIKE, "num_hidden_layers": 2, "head_dim": 8, "sliding_window": 4},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
     "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2},
 }
+BART_LIKE = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+             "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 20, "max_position_embeddings": 64,
+             "decoder_start_token_id": START}
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "marian": {**BART_LIKE, "scale_embedding": True},
+    "mbart": BART_LIKE,
+    "m2m_100": BART_LIKE,
+    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": START},
+}
 
 
-def build_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """A model with random weights, large enough (factor 4) that its predictions are far from uniform."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def build_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> LanguageModel:
+    """A model with random weights, large enough (factor 4) that its predictions are far from uniform.
 
-    config = AutoConfig.for_model(architecture, vocab_size=VOCAB, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS,
-                                  **SHAPES[architecture])
+    `changes` are made to its config.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    common = {"vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    config = AutoConfig.for_model(architecture, **{**common, **{**SHAPES, **ENCODER_DECODERS}[architecture], **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AutoModelForCausalLM.from_config(config)
+        kind = AutoModelForSeq2SeqLM if architecture in ENCODER_DECODERS else AutoModelForCausalLM
+        network = kind.from_config(config)
         with torch.no_grad():
             for parameter in network.parameters():
+                if not parameter.requires_grad:  # Marian's positions, which are never loaded
+                    continue
                 parameter.mul_(4 if parameter.ndim > 1 else 1)
                 if parameter.ndim == 1:
                     parameter.add_(0.1 * torch.randn_like(parameter))
@@ -73,14 +92,24 @@ def build_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.flo
     return LanguageModel(model=network.to(dtype).eval(), tokenizer=tokenizer)
 
 
-def random_examples(count: int, seed: int = 0, longest: int = 7) -> list[Example]:
-    """Prompts and targets of 1 to `longest` random tokens; targets end in EOS."""
+def eos_tokenizer(texts: Sequence[str]) -> Any:
+    """A byte-level tokenizer that closes texts with EOS, as Marian's and T5's do."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = _train_tokenizer(texts, 300)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.eos_token_id)])
+    return tokenizer
+
+
+def random_examples(count: int, seed: int = 0, longest: int = 7, start: int | None = None) -> list[Example]:
+    """Prompts and targets of 1 to `longest` random tokens; targets end in EOS. With a start they are an encoder-decoder's."""
     rng = np.random.default_rng(seed)
 
     def ids() -> list[int]:
         return rng.integers(3, VOCAB, rng.integers(1, longest + 1)).tolist()
 
-    return [Example([BOS, *ids()], [*ids(), EOS]) for _ in range(count)]
+    return [Example([BOS, *ids()], [*ids(), EOS], start) for _ in range(count)]
 
 
 def trained_model() -> LanguageModel:
@@ -102,12 +131,15 @@ class Collector:
     def __init__(self) -> None:
         self.gradients: dict[int, dict[str, Tensor]] = {}
         self.tokens: dict[int, int] = {}
+        self.source_lengths: dict[str, list[int]] = {}
 
     def update(self, captured: Captured) -> None:
         self.tokens |= dict(zip(captured.rows.tolist(), captured.lengths, strict=True))
+        self.source_lengths.update(captured.source_lengths)
         for name, (a, g) in captured.layers.items():
-            assert len(a) == len(g) == sum(captured.lengths)
-            for row, gradient in zip(captured.rows.tolist(), example_gradients(a, g, captured.lengths), strict=True):
+            lengths = captured.lengths_of(name)
+            assert len(a) == len(g) == sum(lengths)
+            for row, gradient in zip(captured.rows.tolist(), example_gradients(a, g, lengths), strict=True):
                 self.gradients.setdefault(row, {})[name] = gradient
 
 
@@ -119,12 +151,20 @@ def run_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], examples: list[
     return consumer
 
 
+def plain_logits(lm: LanguageModel, example: Example) -> Tensor:
+    """Logits [targets, V] of one example, without padding, by the model's own forward pass."""
+    if example.start is None:
+        logits: Tensor = lm.model(input_ids=torch.tensor([example.prompt + example.target])).logits[0]
+        return logits[len(example.prompt) - 1 : -1]
+    decoder_ids = torch.tensor([[example.start, *example.target[:-1]]])
+    return lm.model(input_ids=torch.tensor([example.prompt]), decoder_input_ids=decoder_ids).logits[0]  # type: ignore[no-any-return]
+
+
 def loop_gradients(lm: LanguageModel, layers: Mapping[str, nn.Module], example: Example,
                    target: list[int] | None = None) -> dict[str, Tensor]:
     """The oracle: autograd on unfrozen weights, one example, no padding, loss summed over target tokens and EOS."""
     weights = [layer.weight.requires_grad_() for layer in layers.values()]
-    logits = lm.model(input_ids=torch.tensor([example.prompt + example.target])).logits[0]
-    predicted = logits[len(example.prompt) - 1 : -1].log_softmax(-1)
+    predicted = plain_logits(lm, example).log_softmax(-1)
     loss = -sum(predicted[i, token] for i, token in enumerate(target or example.target))
     gradients = torch.autograd.grad(loss, weights)
     lm.model.requires_grad_(False)
@@ -136,7 +176,8 @@ def loop_gradients(lm: LanguageModel, layers: Mapping[str, nn.Module], example: 
 def tiny() -> SimpleNamespace:
     """`model`, `examples`, `Collector`, `run` (the gradient pass), `loop` (the autograd oracle), `trained` (a Llama)."""
     return SimpleNamespace(model=build_model, examples=random_examples, Collector=Collector, run=run_pass,
-                           loop=loop_gradients, trained=trained_model(), pad=PAD, architectures=list(SHAPES))
+                           loop=loop_gradients, trained=trained_model(), pad=PAD, architectures=list(SHAPES),
+                           logits=plain_logits, start=START, tokenizer=eos_tokenizer)
 
 
 @pytest.fixture(scope="session")

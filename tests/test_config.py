@@ -144,6 +144,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (ModelConfig, {"max_tokens": 0}, "model.max_tokens must be at least 1, got 0"),
     (ModelConfig, {"vocab_size": 299}, "model.vocab_size must be at least 300, got 299: 256 bytes come first"),
     (ModelConfig, {"hidden_size": 100}, "model.hidden_size must be a multiple of twice model.n_heads (8), got 100"),
+    (RuntimeConfig, {"record_gb": -1.0}, "runtime.record_gb must be at least 0, got -1.0"),
     (ModelConfig, {"lora_rank": -1}, "model.lora_rank must be at least 0, got -1"),
     (WarmupConfig, {"epochs": -1}, "warmup.epochs must be at least 0, got -1"),
     (FinetuneConfig, {"learning_rate": 0.0}, "finetune.learning_rate must be above 0, got 0.0"),

@@ -7,15 +7,16 @@ sum over a batch holds each example's own gradient, whatever the batch:
     G(z) = sum_t g_t a_t^T      [O, I]
 
 Shapes: B examples with M tokens in all, I inputs, O outputs of a layer. Padding is dropped at once: a is [M, I] and g is
-[M, O], one example's tokens after the other's.
+[M, O], one example's tokens after the other's. In an encoder-decoder the encoder's layers, and the keys and values of
+cross-attention, see the source's tokens and the others the target's, so M and T differ by layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +36,17 @@ class Captured:
         lengths: tokens of each example; their sum is M.
         layers: name -> (a [M, I], g [M, O]). Layers that read the same input (gate and up; query, key and value) hold the
             same tensor a, so that work on it can be shared.
+        source_lengths: the same as `lengths` for the layers that see the source's tokens; only in encoder-decoders.
     """
 
     rows: Tensor
     lengths: list[int]
     layers: dict[str, tuple[Tensor, Tensor]]
+    source_lengths: Mapping[str, list[int]] = field(default_factory=dict)
+
+    def lengths_of(self, name: str) -> list[int]:
+        """Tokens of each example at a layer."""
+        return self.source_lengths.get(name, self.lengths)
 
     def sources(self) -> dict[str, str]:
         """Layer -> the first layer that holds the same a."""
@@ -74,10 +81,14 @@ class Capture:
     Args:
         layers: name -> module whose input is [B, T, I] and whose output is [B, T, O]. One that runs twice, or takes
             another shape (mixtures of experts flatten tokens), raises ModelError in the forward pass.
+        encoder: of an encoder-decoder. What runs within it, and what reads its output, sees the source's tokens.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Mapping[str, nn.Module], encoder: nn.Module | None = None) -> None:
+        self._layers, self._encoder = layers, encoder
+        self._encoding = False
+        self._encoded: Tensor | None = None
+        self._at_source: set[str] = set()
         self._inputs: dict[str, Tensor] = {}
         self._output_gradients: dict[str, Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -85,6 +96,9 @@ class Capture:
     def __enter__(self) -> Capture:
         for name, layer in self._layers.items():
             self._handles.append(layer.register_forward_hook(self._forward_hook(name)))
+        if self._encoder is not None:
+            self._handles += [self._encoder.register_forward_pre_hook(self._encoder_begins),
+                              self._encoder.register_forward_hook(self._encoder_ends)]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -92,25 +106,42 @@ class Capture:
         for handle in self._handles:
             handle.remove()
 
-    def take(self, rows: Tensor, mask: Tensor) -> Captured:
+    def take(self, rows: Tensor, mask: Tensor, source_mask: Tensor | None = None) -> Captured:
         """The captured layers after `backward`: rows [B] of the data set, mask [B, T] (True: a token).
 
+        Args:
+            rows: of the data set.
+            mask: of the tokens; in an encoder-decoder of the target's.
+            source_mask: [B, T'] of the encoder's tokens.
+
         Raises:
-            ModelError: a layer got no gradient, so the loss does not depend on it.
+            ModelError: a layer got no gradient, so the loss does not depend on it; or it saw other positions than the mask.
         """
         missing = [name for name in self._layers if name not in self._output_gradients]
         if missing:
             raise ModelError(f"layers {missing[:3]} saw no gradient: attribution.layers finds layers the loss does not "
                              "pass through: write a pattern without them")
-        tokens = mask.flatten().nonzero()[:, 0]
+        masks = {False: mask, True: mask if source_mask is None else source_mask}
+        tokens = {at_source: one.flatten().nonzero()[:, 0] for at_source, one in masks.items()}
         packed: dict[int, Tensor] = {}
         layers = {}
         for name in self._layers:
-            a = self._inputs[name]
+            a, at_source = self._inputs[name], name in self._at_source
+            if a.shape[:2] != masks[at_source].shape:
+                raise ModelError(f"layer {name!r} sees {list(a.shape[:2])} positions, not {list(masks[at_source].shape)}, so "
+                                 "padding cannot be told apart: write an attribution.layers pattern without it")
             if id(a) not in packed:
-                packed[id(a)] = a.detach().flatten(0, 1)[tokens]
-            layers[name] = (packed[id(a)], self._output_gradients.pop(name).flatten(0, 1)[tokens])
-        return Captured(rows=rows, lengths=mask.sum(1).tolist(), layers=layers)
+                packed[id(a)] = a.detach().flatten(0, 1)[tokens[at_source]]
+            layers[name] = (packed[id(a)], self._output_gradients.pop(name).flatten(0, 1)[tokens[at_source]])
+        source_lengths = dict.fromkeys(self._at_source, masks[True].sum(1).tolist())
+        return Captured(rows=rows, lengths=mask.sum(1).tolist(), layers=layers, source_lengths=source_lengths)
+
+    def _encoder_begins(self, *_: Any) -> None:
+        self._encoding = True
+
+    def _encoder_ends(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        self._encoding = False
+        self._encoded = output[0]  # the last hidden state: cross-attention's keys and values read this very tensor
 
     def _forward_hook(self, name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -120,6 +151,8 @@ class Capture:
             if inputs[0].ndim != 3:
                 raise ModelError(f"layer {name!r} takes {list(inputs[0].shape)}, not [batch, tokens, inputs], so examples "
                                  "cannot be told apart: write an attribution.layers pattern without it")
+            if self._encoding or inputs[0] is self._encoded:
+                self._at_source.add(name)
             self._inputs[name] = inputs[0]  # the tensor itself, alive until `take`: its id tells who shares it
             if not output.requires_grad:
                 output.requires_grad_()

@@ -53,7 +53,7 @@ class SeedGradients:
         """
         if not self._curvature:
             for name, (a, g) in captured.layers.items():
-                self._put(name, captured.rows, example_gradients(a, g, captured.lengths))
+                self._put(name, captured.rows, example_gradients(a, g, captured.lengths_of(name)))
             return
         device = captured.rows.device
         self._curvature = {name: layer.to(device) for name, layer in self._curvature.items()}
@@ -63,7 +63,7 @@ class SeedGradients:
         """Fill in a batch whose tokens are in the eigenbasis; `back` turns the result out of it again."""
         for name, (a, g) in rotated.layers.items():
             layer = self._curvature[name]
-            gradients = example_gradients(a, g, rotated.lengths) / layer.damped(self._damping)
+            gradients = example_gradients(a, g, rotated.lengths_of(name)) / layer.damped(self._damping)
             self._put(name, rotated.rows, layer.rotate_back(gradients) if back else gradients)
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
@@ -98,7 +98,7 @@ class PoolScorer:
         benefits: Tensor | float = 0.0
         for name, (a, g) in captured.layers.items():
             parts, norms = [], []
-            for gradients in gradient_chunks(a, g, captured.lengths):
+            for gradients in gradient_chunks(a, g, captured.lengths_of(name)):
                 flat = gradients.flatten(1)
                 parts.append(flat @ self._seeds[name].mT)
                 norms.append(flat.norm(dim=1))

@@ -87,7 +87,7 @@ class Covariances:
         self._a: dict[str, Tensor] = {}
         self._s: dict[str, Tensor] = {}
         self._sources: dict[str, str] = {}
-        self.n_tokens = 0
+        self.n_tokens: dict[str, int] = {}  # of the first layer that reads an input
         self.n_examples = 0
 
     def update(self, captured: Captured) -> None:
@@ -97,8 +97,8 @@ class Covariances:
             a, g = captured.layers[name]
             if source == name:
                 _add_gram(self._a, name, wide(a))
+                self.n_tokens[name] = self.n_tokens.get(name, 0) + len(a)
             _add_gram(self._s, name, wide(g))
-        self.n_tokens += sum(captured.lengths)
         self.n_examples += len(captured.lengths)
 
     def eigenbasis(self) -> Curvature:
@@ -107,13 +107,12 @@ class Covariances:
         Raises:
             NonFiniteError: a factor holds NaN or infinity; names the layer.
         """
-        tokens_per_example = self.n_tokens / self.n_examples
-        inputs = {name: _eigh(matrix, name, self.n_tokens) for name, matrix in self._a.items()}
+        inputs = {name: _eigh(matrix, name, self.n_tokens[name]) for name, matrix in self._a.items()}
         curvature = {}
         for name, source in self._sources.items():
             a_values, a_vectors = inputs[source]
-            s_values, s_vectors = _eigh(self._s[name], name, self.n_tokens)
-            eigenvalues = tokens_per_example * torch.outer(s_values, a_values)
+            s_values, s_vectors = _eigh(self._s[name], name, self.n_tokens[source])
+            eigenvalues = self.n_tokens[source] / self.n_examples * torch.outer(s_values, a_values)
             curvature[name] = LayerCurvature(basis_a=a_vectors, basis_s=s_vectors, eigenvalues=eigenvalues)
         return curvature
 
@@ -133,7 +132,7 @@ class EigenvalueRefit:
     def add(self, rotated: Captured) -> None:
         """Add a batch whose tokens are in the eigenbasis already."""
         for name, (a, g) in rotated.layers.items():
-            for gradients in gradient_chunks(a, g, rotated.lengths):
+            for gradients in gradient_chunks(a, g, rotated.lengths_of(name)):
                 for gradient in gradients:
                     self._sums[name].addcmul_(gradient, gradient)
         self._n_examples += len(rotated.lengths)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -41,14 +41,14 @@ class Record:
         self._left = memory_bytes
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - it lives as long as the record
         self._end = 0
-        self._batches: list[tuple[Tensor, list[int]]] = []
+        self._batches: list[Captured] = []  # without their layers
         self._sources: dict[str, str] = {}
         self._inputs: dict[str, list[Tensor | _Spilled]] = {}
         self._gradients: dict[str, list[Tensor | _Spilled]] = {}
 
     def update(self, captured: Captured) -> None:
         """Keep a batch."""
-        self._batches.append((captured.rows, captured.lengths))
+        self._batches.append(replace(captured, layers={}))
         self._sources = captured.sources()
         for name, source in self._sources.items():
             a, g = captured.layers[name]
@@ -65,10 +65,9 @@ class Record:
 
     def batches(self, group: Sequence[str]) -> Iterator[Captured]:
         """The recorded batches with the layers of one group."""
-        for i, (rows, lengths) in enumerate(self._batches):
+        for i, batch in enumerate(self._batches):
             a = self._read(self._inputs[self._sources[group[0]]][i])
-            yield Captured(rows=rows, lengths=lengths,
-                           layers={name: (a, self._read(self._gradients[name][i])) for name in group})
+            yield replace(batch, layers={name: (a, self._read(self._gradients[name][i])) for name in group})
 
     def replace(self, group: Sequence[str], change: Callable[[Captured], Captured]) -> None:
         """Put changed tokens of the same shapes in the place of a group's."""

@@ -3,6 +3,10 @@
 The prompt carries no loss. Prompt and target are tokenised apart and joined as ids, so that the same target has
 the same tokens in training, in the gradient pass and in decoding. The tokenizer is passed in: this module
 imports no model library.
+
+    causal            [BOS, prompt template] | [target, EOS]       or the prompt as a chat turn
+    encoder-decoder   [source as its tokenizer frames it]          the encoder's
+                      start, [language code if any, target, EOS]   the decoder reads from start, the loss from after it
 """
 
 from __future__ import annotations
@@ -13,14 +17,22 @@ from typing import Any
 
 from mtselect.config import DataConfig, ModelConfig
 from mtselect.data.corpus import Pair
+from mtselect.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt and of its target, EOS included."""
+    """Token ids of a prompt and of its target, EOS included.
+
+    Args:
+        prompt: what the target follows; of an encoder-decoder, what the encoder reads.
+        target: what the loss is taken on.
+        start: token that the decoder of an encoder-decoder begins with; None for a causal LM.
+    """
 
     prompt: list[int]
     target: list[int]
+    start: int | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.target)
@@ -32,8 +44,17 @@ def prompt_text(source: str, data: DataConfig, model: ModelConfig) -> str:
     return text.replace("{src}", source)
 
 
-def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, model: ModelConfig) -> list[list[int]]:
-    """Token ids of the prompts, with the tokenizer's chat template or its BOS."""
+def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, model: ModelConfig,
+                   decoder_start: int | None = None) -> list[list[int]]:
+    """Token ids of the prompts, with the tokenizer's chat template or its BOS.
+
+    With a `decoder_start` (an encoder-decoder) they are the encoder's: the source with the tokenizer's EOS and language
+    code, or `model.prompt` if that was changed from its default (a prefix, as T5 wants, or Marian's `>>fra<<`).
+    """
+    if decoder_start is not None:
+        _set_languages(tokenizer, data)
+        bare = model.prompt == ModelConfig.prompt
+        return list(tokenizer([source if bare else prompt_text(source, data, model) for source in sources])["input_ids"])
     texts = [prompt_text(source, data, model) for source in sources]
     if model.chat_template and getattr(tokenizer, "chat_template", None):
         texts = [tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True,
@@ -43,10 +64,58 @@ def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, mod
     return [bos + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, data: DataConfig, model: ModelConfig) -> list[Example]:
-    """Examples of the pairs, in their order. Empty in, empty out."""
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, data: DataConfig, model: ModelConfig,
+                 decoder_start: int | None = None) -> list[Example]:
+    """Examples of the pairs, in their order. Empty in, empty out.
+
+    Args:
+        pairs: sentence pairs.
+        tokenizer: of the model.
+        data: the languages.
+        model: the prompt.
+        decoder_start: what the config of an encoder-decoder lets its decoder begin with; None for a causal LM.
+    """
     if not pairs:
         return []
-    prompts = encode_prompts([pair.src for pair in pairs], tokenizer, data, model)
+    prompts = encode_prompts([pair.src for pair in pairs], tokenizer, data, model, decoder_start)
+    if decoder_start is not None:
+        start, head = target_frame(tokenizer, decoder_start)
+        texts = tokenizer(text_target=[pair.tgt for pair in pairs], add_special_tokens=False)["input_ids"]
+        targets = [[*head, *ids, tokenizer.eos_token_id] for ids in texts]
+        return [Example(prompt, target, start) for prompt, target in zip(prompts, targets, strict=True)]
     targets = tokenizer([pair.tgt for pair in pairs], add_special_tokens=False)["input_ids"]
     return [Example(prompt, [*target, tokenizer.eos_token_id]) for prompt, target in zip(prompts, targets, strict=True)]
+
+
+def target_frame(tokenizer: Any, decoder_start: int) -> tuple[int, list[int]]:
+    """(token the decoder begins with, tokens before the first word of every target), as the tokenizer frames targets.
+
+    The latter is the language code of mBART-50, M2M100 and NLLB. The first mBART has it behind EOS instead: there it is
+    what the decoder begins with.
+    """
+    head, tail = _frame(tokenizer, "text_target")
+    return (tail[-1] if len(tail) > 1 else decoder_start), head
+
+
+def _frame(tokenizer: Any, side: str) -> tuple[list[int], list[int]]:
+    """The special tokens before and behind a text: the source's (`text`) or the target's (`text_target`)."""
+    bare, framed = (tokenizer(**{side: "a"}, add_special_tokens=special)["input_ids"] for special in (False, True))
+    begin = next(i for i in range(len(framed) + 1) if framed[i : i + len(bare)] == bare)
+    return framed[:begin], framed[begin + len(bare) :]
+
+
+def _set_languages(tokenizer: Any, data: DataConfig) -> None:
+    """Tell a tokenizer of many languages which two it is for. Raises ConfigError where it does not know them."""
+    if not hasattr(tokenizer, "src_lang"):
+        return
+    for name, side in (("src_lang", "text"), ("tgt_lang", "text_target")):
+        code = getattr(data, name)
+        try:
+            setattr(tokenizer, name, code)
+            head, tail = _frame(tokenizer, side)
+            known = tokenizer.unk_token_id not in head + tail
+        except KeyError:
+            known = False
+        if not known:
+            raise ConfigError(f"data.{name} must be a language of the model's tokenizer, got {code!r}: write the code that the "
+                              "model's card names, such as deu_Latn (NLLB), de_DE (mBART) or de (M2M100)")

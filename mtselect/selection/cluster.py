@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,28 @@ from threadpoolctl import threadpool_limits
 
 from mtselect.errors import NonFiniteError
 
-# Above it full K-means passes over the sketches take minutes on one core (N R K multiplications each).
+# Above it full K-means passes over the sketches take minutes on one core (N R K multiplications each), and the sketches in
+# float32 would no longer fit everybody's memory: mini-batches, read as they are needed.
 FULL_BATCH_ROWS = 50_000
 # Greedy k-means++ rarely starts badly; a few starts guard against the times it does.
 N_INIT = 3
+# Of a mini-batch, and in memory at a time: enough that a batch holds some of each of hundreds of clusters.
+BLOCK_ROWS = 8192
+# Rows labelled at a time: few enough that their float32 copies stay in a processor's cache.
+LABEL_ROWS = 1024
+# The centres are fitted on this many rows per cluster; more change them little (the number FAISS settled on).
+FIT_ROWS = 256
+
+
+class Sketches(Protocol):
+    """Sketches `[N, R]`: an array, a memory map, or what reads its rows from disk when asked (`attribution.index`)."""
+
+    @property
+    def shape(self) -> Any:
+        """(N, R)."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[Any]:
+        """The rows asked for, `[n, R]`."""
 
 
 def check_finite(name: str, values: NDArray[np.floating[Any]], rows: NDArray[np.int64] | None = None) -> None:
@@ -40,59 +58,82 @@ def check_finite(name: str, values: NDArray[np.floating[Any]], rows: NDArray[np.
                              "rows): set model.dtype to float32 or raise attribution.damping")
 
 
-def unit_rows(sketches: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def unit_rows(sketches: NDArray[np.floating[Any]], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Sketches `[N, R]` with every row scaled to unit length, in float32; a zero row stays zero.
 
     Raises:
-        NonFiniteError: a row holds NaN or infinity; the first one is named.
+        NonFiniteError: a row holds NaN or infinity; the first one is named, by its number in `rows [N]` if given.
     """
-    rows = np.asarray(sketches, dtype=np.float32)
-    check_finite("gradient sketches", rows)
+    unit = np.array(sketches, dtype=np.float32)
+    check_finite("gradient sketches", unit, rows)
     # Dividing by the largest entry first keeps the squares inside float32.
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    largest = np.abs(unit).max(axis=1, keepdims=True, initial=0)
     largest[largest == 0] = 1
-    rows = rows / largest
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit /= largest
+    norms = np.linalg.norm(unit, axis=1, keepdims=True)
     norms[norms == 0] = 1
-    unit: NDArray[np.float32] = rows / norms
+    unit /= norms
     return unit
 
 
-def cluster(sketches: NDArray[np.floating[Any]], n_clusters: int, seed: int) -> NDArray[np.int32]:
+def cluster(sketches: Sketches, n_clusters: int, seed: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.int32]:
     """Cluster of every row, numbered by size (largest first), ties by first row.
 
     The result depends on the sketches, `n_clusters` and `seed` only: equal clusterings have equal labels, and
     the computation is held to one thread, as OpenMP adds partial sums in the order in which threads finish.
     With at most `n_clusters` rows every row is a cluster of its own. Identical sketches share a cluster, so
-    fewer than `n_clusters` labels may come out. Above 50,000 rows mini-batch K-means is used.
+    fewer than `n_clusters` labels may come out. Above 50,000 rows mini-batch K-means is used, fitted on 50,000
+    rows (or 256 K) and never holding more than 8,192 (or 4 K).
 
     Args:
-        sketches: gradient sketches of the candidates that passed, `[N, R]`, float16 or float32.
+        sketches: gradient sketches, `[N, R]`, float16 or float32.
         n_clusters: K.
         seed: of the k-means++ starts and of the mini-batches.
+        rows: the candidates that passed, ascending, `[n]`; without it all.
 
     Returns:
-        Labels `[N]`, from 0 without gaps.
+        Labels `[n]`, from 0 without gaps.
 
     Raises:
         NonFiniteError: a sketch holds NaN or infinity.
     """
     assert n_clusters > 0
-    assert sketches.ndim == 2
-    rows = unit_rows(sketches)
+    assert len(sketches.shape) == 2
+    rows = np.arange(sketches.shape[0]) if rows is None else rows
     if len(rows) <= n_clusters:
+        unit_rows(sketches[rows], rows)  # for its errors
         return np.arange(len(rows), dtype=np.int32)
     generator = np.random.default_rng([seed, zlib.crc32(b"selection/cluster")])
-    model = _kmeans(len(rows), n_clusters, random_state=int(generator.integers(2**32)))
+    fit = _full if len(rows) <= FULL_BATCH_ROWS else _in_batches
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: documented
-        labels = model.fit_predict(rows)
-    return _renumbered(labels)
+        return _renumbered(fit(sketches, rows, n_clusters, generator))
 
 
-def _kmeans(n_rows: int, n_clusters: int, random_state: int) -> KMeans | MiniBatchKMeans:
-    kind = KMeans if n_rows <= FULL_BATCH_ROWS else MiniBatchKMeans
-    return kind(n_clusters=n_clusters, n_init=N_INIT, random_state=random_state)
+def _full(sketches: Sketches, rows: NDArray[np.int64], n_clusters: int, generator: np.random.Generator) -> NDArray[np.int32]:
+    model = KMeans(n_clusters=n_clusters, n_init=N_INIT, random_state=int(generator.integers(2**32)))
+    labels: NDArray[np.int32] = model.fit_predict(unit_rows(sketches[rows], rows))
+    return labels
+
+
+def _in_batches(sketches: Sketches, rows: NDArray[np.int64], n_clusters: int,
+                generator: np.random.Generator) -> NDArray[np.int32]:
+    """Centres from one random batch, moved by mini-batches; then a pass that gives every row its nearest."""
+    state = int(generator.integers(2**32))
+    fitted_on = generator.permutation(len(rows))[: max(FULL_BATCH_ROWS, FIT_ROWS * n_clusters)]
+    size = max(BLOCK_ROWS, 4 * n_clusters)
+    # In ascending order a batch is read faster, and K-means does not mind.
+    batches = [rows[np.sort(fitted_on[begin : begin + size])] for begin in range(0, len(fitted_on), size)]
+    # Mini-batches alone do not mend a bad start: on planted groups that overlap the sum of squares was 2 % larger without.
+    start = KMeans(n_clusters=n_clusters, n_init=N_INIT, random_state=state).fit(unit_rows(sketches[batches[0]], batches[0]))
+    model = MiniBatchKMeans(n_clusters=n_clusters, init=start.cluster_centers_, n_init=1, random_state=state)
+    for batch in batches:
+        model.partial_fit(unit_rows(sketches[batch], batch))
+    labels = np.empty(len(rows), dtype=np.int32)
+    for begin in range(0, len(rows), LABEL_ROWS):
+        block = slice(begin, begin + LABEL_ROWS)
+        labels[block] = model.predict(unit_rows(sketches[rows[block]], rows[block]))
+    return labels
 
 
 def _renumbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:

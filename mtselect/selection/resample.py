@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import SelectionConfig
-from mtselect.selection.cluster import check_finite, cluster
+from mtselect.selection.cluster import Sketches, check_finite, cluster
 
 # Shares are multiples of 1/Q. A float32 share or a threshold such as 0.1 + 0.2 may miss its multiple by 6e-8;
 # the tolerance lies above that, and below 1/Q for any Q under ten million, so it never admits a lower count.
@@ -63,11 +63,11 @@ def rank_values(benefits: NDArray[np.floating[Any]], norms: NDArray[np.floating[
     """What candidates are ordered by, larger first, `[N]`.
 
     Args:
-        benefits: `[N, Q]`.
+        benefits: `[N, Q]`, or their means `[N]`.
         norms: total gradient norm of each candidate, `[N]`; a zero gradient helps nobody and ranks at 0.
         rank: the mean benefit, or the mean benefit divided by the norm.
     """
-    mean: NDArray[np.float64] = benefits.mean(axis=1, dtype=np.float64)
+    mean: NDArray[np.float64] = benefits.astype(np.float64) if benefits.ndim == 1 else benefits.mean(axis=1, dtype=np.float64)
     if rank == "benefit":
         return mean
     norms = np.asarray(norms, dtype=np.float64)
@@ -99,12 +99,20 @@ def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[A
     return np.sort(drawn)
 
 
-def select(benefits: NDArray[np.floating[Any]], sketches: NDArray[np.floating[Any]],
-           norms: NDArray[np.floating[Any]], config: SelectionConfig) -> SelectedSet:
+def select(benefits: NDArray[np.floating[Any]], sketches: Sketches, norms: NDArray[np.floating[Any]],
+           config: SelectionConfig) -> SelectedSet:
+    """G-DIG's selection from all benefits `[N, Q]`, larger is better; see `select_scored`."""
+    check_finite("benefits", benefits)
+    return select_scored(benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits), sketches, norms, config)
+
+
+def select_scored(mean: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]], sketches: Sketches,
+                  norms: NDArray[np.floating[Any]], config: SelectionConfig) -> SelectedSet:
     """G-DIG's selection: threshold on the benefit share, cluster what passed, draw evenly.
 
     Args:
-        benefits: `[N, Q]`, larger is better.
+        mean: mean benefit over the seeds, `[N]`, larger is better.
+        share: share of the seeds with a benefit above 0, `[N]`.
         sketches: gradient sketches, `[N, R]`; may be memory-mapped, only rows that pass are read.
         norms: total gradient norm of each candidate, `[N]`.
         config: method `gdig`.
@@ -117,19 +125,17 @@ def select(benefits: NDArray[np.floating[Any]], sketches: NDArray[np.floating[An
         NonFiniteError: a benefit, a norm or a passing row's sketch is NaN or infinite.
     """
     assert config.method == "gdig"
-    assert len(benefits) == len(sketches) == len(norms)
-    check_finite("benefits", benefits)
+    assert len(mean) == len(share) == sketches.shape[0] == len(norms)
+    check_finite("benefits", mean)
     check_finite("gradient norms", norms)
-    share = benefit_share(benefits)
     passed = np.flatnonzero(passes(share, config.threshold))
-    check_finite("gradient sketches", sketches[passed], rows=passed)
-    labels = cluster(sketches[passed], config.n_clusters, config.seed)
+    labels = cluster(sketches, config.n_clusters, config.seed, rows=passed)
     generator = np.random.default_rng([config.seed, zlib.crc32(b"selection/draw")])
-    ranks = rank_values(benefits[passed], norms[passed], config.rank)
+    ranks = rank_values(mean[passed], norms[passed], config.rank)
     drawn = draw_evenly(labels, ranks, config.budget, config.draw, generator)
     rows = passed[drawn]
-    return SelectedSet(rows=rows, benefit=benefits[rows].mean(axis=1, dtype=np.float64).astype(np.float32),
-                       benefit_share=share[rows].astype(np.float32), cluster=labels[drawn], n_passed=len(passed))
+    return SelectedSet(rows=rows, benefit=mean[rows].astype(np.float32), benefit_share=share[rows].astype(np.float32),
+                       cluster=labels[drawn], n_passed=len(passed))
 
 
 def _places(keys: NDArray[Any]) -> NDArray[np.int64]:

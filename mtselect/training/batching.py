@@ -2,6 +2,10 @@
 
     [prompt] [target EOS] [padding]      targets: the next token where it belongs to the target, else -100
 
+Of an encoder-decoder:
+
+    [source] [padding]    [start target] [padding]    targets: those of all but the padding
+
 Examples of like length share a batch.
 """
 
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtselect.data.prompts import Example
@@ -21,29 +26,33 @@ from mtselect.data.prompts import Example
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """B examples in T columns.
+    """B examples in T columns, and for an encoder-decoder in U columns of its decoder.
 
     Args:
         rows: [B] index of each example in its data set.
-        input_ids: [B, T].
+        input_ids: [B, T]; of an encoder-decoder, what the encoder reads.
         mask: [B, T], True at tokens.
-        targets: [B, T] the token after each position where that is a target token or EOS, else -100.
+        targets: [B, T] the token after each position where that is a target token or EOS, else -100; or [B, U] so.
+        decoder_ids: [B, U] what the decoder of an encoder-decoder reads.
     """
 
     rows: Tensor
     input_ids: Tensor
     mask: Tensor
     targets: Tensor
+    decoder_ids: Tensor | None = None
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The batch on a device; Lightning calls it."""
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking)
-                 for name in ("rows", "input_ids", "mask", "targets")}
+        moved = {name: tensor.to(device, non_blocking=non_blocking)
+                 for name, tensor in vars(self).items() if tensor is not None}
         return replace(self, **moved)
 
 
 def collate(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""
+    if examples[rows[0]].start is not None:
+        return _collate_encoder_decoder(rows, examples, pad_id)
     width = max(len(examples[row]) for row in rows)
     input_ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(input_ids, dtype=torch.bool)
@@ -55,6 +64,15 @@ def collate(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Ba
         mask[i, :end] = True
         targets[i, len(prompt) - 1 : end - 1] = torch.tensor(target)
     return Batch(rows=torch.tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
+
+
+def _collate_encoder_decoder(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
+    sources = [torch.tensor(examples[row].prompt) for row in rows]
+    targets = [torch.tensor(examples[row].target) for row in rows]
+    decoder_ids = [torch.tensor([examples[row].start, *examples[row].target[:-1]]) for row in rows]
+    return Batch(rows=torch.tensor(rows), input_ids=pad_sequence(sources, True, pad_id),
+                 mask=pad_sequence([torch.ones_like(source, dtype=torch.bool) for source in sources], True, False),
+                 targets=pad_sequence(targets, True, -100), decoder_ids=pad_sequence(decoder_ids, True, pad_id))
 
 
 def sorted_batches(examples: Sequence[Example], batch_size: int) -> list[list[int]]:

@@ -35,7 +35,7 @@ class FinetuneModule(L.LightningModule):
     """Trains the parameters that require a gradient.
 
     Args:
-        model: causal LM, with LoRA adapters or not.
+        model: causal LM or encoder-decoder, with LoRA adapters or not.
         config: optimiser and schedule.
         n_steps: optimiser steps in all, for the schedule.
         name: what the error of a NaN loss calls this training (`warmup` or `finetune`).

@@ -23,7 +23,7 @@ class GradientModule(L.LightningModule):
     """Runs forward and backward of the summed loss per batch and feeds a consumer.
 
     Args:
-        model: frozen causal LM; only activation gradients are computed.
+        model: frozen causal LM or encoder-decoder; only activation gradients are computed.
         layers: tracked layers by name.
         consumer: gets what each batch captured.
         advance: called with the number of examples done.
@@ -42,12 +42,14 @@ class GradientModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Capture one batch. Raises NonFiniteError naming the row whose loss is NaN."""
-        with torch.enable_grad(), Capture(self._layers) as capture:
+        encoder = None if batch.decoder_ids is None else self.model.get_encoder()
+        with torch.enable_grad(), Capture(self._layers, encoder) as capture:
             logits = target_logits(self.model, batch)
             losses = target_losses(logits, self._targets(logits.detach(), batch))
             _check_finite(losses, batch.rows)
             losses.sum().backward()  # type: ignore[no-untyped-call]
-            captured = capture.take(batch.rows, batch.mask)
+            captured = (capture.take(batch.rows, batch.mask) if encoder is None
+                        else capture.take(batch.rows, batch.targets != -100, source_mask=batch.mask))
         self._consumer.update(captured)
         self._advance(len(batch.rows))
 

@@ -1,4 +1,4 @@
-"""Load or build a causal language model and its tokenizer; name its tracked layers; one forward pass.
+"""Load or build a language model and its tokenizer; name its tracked layers; one forward pass.
 
 A model is always used from a folder or a hub name. `build_small_llama` writes such a folder for the quickstart.
 """
@@ -22,7 +22,7 @@ from mtselect.training.batching import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
-    """A causal LM and its tokenizer."""
+    """A causal LM or an encoder-decoder, and its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -32,6 +32,11 @@ class LanguageModel:
         """Padding is masked everywhere, so any id serves where the tokenizer has none."""
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @property
+    def decoder_start(self) -> int | None:
+        """Token that an encoder-decoder's decoder begins with; None for a causal LM."""
+        return _decoder_start(self.model.config)
 
 
 def compute_dtype(config: ModelConfig) -> str:
@@ -50,30 +55,51 @@ def load_tokenizer(name: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # Marian's and M2M100's want sentencepiece
         raise ModelError(_not_loaded(name, error)) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.name {name!r}: its tokenizer has no EOS token: choose a model whose tokenizer has one")
     return tokenizer
 
 
-def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None) -> LanguageModel:
-    """Load weights from a hub name or folder, and LoRA adapters from another folder.
+def decoder_start(name: str) -> int | None:
+    """Token that the decoder of an encoder-decoder begins with; None if the hub name or folder is a causal LM's."""
+    from transformers import AutoConfig
+
+    try:
+        return _decoder_start(AutoConfig.from_pretrained(name))
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_loaded(name, error)) from error
+
+
+def _decoder_start(config: Any) -> int | None:
+    """As `generate` reads it: BOS stands in where the config has none (the first mBART)."""
+    if not config.is_encoder_decoder:
+        return None
+    start = getattr(config, "decoder_start_token_id", None)
+    return int(config.bos_token_id if start is None else start)
+
+
+def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True) -> LanguageModel:
+    """Load weights from a hub name or folder, and LoRA adapters from another folder, merged into them or apart.
 
     Raises:
-        ModelError: there is no such model, or it is no causal LM.
+        ModelError: there is no such model, or it is neither a causal LM nor an encoder-decoder.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     _hush()
     tokenizer = load_tokenizer(name)
+    kind = AutoModelForCausalLM if decoder_start(name) is None else AutoModelForSeq2SeqLM
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        model = kind.from_pretrained(name, dtype=dtype)
     except (OSError, ValueError) as error:
         raise ModelError(_not_loaded(name, error)) from error
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        model = PeftModel.from_pretrained(model, adapter)
+        if merge:
+            model = model.merge_and_unload()
     return LanguageModel(model=model, tokenizer=tokenizer)
 
 
@@ -81,10 +107,11 @@ def add_lora(model: Any, config: ModelConfig) -> Any:
     """The model with trainable float32 LoRA adapters on all its linear layers but the head."""
     from peft import LoraConfig, get_peft_model
 
+    task = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 by an old name
         return get_peft_model(model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
-                                                target_modules="all-linear", task_type="CAUSAL_LM"))
+                                                target_modules="all-linear", task_type=task))
 
 
 def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out: Path) -> None:
@@ -108,7 +135,8 @@ def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     """The linear layers whose name the pattern finds, without the output head.
 
     Raises:
-        ModelError: the pattern is no regular expression or finds no layer; names some that there are.
+        ModelError: the pattern is no regular expression or finds no layer, and names some that there are; or it finds one
+            whose weight another module uses too, so that its gradient is not the layer's alone.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     linear = {name: module for name, module in model.named_modules()
@@ -120,6 +148,13 @@ def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     if not found:
         some = ", ".join(list(linear)[:4])
         raise ModelError(f"attribution.layers {pattern!r} finds no linear layer: write a pattern that finds some of {some}")
+    users: dict[int, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        users.setdefault(id(weight), []).append(name)
+    for name, module in found.items():
+        if len(shared := users.get(id(module.weight), [])) > 1:
+            raise ModelError(f"layer {name!r} shares its weight with others ({', '.join(shared[:3])}): write an "
+                             "attribution.layers pattern without it")
     return found
 
 
@@ -130,8 +165,9 @@ def target_logits(model: Any, batch: Batch) -> Tensor:
     """
     wanted = batch.targets != -100
     handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted],))
+    decoder = {} if batch.decoder_ids is None else {"decoder_input_ids": batch.decoder_ids}
     try:
-        logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False).logits
+        logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, **decoder).logits
     finally:
         handle.remove()
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -167,6 +203,6 @@ def _hush() -> None:
 
 
 def _not_loaded(name: str, error: Exception) -> str:
-    reason = str(error).split("\n")[0][:200]
-    return (f"model.name {name!r} cannot be loaded ({reason}): give a folder with a causal LM, a hub name this machine "
-            "can reach, or null for the small built-in model")
+    reason = str(error).strip().split("\n")[0][:200]
+    return (f"model.name {name!r} cannot be loaded ({reason}): give a folder with a causal LM or an "
+            "encoder-decoder, a hub name this machine can reach, or null for the small built-in model")

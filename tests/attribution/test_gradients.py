@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,15 +12,17 @@ from torch import nn
 
 from mtselect.attribution import gradients
 from mtselect.attribution.gradients import Capture, Captured, example_gradients, gradient_chunks, layer_shape
+from mtselect.config import ModelConfig
 from mtselect.data.prompts import Example
 from mtselect.errors import ModelError
 from mtselect.training.gradient_module import run_gradient_pass
-from mtselect.training.language_model import tracked_layers
+from mtselect.training.language_model import LanguageModel, add_lora, tracked_layers
 
 # float32, sums over a dozen tokens in another order; a wrong mask or shift is off by 0.1 and more.
 TOLERANCE = 1e-5
 N = 7
-ARCHITECTURES = ("llama", "gpt2", "qwen2", "bloom", "gemma2")
+ARCHITECTURES = ("llama", "mistral", "gpt2", "qwen2", "qwen3", "bloom", "gemma2", "gemma3_text")
+ENCODER_DECODERS = ("marian", "mbart", "m2m_100", "t5")
 
 
 def worst(actual: dict[int, Any], expected: list[dict[str, Any]], relative: Any) -> float:
@@ -39,6 +42,63 @@ def test_equal_an_autograd_loop_at_any_batch_size(architecture: str, tiny: Simpl
         assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
         assert collected.tokens == {row: len(example) for row, example in enumerate(examples)}
     assert len(set(collected.tokens.values())) > 1, "the largest batch must have padding"
+
+
+@pytest.mark.parametrize("architecture", ENCODER_DECODERS)
+def test_of_encoder_decoders_equal_an_autograd_loop_at_any_batch_size(architecture: str, tiny: SimpleNamespace, pattern: str,
+                                                                      relative: Any) -> None:
+    """The encoder's layers and cross-attention's keys and values see the source's tokens, the others the target's.
+
+    In float64: T5 does not scale its attention, and the gradients of saturated heads are differences of rounding.
+    """
+    lm, examples = tiny.model(architecture, dtype=torch.float64), tiny.examples(N - 1, start=tiny.start)
+    examples.append(Example([1, 5, 6], [7, 8, 2], tiny.start))  # as wide on both sides: width does not tell which mask is whose
+    layers = tracked_layers(lm.model, pattern)
+    expected = [tiny.loop(lm, layers, example) for example in examples]
+    for batch_size in (1, 3, N):
+        collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
+        ratio = worst(collected.gradients, expected, relative)
+        assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
+        assert collected.tokens == {row: len(example.target) for row, example in enumerate(examples)}
+        cross = {name for name in layers if re.search(r"(encoder_attn|EncDecAttention)\.[kv](_proj)?$", name)}
+        assert len(cross) == 4
+        assert set(collected.source_lengths) == cross | {name for name in layers if re.match(r"(model\.)?encoder\.", name)}
+    assert len({len(example.prompt) for example in examples}) > 1, "the largest batch must have padding"
+
+
+def test_of_lora_adapters_equal_an_autograd_loop(tiny: SimpleNamespace, relative: Any) -> None:
+    """At A and B of adapters that are not merged, the base's layers left alone."""
+    plain = tiny.model("llama")
+    model = add_lora(plain.model, ModelConfig(lora_rank=2))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # peft starts it at zero, and A would have no gradient
+                parameter.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
+    lm, examples = LanguageModel(model=model, tokenizer=plain.tokenizer), tiny.examples(N)
+    layers = tracked_layers(model, "lora_[AB]")
+    assert len(layers) == 2 * 14
+    assert {layer_shape(layer)[0 if "lora_A" in name else 1] for name, layer in layers.items()} == {2}
+    expected = [tiny.loop(lm, layers, example) for example in examples]
+    ratio = worst(tiny.run(lm, layers, examples, tiny.Collector(), 3).gradients, expected, relative)
+    assert ratio < TOLERANCE, f"relative error {ratio:.1e}"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "marian"])
+def test_checkpointing_of_activations_is_off_while_gradients_are_taken(architecture: str, tiny: SimpleNamespace,
+                                                                       pattern: str) -> None:
+    """Layers that run again in the backward pass would be captured twice. Transformers checkpoints in training mode only."""
+    examples = tiny.examples(3, start=tiny.start if architecture == "marian" else None)
+    collected = []
+    for checkpointing in (False, True):
+        lm = tiny.model(architecture)
+        if checkpointing:
+            lm.model.gradient_checkpointing_enable()
+            lm.model.train()
+        collected.append(tiny.run(lm, tracked_layers(lm.model, pattern), examples, tiny.Collector(), 3).gradients)
+    assert lm.model.is_gradient_checkpointing
+    for row, plain in collected[0].items():
+        for name, gradient in plain.items():
+            assert torch.equal(gradient, collected[1][row][name])
 
 
 def test_do_not_depend_on_the_order(tiny: SimpleNamespace, pattern: str, relative: Any) -> None:
@@ -127,6 +187,14 @@ def test_a_layer_with_flat_tokens_raises() -> None:
     layer = nn.Linear(3, 3)
     with pytest.raises(ModelError, match=r"'layer' takes \[8, 3\]"), Capture({"layer": layer}):
         layer(torch.ones(8, 3, requires_grad=True))
+
+
+def test_a_layer_with_other_positions_than_the_mask_raises() -> None:
+    layer, x = nn.Linear(3, 3), torch.ones(2, 4, 3, requires_grad=True)
+    with Capture({"layer": layer}) as capture:
+        layer(x).sum().backward()
+        with pytest.raises(ModelError, match=r"'layer' sees \[2, 4\] positions, not \[2, 5\]"):
+            capture.take(torch.arange(2), torch.ones(2, 5, dtype=torch.bool))
 
 
 def test_hooks_are_gone_after_the_pass() -> None:

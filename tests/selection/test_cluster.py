@@ -56,10 +56,69 @@ def test_labels_are_numbered_by_size_then_first_row() -> None:
 def test_minibatches_above_the_limit_find_the_same_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [300, 200, 100]
     monkeypatch.setattr(cluster_module, "FULL_BATCH_ROWS", 500)
-    monkeypatch.setattr(cluster_module, "KMeans", None)  # full K-means would fail
+    monkeypatch.setattr(cluster_module, "_full", None)  # full K-means would fail
     first, second = (cluster(directions(sizes), 3, seed=0) for _ in range(2))
     assert np.array_equal(first, np.repeat([0, 1, 2], sizes))
     assert first.tobytes() == second.tobytes()
+
+
+class Rows:
+    """Sketches that are read when asked for, as from disk; keeps how many at most."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._rows = rows
+        self.shape = rows.shape
+        self.most = 0
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.most = max(self.most, len(rows))
+        return self._rows[rows]
+
+
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of the mini-batch path at a hundredth."""
+    for name in ("FULL_BATCH_ROWS", "BLOCK_ROWS", "LABEL_ROWS"):
+        monkeypatch.setattr(cluster_module, name, getattr(cluster_module, name) // 100)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_minibatches_find_groups_of_any_size_in_a_pool_in_any_order(monkeypatch: pytest.MonkeyPatch, shuffled: bool) -> None:
+    """A batch of 81 rows holds three or so of the smallest group."""
+    small_batches(monkeypatch)
+    sizes = [2000, 1200, 1000, 500, 200]
+    order = np.random.default_rng(1).permutation(sum(sizes)) if shuffled else np.arange(sum(sizes))
+    rows, planted = directions(sizes)[order], np.repeat(range(5), sizes)[order]
+    labels = cluster(rows, 5, seed=0)
+    assert (labels == planted).mean() > 0.99
+
+
+def test_minibatches_hold_few_rows_and_equal_those_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_batches(monkeypatch)
+    rows = directions([600, 500, 400])
+    read = Rows(rows)
+    labels = cluster(read, 3, seed=0)
+    assert read.most == cluster_module.BLOCK_ROWS == 81
+    assert labels.tobytes() == cluster(rows, 3, seed=0).tobytes()
+
+
+@pytest.mark.parametrize("limit", [500, 50_000])
+def test_only_the_rows_asked_for_are_clustered(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(cluster_module, "FULL_BATCH_ROWS", limit)
+    rows = directions([400, 300, 200])
+    some = np.flatnonzero(np.arange(900) % 3 < 2)
+    rows[2] = np.nan  # of no interest
+    assert cluster(rows, 3, 0, rows=some).tobytes() == cluster(rows[some], 3, 0).tobytes()
+    rows[some[77]] = np.inf
+    with pytest.raises(NonFiniteError, match=f"gradient sketches must be finite, got NaN or infinity in row {some[77]} "):
+        cluster(rows, 3, 0, rows=some)
+
+
+def test_minibatches_with_as_many_clusters_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_batches(monkeypatch)
+    rows = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float16)
+    labels = cluster(rows, 590, seed=0)
+    assert (np.diff(np.bincount(labels)) <= 0).all()
+    assert labels.max() > 500
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 4, 5])

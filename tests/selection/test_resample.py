@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import SelectionConfig
 from mtselect.errors import ConfigError, NonFiniteError
 from mtselect.selection.baselines import all_rows, random_rows
-from mtselect.selection.resample import benefit_share, draw_evenly, passes, rank_values, select
+from mtselect.selection.projection import planar_map
+from mtselect.selection.resample import benefit_share, draw_evenly, passes, rank_values, select, select_scored
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
 GOLDEN_DRAW = [19, 33, 42, 74, 90, 115, 118, 188]
@@ -230,6 +233,36 @@ def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
     sketches[row] = np.nan
     with pytest.raises(NonFiniteError, match=rf"gradient sketches must be finite, .* in row {row} \("):
         select(benefits, sketches, norms, SelectionConfig())
+
+
+@pytest.mark.parametrize("rank", ["benefit", "benefit_per_norm"])
+def test_mean_and_share_select_what_all_benefits_do(rank: Literal["benefit", "benefit_per_norm"]) -> None:
+    benefits, sketches, norms = a_pool()
+    config = SelectionConfig(budget=40, n_clusters=8, rank=rank)
+    dense = select(benefits, sketches, norms, config)
+    mean, share = benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits)
+    scored = select_scored(mean, share.astype(np.float32), sketches, norms, config)
+    for name, column in vars(dense).items():
+        assert np.array_equal(column, getattr(scored, name)), name
+
+
+def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
+    benefits, sketches, norms = a_pool()
+    for shard in IndexWriter(tmp_path, Layout(n_rows=200, width=8, shard_rows=64, content="")).shards():
+        rows = slice(shard.rows.start, shard.rows.stop)
+        shard.sketches[:], shard.norms[:] = sketches[rows], norms[rows]
+    index = SketchIndex(tmp_path)
+    config = SelectionConfig(budget=40, n_clusters=8)
+    assert np.array_equal(select(benefits, index, index.norms(), config).rows, select(benefits, sketches, norms, config).rows)
+    assert np.array_equal(planar_map(index), planar_map(sketches))
+
+
+def test_a_mean_benefit_that_is_not_finite_names_its_row() -> None:
+    _, sketches, norms = a_pool()
+    mean = np.zeros(200)
+    mean[17] = np.nan
+    with pytest.raises(NonFiniteError, match=r"benefits must be finite, .* in row 17 \(1 of 200 rows\): set model"):
+        select_scored(mean, np.ones(200), sketches, norms, SelectionConfig())
 
 
 def test_random_rows_are_distinct_ascending_and_follow_the_seed() -> None:

@@ -1,4 +1,4 @@
-"""Logits of padded batches against the plain forward, in five architectures; loading, building, LoRA, layer names."""
+"""Logits of padded batches against the plain forward, in several architectures; loading, building, LoRA, layer names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mtselect.training.language_model import (
 # float32 forward of two layers; a wrong position or mask is off by 0.1 and more. (Not float64: transformers' own softmax
 # casts its mask, the least float64, to float32, where it is -inf, and a fully masked row becomes NaN.)
 ROUNDING = 1e-5
-ARCHITECTURES = ["llama", "gpt2", "qwen2", "bloom", "gemma2"]
+ARCHITECTURES = ["llama", "mistral", "gpt2", "qwen2", "qwen3", "bloom", "gemma2", "gemma3_text"]
 TEXTS = ["Der Hund sieht die Katze.", "The dog sees the cat.", "Ein Haus {steht} dort, weil es alt ist.", "äöü ß € 猫"]
 SMALL = ModelConfig(hidden_size=16, n_layers=1, n_heads=2, vocab_size=300, lora_rank=2)
 
@@ -75,14 +75,23 @@ def test_logits_of_bfloat16_weights_are_finite_and_in_float32(architecture: str,
 
 def test_default_pattern_finds_attention_and_mlp_and_never_the_head(tiny: SimpleNamespace, pattern: str) -> None:
     found = {kind: len(tracked_layers(tiny.model(kind).model, pattern)) for kind in tiny.architectures}
-    assert found == {"llama": 14, "qwen2": 14, "gemma2": 14, "gpt2": 8, "bloom": 8}
+    assert found == {kind: 8 if kind in ("gpt2", "bloom") else 14 for kind in ARCHITECTURES}
     assert not any("head" in name for name in tracked_layers(tiny.model("llama").model, "."))
+
+
+def test_a_layer_that_shares_its_weight_raises(tiny: SimpleNamespace, pattern: str) -> None:
+    model = tiny.model("llama").model
+    one, two = (layer.mlp for layer in model.model.layers)
+    two.up_proj.weight = one.up_proj.weight
+    with pytest.raises(ModelError, match=r"'model.layers.0.mlp.up_proj' shares its weight with .*layers.1.mlp.up_proj"):
+        tracked_layers(model, pattern)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
     ("(", r"attribution.layers '\(' is no regular expression: missing \)"),
     ("nothing", "attribution.layers 'nothing' finds no linear layer: write a pattern that finds some of "
                 "model.layers.0.self_attn.q_proj"),
+    ("embed_tokens", "attribution.layers 'embed_tokens' finds no linear layer"),
 ])
 def test_a_pattern_without_layers_raises(wrong: str, message: str, tiny: SimpleNamespace) -> None:
     with pytest.raises(ModelError, match=message):
@@ -100,6 +109,15 @@ def test_a_folder_with_a_tokenizer_and_no_model_is_named(folder: Path, tmp_path:
     load_tokenizer(str(folder)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"cannot be loaded .*: give a folder with a causal LM"):
         load(str(tmp_path))
+
+
+def test_a_package_the_tokenizer_wants_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_sentencepiece(name: str) -> None:
+        raise ImportError("\nMarianTokenizer requires the SentencePiece library\nand more")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", without_sentencepiece)
+    with pytest.raises(ModelError, match=r"'opus' cannot be loaded \(MarianTokenizer requires the SentencePiece library\): "):
+        load_tokenizer("opus")
 
 
 def test_a_tokenizer_without_eos_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""Benefits from low-rank seeds: for layers whose dense seeds [Q, O, I] do not fit.
+
+A seed's preconditioned gradient M_q = (H + lambda)^-1 G(q) [O, I] is kept as U_q V_q of rank r, and of what is cut off only the
+mean over seeds, R [O, I]. A candidate's gradient G = sum_t g_t a_t^T is never formed:
+
+    benefit(z, q) ~ <G, U_q V_q + R> = sum_t <g_t U_q, a_t V_q^T> + g_t R a_t^T
+
+T Q r (I + O) + T O I products, for T O I + Q O I of dense seeds; Q r (I + O) + O I numbers a layer, for Q O I. Because of R the
+mean benefit over seeds is exact whatever the rank. It has to be: what is cut off is small in each seed but has a part that
+seeds share, and without it the mean ranks clean candidates worse long before single seeds differ (benchmarks/sketch.py).
+
+Which U V: the error of a benefit is <G, M - U V>, and its mean square over candidates, in the eigenbasis (tildes), is
+sum L (M~ - U~ V~)^2. With L ~ s a^T, the outer product of its marginals, that is a plain Frobenius norm once rows are scaled by
+sqrt(s) and columns by sqrt(a), so the best U V is a truncated SVD in that scale. Without it the SVD spends its rank on
+directions in which candidates have no gradient. Ranks are nested: the first columns of U and rows of V are a lower rank's.
+Sources: weighted low-rank approximation, Srebro and Jaakkola 2003; low-rank seeds, Grosse et al. 2023 (arXiv 2308.03296).
+
+Shapes as in gradients.py: B examples with M tokens, I inputs, O outputs; Q seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtselect.attribution.gradients import Captured, example_gradients, wide
+from mtselect.attribution.kfac import Curvature, LayerCurvature, rotate_tokens
+from mtselect.errors import NonFiniteError
+
+# Marginals of L below this part of their mean count as it: float32 divides by its root without loss.
+_SMALLEST = 1e-8
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """The seeds at one layer: left U [Q, O, r], right V [Q, r, I], and the mean of M over seeds [O, I]."""
+
+    left: Tensor
+    right: Tensor
+    mean: Tensor
+
+    def truncated(self, rank: int) -> Factors:
+        """The same of a lower rank."""
+        return replace(self, left=self.left[:, :, :rank], right=self.right[:, :rank])
+
+    def remainder(self) -> Tensor:
+        """R [O, I]: what is cut off, in the mean over seeds."""
+        return self.mean - torch.einsum("qor,qri->oi", self.left, self.right) / len(self.left)
+
+
+class FactoredSeeds:
+    """Collects the seeds' gradients, preconditioned and truncated, over a gradient pass (a GradientConsumer).
+
+    Args:
+        n_seeds: Q.
+        curvature: of each tracked layer.
+        damping: relative to each layer's mean eigenvalue.
+        rank: r; where a layer has fewer inputs or outputs, those.
+    """
+
+    def __init__(self, n_seeds: int, curvature: Curvature, damping: float, rank: int) -> None:
+        self._n_seeds, self._curvature = n_seeds, curvature
+        self._damping, self._rank = damping, rank
+        self.factors: dict[str, Factors] = {}
+
+    def update(self, captured: Captured) -> None:
+        """Fill in a batch: factors[name], in the basis of the layer.
+
+        Raises:
+            NonFiniteError: a seed's gradient is NaN or infinite; names its row.
+        """
+        self._curvature = {name: layer.to(captured.rows.device) for name, layer in self._curvature.items()}
+        rotated = rotate_tokens(captured, self._curvature)
+        for name, (a, g) in rotated.layers.items():
+            layer = self._curvature[name]
+            gradients = example_gradients(a, g, rotated.lengths_of(name))
+            _check_finite(gradients.flatten(1), captured.rows, "seed")
+            solved = gradients / layer.damped(self._damping)
+            left, right = truncate(solved, layer, self._rank)
+            if name not in self.factors:
+                self.factors[name] = Factors(left=left.new_zeros(self._n_seeds, *left.shape[1:]),
+                                             right=right.new_zeros(self._n_seeds, *right.shape[1:]),
+                                             mean=torch.zeros_like(solved[0]))
+            self.factors[name].left[captured.rows] = layer.basis_s @ left
+            self.factors[name].right[captured.rows] = right @ layer.basis_a.mT
+            self.factors[name].mean.add_(layer.rotate_back(solved.sum(0) / self._n_seeds))
+
+
+class FactoredScorer:
+    """Scores candidates over a gradient pass (a GradientConsumer); no gradient is formed.
+
+    Args:
+        factors: the seeds at each layer.
+        benefits: [N, Q] float32, zeros; each layer adds its share.
+        norms: name -> [N] float32, filled in with the Frobenius norm of G.
+    """
+
+    def __init__(self, factors: Mapping[str, Factors], *, benefits: NDArray[np.float32],
+                 norms: Mapping[str, NDArray[np.float32]]) -> None:
+        # [O, Q r] and [I, Q r], so that all seeds are one product
+        self._sides = {name: (seeds.left.transpose(0, 1).flatten(1), seeds.right.permute(2, 0, 1).flatten(1))
+                       for name, seeds in factors.items()}
+        self._remainders = {name: seeds.remainder() for name, seeds in factors.items()}
+        self._benefits, self._norms = benefits, norms
+
+    def update(self, captured: Captured) -> None:
+        """Add a batch of candidates.
+
+        Raises:
+            NonFiniteError: a benefit is NaN or infinite; names the candidate's row.
+        """
+        index = captured.rows.cpu().numpy()
+        benefits: Tensor | float = 0.0
+        for name, (a, g) in captured.layers.items():
+            lengths = captured.lengths_of(name)
+            left, right = self._sides[name]
+            terms = (wide(g) @ left) * (wide(a) @ right)
+            shared = ((wide(g) @ self._remainders[name]) * wide(a)).sum(1, keepdim=True)
+            tokens = terms.view(len(terms), self._benefits.shape[1], -1).sum(2) + shared
+            benefits = benefits + torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
+            self._norms[name][index] = gradient_norms(a, g, lengths).cpu().numpy()
+        assert isinstance(benefits, Tensor)
+        _check_finite(benefits, captured.rows, "candidate")
+        self._benefits[index] += benefits.cpu().numpy()
+
+
+def truncate(matrices: Tensor, layer: LayerCurvature, rank: int) -> tuple[Tensor, Tensor]:
+    """U [B, O, r] and V [B, r, I] whose product is near M [B, O, I], all in the eigenbasis; near as the module says."""
+    rows, columns = _scale(layer.eigenvalues.mean(1)).unsqueeze(1), _scale(layer.eigenvalues.mean(0))
+    left, values, right = torch.linalg.svd(rows * matrices * columns, full_matrices=False)
+    return left[..., :rank] * values[..., None, :rank] / rows, right[..., :rank, :] / columns
+
+
+def _scale(marginals: Tensor) -> Tensor:
+    """Square roots, relative to the mean; a direction that no gradient has, or no layer at all, divides as well as another."""
+    relative = marginals / marginals.mean().clamp_min(torch.finfo(marginals.dtype).tiny)
+    return relative.clamp_min(_SMALLEST).sqrt()
+
+
+def gradient_norms(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
+    parts = (torch.split_with_sizes(wide(x), list(lengths)) for x in (a, g))
+    squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(*parts, strict=True)]
+    return torch.stack(squares).clamp_min(0).sqrt()
+
+
+def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
+    finite = torch.isfinite(values).all(1)
+    if not finite.all():
+        raise NonFiniteError(f"the gradient of {kind} {int(rows[~finite][0])} is NaN or infinite: lower "
+                             "warmup.learning_rate, or set model.dtype to float32")

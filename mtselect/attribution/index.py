@@ -1,0 +1,305 @@
+"""The sketch index on disk, in shards, and benefits from it.
+
+    <folder>/layout.json                      N, R, rows of a shard, what was sketched; written first
+    <folder>/000000000000-000000016384/       a finished shard, named by its rows [begin, end)
+        sketches.npy  [n, R] float16 of unit length      norms.npy  [n] float32, the lengths divided out
+    <folder>/000000000000-000000016384.part/  work in progress; of a killed process, swept by the next one
+    <folder>/manifest.json                    the layout again and the shards' names; written last
+
+A shard is written aside and renamed, so one that exists is whole; an index is whole once it has a manifest. Any number of
+processes may write one index: a lock file per shard, freed by the system when its process dies, says who works on it. What
+a shard holds does not depend on who wrote it. Memory: one shard while writing and while reading, whatever N.
+
+    benefit(z, q) = norm_z <sketch_z, seed_q>         larger is better; see influence.py for the sign
+
+Shapes: N candidates, n rows of a shard, Q seeds, R numbers of a sketch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtselect.errors import NonFiniteError, StorageError
+
+# Of one block's sketches in float32 while scoring: few enough to stay in a processor's cache.
+_BLOCK_BYTES = 8 * 2**20
+_UNFILLED = -1.0  # no norm is negative
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What decides an index.
+
+    Args:
+        n_rows: N.
+        width: R.
+        shard_rows: rows of every shard but the last; what a killed process loses, and what is in memory at a time.
+        content: names what was sketched (the key of model, rows and projections), so that no other work goes on with it.
+    """
+
+    n_rows: int
+    width: int
+    shard_rows: int
+    content: str
+
+    def shards(self) -> list[range]:
+        """The rows of each shard, in order."""
+        return [range(begin, min(begin + self.shard_rows, self.n_rows)) for begin in range(0, self.n_rows, self.shard_rows)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shard:
+    """One shard to be filled in, all of it: `Sketcher(projections, sketches=shard.sketches, sketch_norms=shard.norms)`.
+
+    Args:
+        rows: of the candidates; the arrays begin at 0.
+        sketches: [n, R] float16, of unit length.
+        norms: [n] float32.
+    """
+
+    rows: range
+    sketches: NDArray[np.float16]
+    norms: NDArray[np.float32]
+
+
+class IndexWriter:
+    """Writes an index, or what is missing of it.
+
+    Raises:
+        StorageError: the folder holds another index, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder, self._layout = folder, layout
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_once("layout.json", asdict(layout))
+        except OSError as error:
+            raise StorageError(f"the sketch index {folder} cannot be written: {error}: free space, or set runtime.workdir to "
+                               "another disk, then run the same command") from error
+        _check_layout(folder / "layout.json", layout)
+
+    def missing(self) -> list[range]:
+        """The rows of each shard that is not there yet."""
+        return [rows for rows in self._layout.shards() if not _shard_path(self._folder, rows).exists()]
+
+    def shards(self) -> Iterator[Shard]:
+        """The missing shards, one after the other, each finished when the next one is asked for.
+
+        Shards that another process works on are left to it, and taken over if it dies. When the iterator ends the index is
+        whole and has its manifest. A shard whose loop was left (break, exception) stays missing.
+
+        Raises:
+            NonFiniteError: a norm is NaN or infinite; names its row.
+            StorageError: the disk is full; found before a shard is filled, not while.
+        """
+        while missing := self.missing():
+            taken = 0
+            for rows in missing:
+                with suppress(Timeout), self._lock(rows, timeout=0):
+                    if not _shard_path(self._folder, rows).exists():
+                        yield from self._fill(rows)
+                        taken += 1
+            if not taken:
+                with self._lock(missing[0]):  # all are in other hands: wait until one is finished, or its process dead
+                    pass
+        self._finish()
+
+    def _fill(self, rows: range) -> Iterator[Shard]:
+        path = _shard_path(self._folder, rows)
+        part = Path(f"{path}.part")
+        shutil.rmtree(part, ignore_errors=True)  # of a killed process: the lock is ours
+        try:
+            part.mkdir()
+            sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
+            norms = reserve(part / "norms.npy", (len(rows),), np.float32)
+        except OSError as error:
+            raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
+                               "command; finished shards are kept") from error
+        norms[:] = _UNFILLED
+        yield Shard(rows=rows, sketches=sketches, norms=norms)
+        _check_filled(norms, rows)
+        sketches.flush()
+        norms.flush()
+        part.rename(path)
+
+    def _lock(self, rows: range, timeout: float = -1) -> FileLock:
+        return FileLock(f"{_shard_path(self._folder, rows)}.lock", timeout=timeout)
+
+    def _finish(self) -> None:
+        names = [_shard_path(self._folder, rows).name for rows in self._layout.shards()]
+        self._write_once("manifest.json", {**asdict(self._layout), "shards": names})
+        for lock in self._folder.glob("*.lock"):
+            lock.unlink(missing_ok=True)
+
+    def _write_once(self, name: str, value: dict[str, Any]) -> None:
+        path = self._folder / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                aside = Path(f"{path}.part")
+                aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+                aside.rename(path)
+
+
+class SketchIndex:
+    """A whole index, read through memory maps of one shard at a time.
+
+    Indexing with row numbers [n] gives their sketches [n, R] float16, so that it can stand for an array in `selection`.
+
+    Args:
+        folder: where an IndexWriter wrote.
+        content: what it has to hold, if that is to be checked.
+
+    Raises:
+        StorageError: it is no index, not whole, or of other content.
+    """
+
+    def __init__(self, folder: Path, content: str | None = None) -> None:
+        self._folder = folder
+        self._layout = _read_layout(folder)
+        if content is not None and content != self._layout.content:
+            raise _foreign(folder / "manifest.json", "content", self._layout.content, content)
+        self._shards = self._layout.shards()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, R)."""
+        return self._layout.n_rows, self._layout.width
+
+    def __len__(self) -> int:
+        return self._layout.n_rows
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        sketches = np.empty((len(rows), self._layout.width), dtype=np.float16)
+        shard = rows // self._layout.shard_rows
+        for number in np.unique(shard):
+            here = shard == number
+            sketches[here] = self._map(number, "sketches")[rows[here] - self._shards[number].start]
+        return sketches
+
+    def norms(self) -> NDArray[np.float32]:
+        """Lengths of the sketches before they were scaled to 1, [N]; in expectation of the square, the gradient's norm."""
+        return np.concatenate([self._map(number, "norms") for number in range(len(self._shards))])
+
+    def blocks(self, size: int) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32]]]:
+        """Rows, their sketches [b, R] and norms [b], in order, b at most `size`; views of a shard, not to be kept."""
+        for number, rows in enumerate(self._shards):
+            sketches, norms = self._map(number, "sketches"), self._map(number, "norms")
+            for begin in range(0, len(rows), size):
+                yield rows[begin : begin + size], sketches[begin : begin + size], norms[begin : begin + size]
+
+    def _map(self, number: int, name: str) -> NDArray[Any]:
+        """An array of a shard. Mapped anew each time: pages of a map that lives on would count as this process's memory."""
+        rows = self._shards[number]
+        path = _shard_path(self._folder, rows) / f"{name}.npy"
+        shape = (len(rows), self._layout.width) if name == "sketches" else (len(rows),)
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(path, str(error)) from error
+        if array.shape != shape:
+            raise _damaged(path, f"its shape is {array.shape}, not {shape}")
+        return array
+
+
+def score(index: SketchIndex, seeds: Tensor, benefits: NDArray[np.floating[Any]] | None = None,
+          advance: Callable[[int], None] = lambda rows: None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean benefit [N] and benefit share [N] (of the seeds with a benefit above 0) of all candidates.
+
+    Memory, whatever N: a shard's pages, and 8 MiB of float32 sketches with their 8 MiB * Q/R of benefits (a few copies of
+    each); besides, the results, 8 bytes a candidate.
+
+    Args:
+        index: of the candidates.
+        seeds: sketches of the preconditioned seeds, not scaled to unit length, [Q, R]; on the device that is to multiply.
+        benefits: [N, Q], filled in if given; `reserve` makes one on disk. In float16, values below 6e-8 become 0.
+        advance: told the rows of each block.
+    """
+    assert seeds.shape[1] == index.shape[1]
+    mean, share = np.empty(len(index), dtype=np.float32), np.empty(len(index), dtype=np.float32)
+    directions = seeds.float().mT
+    for rows, sketches, norms in index.blocks(max(1, _BLOCK_BYTES // (4 * index.shape[1]))):
+        here = slice(rows.start, rows.stop)
+        units = torch.from_numpy(np.array(sketches)).to(seeds.device, torch.float32)
+        block = units @ directions * torch.from_numpy(np.array(norms)).to(seeds.device).unsqueeze(1)
+        mean[here] = block.mean(1, dtype=torch.float64).cpu().numpy()
+        share[here] = ((block > 0).sum(1).double() / len(seeds)).cpu().numpy()
+        if benefits is not None:
+            benefits[here] = block.cpu().numpy()
+        advance(len(rows))
+    return mean, share
+
+
+def reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
+    """A new memory-mapped .npy on reserved disk: a hole that cannot be filled would be SIGBUS, not an error.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def _shard_path(folder: Path, rows: range) -> Path:
+    return folder / f"{rows.start:012}-{rows.stop:012}"
+
+
+def _check_filled(norms: NDArray[np.float32], rows: range) -> None:
+    assert not (norms == _UNFILLED).any(), f"row {rows[int(np.argmax(norms == _UNFILLED))]} was not filled in"
+    if not np.isfinite(norms).all():
+        raise NonFiniteError(f"the gradient of candidate {rows[int(np.argmin(np.isfinite(norms)))]} is NaN or infinite: "
+                             "lower warmup.learning_rate, or set model.dtype to float32")
+
+
+def _check_layout(path: Path, wanted: Layout) -> None:
+    found = _load_json(path)
+    for name, value in asdict(wanted).items():
+        if found.get(name) != value:
+            raise _foreign(path, name, found.get(name), value)
+
+
+def _read_layout(folder: Path) -> Layout:
+    path = folder / "manifest.json"
+    if not path.exists():
+        state = "is not finished: run the command that writes it again" if (folder / "layout.json").exists() else (
+            "is no sketch index: name the folder of one, or run the command that writes it")
+        raise StorageError(f"{path} is missing: {folder} {state}")
+    found = _load_json(path)
+    try:
+        return Layout(**{name: found[name] for name in Layout.__dataclass_fields__})
+    except KeyError as error:
+        raise StorageError(f"{path} is no manifest of a sketch index, it lacks {error}: name the folder of one, or run the "
+                           "command that writes it") from error
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(f"{path} cannot be read: {error}: remove {path.parent} and run the same command") from error
+    return found
+
+
+def _foreign(path: Path, name: str, found: object, wanted: object) -> StorageError:
+    return StorageError(f"{path} is of another sketch index: {name} is {found!r}, this run wants {wanted!r}: remove "
+                        f"{path.parent}, or give another folder")
+
+
+def _damaged(path: Path, what: str) -> StorageError:
+    return StorageError(f"{path} is missing or damaged ({what}): remove {path.parent} and run the command that writes the "
+                        "index; the other shards are kept")

@@ -1,0 +1,314 @@
+"""The sketch index: the same bytes however often its writers die and however many they are; scores equal the dense formula."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mtselect.attribution import index as index_module
+from mtselect.attribution.gradients import Captured
+from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, reserve, score
+from mtselect.attribution.sketch import Sketcher, random_projections
+from mtselect.errors import NonFiniteError, StorageError
+
+LAYOUT = Layout(n_rows=50, width=6, shard_rows=8, content="a test")  # seven shards, the last of two rows
+# float32 products of 6 numbers, in another order.
+ROUNDING = 1e-6
+DEADLINE = 60  # seconds; a wait that never ends fails by it
+
+
+def all_rows(layout: Layout = LAYOUT) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """What the whole index is to hold."""
+    random = np.random.default_rng(0)
+    sketches = random.normal(size=(layout.n_rows, layout.width))
+    norms = random.uniform(0.5, 2, layout.n_rows).astype(np.float32)
+    return (sketches / np.linalg.norm(sketches, axis=1, keepdims=True)).astype(np.float16), norms
+
+
+def fill(shard: Shard) -> None:
+    sketches, norms = all_rows()
+    shard.sketches[:], shard.norms[:] = sketches[shard.rows.start : shard.rows.stop], norms[shard.rows.start : shard.rows.stop]
+
+
+def write(folder: Path) -> list[int]:
+    """The index, or what is missing; gives the first rows of the shards it filled."""
+    filled = []
+    for shard in IndexWriter(folder, LAYOUT).shards():
+        fill(shard)
+        filled.append(shard.rows.start)
+    return filled
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path -> bytes, of all but locks."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Path:
+    folder = tmp_path / "undisturbed"
+    assert write(folder) == list(range(0, 50, 8))
+    return folder
+
+
+def start(target: Callable[..., Any], *arguments: Any) -> Any:
+    """A process; forked, as its imports would take longer than the test."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def die_in_third(folder: Path) -> None:
+    for shard in IndexWriter(folder, LAYOUT).shards():
+        fill(shard)
+        if shard.rows.start == 16:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_reads_what_was_written(undisturbed: Path) -> None:
+    index = SketchIndex(undisturbed, "a test")
+    sketches, norms = all_rows()
+    assert (len(index), index.shape) == (50, (50, 6))
+    assert index.norms().tobytes() == norms.tobytes()
+    for rows in (np.arange(50), np.array([3, 7, 8, 49]), np.array([40, 2, 2, 11]), np.array([], dtype=int)):
+        assert index[rows].tobytes() == sketches[rows].tobytes()
+    blocks = [(list(rows), block.copy(), lengths.copy()) for rows, block, lengths in index.blocks(5)]
+    assert [len(rows) for rows, _, _ in blocks] == [5, 3] * 6 + [2]
+    assert sum((rows for rows, _, _ in blocks), []) == list(range(50))  # noqa: RUF017
+    assert np.concatenate([block for _, block, _ in blocks]).tobytes() == sketches.tobytes()
+    assert np.concatenate([lengths for _, _, lengths in blocks]).tobytes() == norms.tobytes()
+
+
+def test_resumed_after_a_kill_it_equals_an_undisturbed_one(tmp_path: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "killed"
+    killed = start(die_in_third, folder)
+    killed.join(DEADLINE)
+    assert killed.exitcode == -signal.SIGKILL
+    whole = contents(folder / "000000000000-000000000008")
+    assert (folder / "000000000016-000000000024.part").is_dir()
+    with pytest.raises(StorageError, match=r"killed/manifest.json is missing: .* is not finished: run the command that writes"):
+        SketchIndex(folder)
+    assert [rows.start for rows in IndexWriter(folder, LAYOUT).missing()] == write(folder) == [16, 24, 32, 40, 48]
+    assert contents(folder / "000000000000-000000000008") == whole
+    assert contents(folder) == contents(undisturbed)
+    assert write(folder) == []
+
+
+def test_a_torn_shard_is_written_again(tmp_path: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "torn"
+    write(folder)
+    torn = folder / "000000000008-000000000016"
+    (torn / "sketches.npy").write_bytes((torn / "sketches.npy").read_bytes()[:100])
+    (torn / "stray").touch()
+    torn.rename(f"{torn}.part")
+    assert write(folder) == [8]
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_a_loop_that_is_left_leaves_its_shard_missing(tmp_path: Path, undisturbed: Path) -> None:
+    for shard in IndexWriter(tmp_path / "left", LAYOUT).shards():
+        fill(shard)
+        if shard.rows.start == 8:
+            break
+    assert write(tmp_path / "left") == [8, 16, 24, 32, 40, 48]
+    assert contents(tmp_path / "left") == contents(undisturbed)
+
+
+def write_together(folder: Path, both: Barrier) -> None:
+    for i, shard in enumerate(IndexWriter(folder, LAYOUT).shards()):
+        fill(shard)
+        if i == 0:
+            both.wait(DEADLINE)  # each has one shard in hand
+
+
+def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path, undisturbed: Path) -> None:
+    folder, both = tmp_path / "together", multiprocessing.get_context("fork").Barrier(2)
+    processes = [start(write_together, folder, both) for _ in range(2)]
+    for process in processes:
+        process.join(DEADLINE)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_a_writer_waits_for_the_others_last_shard(tmp_path: Path, undisturbed: Path) -> None:
+    folder = tmp_path / "waiting"
+    slow = IndexWriter(folder, LAYOUT).shards()
+    shard = next(slow)
+    filled: list[list[int]] = []
+    quick = threading.Thread(target=lambda: filled.append(write(folder)))
+    quick.start()
+    while len(list(folder.glob("*-*[0-9]"))) < 6:
+        assert quick.is_alive()
+    assert not (folder / "manifest.json").exists()
+    fill(shard)
+    assert next(slow, None) is None
+    quick.join(DEADLINE)
+    assert filled == [[8, 16, 24, 32, 40, 48]]
+    assert contents(folder) == contents(undisturbed)
+
+
+def hold_one_until_told(folder: Path, held: Any, die: Any) -> None:
+    shards = IndexWriter(folder, LAYOUT).shards()
+    next(shards)
+    held.set()
+    die.wait(DEADLINE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_writers_shard_is_taken_over(tmp_path: Path, undisturbed: Path) -> None:
+    folder, context = tmp_path / "taken", multiprocessing.get_context("fork")
+    held, die = context.Event(), context.Event()
+    process = start(hold_one_until_told, folder, held, die)
+    assert held.wait(DEADLINE)
+    filled = []
+    for shard in IndexWriter(folder, LAYOUT).shards():
+        fill(shard)
+        filled.append(shard.rows.start)
+        if shard.rows.start == 48:
+            die.set()
+    process.join(DEADLINE)
+    assert filled == [8, 16, 24, 32, 40, 48, 0]
+    assert contents(folder) == contents(undisturbed)
+
+
+def test_a_gradient_pass_shard_by_shard_equals_one_over_all(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    tokens = [(torch.randn(3, 5, generator=rng), torch.randn(3, 4, generator=rng)) for _ in range(10)]
+    projections = random_projections({"layer": (4, 5)}, 2, rng)
+
+    def run(rows: range, consumer: Sketcher) -> None:
+        for place, row in enumerate(rows):
+            consumer.update(Captured(rows=torch.tensor([place]), lengths=[3], layers={"layer": tokens[row]}))
+
+    for shard in IndexWriter(tmp_path, Layout(n_rows=10, width=projections.width, shard_rows=4, content="")).shards():
+        run(shard.rows, Sketcher(projections, sketches=shard.sketches, sketch_norms=shard.norms))
+    sketches, norms = np.zeros((10, projections.width), np.float16), np.zeros(10, np.float32)
+    run(range(10), Sketcher(projections, sketches=sketches, sketch_norms=norms))
+    index = SketchIndex(tmp_path)
+    assert index[np.arange(10)].tobytes() == sketches.tobytes()
+    assert index.norms().tobytes() == norms.tobytes()
+
+
+@pytest.mark.parametrize("block_rows", [1, 3, 8, 100])
+def test_scores_equal_the_dense_formula(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        block_rows: int) -> None:
+    monkeypatch.setattr(index_module, "_BLOCK_BYTES", 4 * LAYOUT.width * block_rows)
+    seeds = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    benefits = reserve(tmp_path / "benefits.npy", (50, 5), np.float32)
+    advanced: list[int] = []
+    mean, share = score(SketchIndex(undisturbed), seeds, benefits, advanced.append)
+    sketches, norms = all_rows()
+    dense = sketches.astype(np.float64) * norms[:, None] @ seeds.double().numpy().T
+    assert (mean.dtype, share.dtype, sum(advanced)) == (np.float32, np.float32, 50)
+    assert mean == pytest.approx(dense.mean(1), abs=ROUNDING)
+    assert share.tolist() == (dense > 0).mean(1).astype(np.float32).tolist()
+    assert 0 < share.mean() < 1
+    assert np.load(tmp_path / "benefits.npy") == pytest.approx(dense, abs=ROUNDING)
+
+
+def test_a_norm_that_is_not_finite_names_its_candidate(tmp_path: Path) -> None:
+    def write_bad() -> None:
+        for shard in IndexWriter(tmp_path, LAYOUT).shards():
+            fill(shard)
+            if 21 in shard.rows:
+                shard.norms[shard.rows.index(21)] = np.nan
+
+    with pytest.raises(NonFiniteError, match=r"the gradient of candidate 21 is NaN or infinite: lower warmup"):
+        write_bad()
+    assert write(tmp_path) == [16, 24, 32, 40, 48]
+
+
+def test_a_shard_not_filled_in_is_not_taken_for_whole(tmp_path: Path) -> None:
+    shards = IndexWriter(tmp_path, LAYOUT).shards()
+    shard = next(shards)
+    fill(shard)
+    shard.norms[5] = -1
+    with pytest.raises(AssertionError, match="row 5 was not filled in"):
+        next(shards)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"shard .*000000000000-000000000008.part of the sketch index cannot be written: .*"
+                                           r"No space left on device: free space, then run the same command"):
+        write(tmp_path)
+    monkeypatch.undo()
+    assert write(tmp_path)[0] == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"the sketch index .*file/index cannot be written: .*: free space, or set runtime"):
+        IndexWriter(tmp_path / "file" / "index", LAYOUT)
+
+
+def one_line(error: StorageError) -> str:
+    assert "\n" not in str(error)
+    return str(error)
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_rows", 51), ("width", 7), ("shard_rows", 9), ("content", "another")])
+def test_another_index_is_not_gone_on_with(undisturbed: Path, name: str, value: Any) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(StorageError, match=r"layout.json is of another sketch index: .* remove .*, or give another") as caught:
+        IndexWriter(undisturbed, replace(LAYOUT, **{name: value}))
+    assert f"{name} is {getattr(LAYOUT, name)!r}, this run wants {value!r}" in one_line(caught.value)
+
+
+def test_an_index_of_other_content_is_not_read(undisturbed: Path) -> None:
+    with pytest.raises(StorageError, match=r"manifest.json is of another sketch index: content is 'a test', this run wants"):
+        SketchIndex(undisturbed, "b")
+
+
+def test_what_is_no_index_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"manifest.json is missing: .* is no sketch index: name the folder of one, or run"):
+        SketchIndex(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"stage": "gradients"}))
+    with pytest.raises(StorageError, match=r"manifest.json is no manifest of a sketch index, it lacks 'n_rows': name the"):
+        SketchIndex(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(StorageError, match=r"manifest.json cannot be read: .*: remove .* and run the same command"):
+        SketchIndex(tmp_path)
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 10)
+
+
+def other_shape(file: Path) -> None:
+    np.save(file, np.zeros((8, 5), np.float16))
+
+
+@pytest.mark.parametrize(("damage", "what"), [(cut, ""), (Path.unlink, "No such file"), (other_shape, r"its shape is \(8, 5\)"),
+                                              (lambda file: file.write_bytes(b""), "")])
+def test_a_damaged_shard_is_named_and_written_again(undisturbed: Path, damage: Callable[[Path], Any], what: str) -> None:
+    before = contents(undisturbed)
+    file = undisturbed / "000000000024-000000000032" / "sketches.npy"
+    damage(file)
+    index = SketchIndex(undisturbed)
+    message = rf"{file} is missing or damaged \(.*{what}.*\): remove {file.parent} and run"
+    with pytest.raises(StorageError, match=message) as caught:
+        score(index, torch.ones(1, 6))
+    assert one_line(caught.value)
+    shutil.rmtree(file.parent)
+    assert write(undisturbed) == [24]
+    assert contents(undisturbed) == before

@@ -1,0 +1,87 @@
+"""The whole way with other models than the built-in one: an encoder-decoder, and gradients at LoRA adapters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtselect.config import load, with_fields
+from mtselect.errors import ModelError
+from mtselect.pipeline import Bench, _scored_model, gradients_entry, run_trial, warmup_entry
+from mtselect.progress import SilentProgress
+from mtselect.store import Store
+
+
+def bench_and_experiment(lab: Any) -> tuple[Bench, Any]:
+    sweep = load("sweep.yaml", [])
+    return Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress()), sweep.experiment
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
+    """A small T5 with a byte-level tokenizer that closes texts with EOS."""
+    tokenizer = tiny.tokenizer(["der hund sieht die katze", "the dog sees the cat"])
+    folder = tmp_path_factory.mktemp("t5")
+    tiny.model("t5", vocab_size=len(tokenizer)).model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("curvature", ["ekfac", "kfac"])
+def test_a_trial_of_an_encoder_decoder(curvature: str, t5: Path, make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(database=False, experiment__model__name=str(t5), experiment__attribution__curvature=curvature,
+                   experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3}, experiment__evaluation__dev_rows=4)
+    with contextlib.chdir(lab.folder):
+        bench, experiment = bench_and_experiment(lab)
+        result = run_trial(bench, experiment)
+        entry = gradients_entry(bench, experiment)
+        benefits = np.load(entry.path / "benefits.npy")
+    assert len(result.selection.pairs) == 20
+    assert len(result.evaluation.hypotheses) == 4
+    assert np.isfinite(benefits).all()
+    assert (benefits != 0).all()
+    layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
+    assert any("EncDecAttention" in name for name in layers)
+    assert any(name.startswith("encoder.") for name in layers)
+
+
+def test_gradients_at_the_adapters_of_the_warm_up(make_lab: Callable[..., Any]) -> None:
+    """The adapters are kept apart from the base, and give the gradients where the pattern asks for them."""
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__attribution__layers="lora_[AB]",
+                   experiment__attribution__sketch_rank=2)
+    with contextlib.chdir(lab.folder):
+        bench, experiment = bench_and_experiment(lab)
+        entry = gradients_entry(bench, experiment)
+    layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
+    assert len(layers) == 2 * 7
+    assert all("lora_" in name for name in layers)
+    norms = np.load(entry.path / "norms.npy")
+    assert (norms > 0).any(0).all(), "A too has a gradient: the warm-up moved B away from zero"
+    assert np.isfinite(np.load(entry.path / "benefits.npy")).all()
+
+
+def test_adapters_without_a_warm_up_are_refused(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__attribution__layers="lora_[AB]",
+                   experiment__warmup={"epochs": 0})
+    with contextlib.chdir(lab.folder), pytest.raises(ModelError, match=r"'lora_\[AB\]' finds no linear layer"):
+        gradients_entry(*bench_and_experiment(lab))
+
+
+def test_merged_and_apart_are_the_same_model(make_lab: Callable[..., Any], tiny: SimpleNamespace, relative: Any) -> None:
+    lab = make_lab(database=False, experiment__model__lora_rank=2)
+    with contextlib.chdir(lab.folder):
+        bench, experiment = bench_and_experiment(lab)
+        folder, _ = warmup_entry(bench, experiment)
+        apart = with_fields(experiment, {"attribution.layers": "lora_A"})
+        models = [_scored_model(bench, one, folder) for one in (experiment, apart)]
+    with torch.no_grad():
+        one, two = (tiny.logits(lm, tiny.examples(1)[0]) for lm in models)
+    assert relative(one, two) < 1e-4
