@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's large pages, for the floor and for every contestant
 
 import numpy as np
 import torch
@@ -180,7 +181,7 @@ class Ours(Contestant):
         """The project's gradient pass."""
         from mtselect.training.gradient_module import run_gradient_pass
 
-        run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=64 if self.work.device == "cuda" else 32,
+        run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=64,
                           accelerator="gpu" if self.work.device == "cuda" else "cpu", advance=lambda n: None)
         return consumer
 
@@ -189,8 +190,8 @@ class Ours(Contestant):
         from mtselect.attribution.influence import fit_and_score
 
         record, seeds = self.run(self.candidates, self.record()), self.run(self.seeds, self.record())
-        benefits, norms = self.arrays(len(self.candidates))
-        fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=benefits, norms=norms)
+        benefits = np.zeros((len(self.candidates), len(self.seeds)), np.float32)
+        fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=benefits, norms={})
         return benefits
 
     def record(self) -> Any:
@@ -198,10 +199,6 @@ class Ours(Contestant):
         from mtselect.attribution.record import Record
 
         return Record(2**29, self.work.folder)
-
-    def arrays(self, count: int) -> tuple[Any, dict[str, Any]]:
-        """Benefits and norms to fill in."""
-        return np.zeros((count, len(self.seeds)), np.float32), {name: np.zeros(count, np.float32) for name in self.layers}
 
     def sketch(self) -> Any:
         """Random projections, 16 by 16 numbers a layer."""
@@ -231,15 +228,15 @@ class OursQuarter(Ours):
         benefits = np.zeros((len(self.candidates), len(self.seeds)), np.float32)
         some, others = self.candidates[::4], [z for i, z in enumerate(self.candidates) if i % 4]
         record, seeds = self.run(some, self.record()), self.run(self.seeds, self.record())
-        part, norms = self.arrays(len(some))
-        curvature = fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=part, norms=norms)
+        part = np.zeros((len(some), len(self.seeds)), np.float32)
+        curvature = fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=part, norms={})
         benefits[fitted] = part
         preconditioned = SeedGradients(len(self.seeds), curvature, DAMPING)
         for group in seeds.groups():
             for batch in seeds.batches(group):
                 preconditioned.add(batch, back=True)
-        part, norms = self.arrays(len(others))
-        self.run(others, PoolScorer(preconditioned.preconditioned, benefits=part, norms=norms))
+        part = np.zeros((len(others), len(self.seeds)), np.float32)
+        self.run(others, PoolScorer(preconditioned.preconditioned, benefits=part, norms={}))
         benefits[~fitted] = part
         return benefits
 

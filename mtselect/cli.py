@@ -76,6 +76,7 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     # Threads that spin for long stall each other on a shared machine (20 times slower was seen); those that never spin are
     # slow on an idle one (2.5 times). This many turns was as fast as the default when idle.
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages, as fresh small ones cost more than copying
     import torch
 
     from mtselect.pipeline import Bench

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from mtselect.errors import ModelError
 
-# Per-example gradients that exist at a time. One example at a time stays in a processor's cache; a GPU wants more.
-_CPU_BYTES, _GPU_BYTES = 8 * 2**20, 2**30
+# Bytes of per-example gradients that exist at a time: enough examples for a fast product with the seeds.
+_BUFFER_BYTES = {"cpu": 48 * 2**20, "cuda": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,8 @@ class Capture:
                  trace: TracebackType | None) -> None:
         for handle in self._handles:
             handle.remove()
+        self._inputs.clear()  # these hold the graph, whose hooks hold this object: only a collection would free it
+        self._encoded = None
 
     def take(self, rows: Tensor, mask: Tensor, source_mask: Tensor | None = None) -> Captured:
         """The captured layers after `backward`: rows [B] of the data set, mask [B, T] (True: a token).
@@ -170,27 +172,49 @@ def layer_shape(layer: nn.Module) -> tuple[int, int]:
     return (second, first) if type(layer).__name__ == "Conv1D" else (first, second)
 
 
-def example_gradients(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
+def example_gradients(a: Tensor, g: Tensor, lengths: Sequence[int], out: Tensor | None = None) -> Tensor:
     """G [B, O, I] from a [M, I] and g [M, O], in float32 or wider."""
     a, g = wide(a), wide(g)
+    out = a.new_empty(len(lengths), g.shape[1], a.shape[1]) if out is None else out
     if a.device.type != "cpu":
-        return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths))
-    out = a.new_empty(len(lengths), g.shape[1], a.shape[1])
+        return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths), out=out)
     for gradient, a_z, g_z in zip(out, _split(a, lengths), _split(g, lengths), strict=True):
         torch.mm(g_z.mT, a_z, out=gradient)
     return out
 
 
-def gradient_chunks(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
-    """The examples' G [C, O, I], a few at a time, in order."""
-    size = 4 * a.shape[1] * g.shape[1]
-    step = max(1, (_CPU_BYTES if a.device.type == "cpu" else _GPU_BYTES) // size)
-    begin = 0
-    for first in range(0, len(lengths), step):
-        some = lengths[first : first + step]
-        end = begin + sum(some)
-        yield example_gradients(a[begin:end], g[begin:end], some)
-        begin = end
+class GradientBuffer:
+    """Forms G for a few examples at a time, in memory that is used again: fresh pages cost more than the products."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def chunks(self, a: Tensor, g: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+        """The examples' G [C, O, I] in order, each overwritten by the next."""
+        n_out, n_in = g.shape[1], a.shape[1]
+        size = _BUFFER_BYTES.get(a.device.type, _BUFFER_BYTES["cuda"]) // (4 * n_out * n_in)
+        step = min(len(lengths), max(1, size))
+        if self._memory.numel() < step * n_out * n_in or self._memory.device != a.device:
+            self._memory = wide(a).new_empty(step * n_out * n_in)
+        begin = 0
+        for first in range(0, len(lengths), step):
+            some = lengths[first : first + step]
+            end = begin + sum(some)
+            out = self._memory[: len(some) * n_out * n_in].view(len(some), n_out, n_in)
+            yield example_gradients(a[begin:end], g[begin:end], some, out)
+            begin = end
+
+
+def add_squares(total: Tensor, a: Tensor, g: Tensor, lengths: Sequence[int]) -> None:
+    """total [O, I] += sum over examples of G^2. On a CPU one example at a time, while it is in cache."""
+    if a.device.type != "cpu":
+        for gradients in GradientBuffer().chunks(a, g, lengths):
+            total += gradients.square_().sum(0)
+        return
+    gradient = torch.empty_like(total)
+    for a_z, g_z in zip(_split(wide(a), lengths), _split(wide(g), lengths), strict=True):
+        torch.mm(g_z.mT, a_z, out=gradient)
+        total.addcmul_(gradient, gradient)
 
 
 def wide(x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, example_gradients, gradient_chunks
+from mtselect.attribution.gradients import Captured, GradientBuffer, example_gradients
 from mtselect.attribution.kfac import Curvature, rotate_tokens
 from mtselect.attribution.record import Record, fit_group
 from mtselect.errors import NonFiniteError
@@ -63,7 +63,7 @@ class SeedGradients:
         """Fill in a batch whose tokens are in the eigenbasis; `back` turns the result out of it again."""
         for name, (a, g) in rotated.layers.items():
             layer = self._curvature[name]
-            gradients = example_gradients(a, g, rotated.lengths_of(name)) / layer.damped(self._damping)
+            gradients = example_gradients(a, g, rotated.lengths_of(name)).div_(layer.damped(self._damping))
             self._put(name, rotated.rows, layer.rotate_back(gradients) if back else gradients)
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
@@ -80,13 +80,14 @@ class PoolScorer:
     Args:
         preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
         benefits: [N, Q] float32, zeros; each layer adds its share.
-        norms: name -> [N] float32, filled in with the Frobenius norm of G.
+        norms: name -> [N] float32, filled in with the Frobenius norm of G; layers without one go unmeasured.
     """
 
     def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
                  norms: Mapping[str, NDArray[np.float32]]) -> None:
         self._seeds = preconditioned
         self._benefits, self._norms = benefits, norms
+        self._buffer = GradientBuffer()
 
     def update(self, captured: Captured) -> None:
         """Add a batch of candidates.
@@ -98,12 +99,14 @@ class PoolScorer:
         benefits: Tensor | float = 0.0
         for name, (a, g) in captured.layers.items():
             parts, norms = [], []
-            for gradients in gradient_chunks(a, g, captured.lengths_of(name)):
+            for gradients in self._buffer.chunks(a, g, captured.lengths_of(name)):
                 flat = gradients.flatten(1)
                 parts.append(flat @ self._seeds[name].mT)
-                norms.append(flat.norm(dim=1))
+                if name in self._norms:
+                    norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
             benefits = benefits + torch.cat(parts)
-            self._norms[name][index] = torch.cat(norms).cpu().numpy()
+            if norms:
+                self._norms[name][index] = torch.cat(norms).cpu().numpy()
         assert isinstance(benefits, Tensor)
         _check_finite(benefits, captured.rows, "candidate")
         self._benefits[index] += benefits.cpu().numpy()
@@ -131,7 +134,7 @@ def fit_and_score(candidates: Record, seeds: Record, n_seeds: int, damping: floa
 
 
 def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
-    finite = torch.isfinite(values).all(1)
+    finite = torch.isfinite(values.sum(1))
     if not finite.all():
         raise NonFiniteError(f"the gradient of {kind} {int(rows[~finite][0])} is NaN or infinite: lower "
                              "warmup.learning_rate, or set model.dtype to float32")

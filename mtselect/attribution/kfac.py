@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, gradient_chunks, wide
+from mtselect.attribution.gradients import Captured, add_squares, wide
 from mtselect.errors import NonFiniteError
 
 # Covariances wider than _SMALLEST are summed in _BLOCKS block rows: 5/8 of the products for 4.
@@ -132,9 +132,7 @@ class EigenvalueRefit:
     def add(self, rotated: Captured) -> None:
         """Add a batch whose tokens are in the eigenbasis already."""
         for name, (a, g) in rotated.layers.items():
-            for gradients in gradient_chunks(a, g, rotated.lengths_of(name)):
-                for gradient in gradients:
-                    self._sums[name].addcmul_(gradient, gradient)
+            add_squares(self._sums[name], a, g, rotated.lengths_of(name))
         self._n_examples += len(rotated.lengths)
 
     def curvature(self) -> Curvature:
@@ -172,5 +170,5 @@ def _eigh(total: Tensor, name: str, n_tokens: int) -> tuple[Tensor, Tensor]:
     if not torch.isfinite(matrix).all():
         raise NonFiniteError(f"a curvature factor of layer {name!r} holds NaN or infinity: "
                              "lower warmup.learning_rate, or set model.dtype to float32")
-    values, vectors = torch.linalg.eigh(matrix.double(), UPLO="U")
+    values, vectors = torch.linalg.eigh(matrix, UPLO="U")
     return values.clamp_min(0).to(total.dtype), vectors.to(total.dtype).contiguous()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mtselect.attribution import gradients
-from mtselect.attribution.gradients import Capture, Captured, example_gradients, gradient_chunks, layer_shape
+from mtselect.attribution.gradients import Capture, Captured, example_gradients, layer_shape
 from mtselect.config import ModelConfig
 from mtselect.data.prompts import Example
 from mtselect.errors import ModelError
@@ -221,11 +221,11 @@ def test_shape_and_contraction_of_gpt2s_transposed_layer(tiny: SimpleNamespace) 
 
 @pytest.mark.parametrize("bytes_at_once", [1, 4 * 12 * 2, 10**6])
 def test_chunks_hold_every_example_in_order(bytes_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "_CPU_BYTES", bytes_at_once)
+    monkeypatch.setitem(gradients._BUFFER_BYTES, "cpu", bytes_at_once)
     lengths = [3, 1, 4, 2, 2]
     a, g = torch.randn(12, 4), torch.randn(12, 3)
     expected = [y.T @ x for x, y in zip(a.split(lengths), g.split(lengths), strict=True)]
-    chunks = list(gradient_chunks(a, g, lengths))
+    chunks = [chunk.clone() for chunk in gradients.GradientBuffer().chunks(a, g, lengths)]
     assert max(map(len, chunks)) == max(1, min(5, bytes_at_once // 48))
     torch.testing.assert_close(torch.cat(chunks), torch.stack(expected))
 
