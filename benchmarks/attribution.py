@@ -181,7 +181,7 @@ class Ours(Contestant):
         """The project's gradient pass."""
         from mtselect.training.gradient_module import run_gradient_pass
 
-        run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=64,
+        run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=32,
                           accelerator="gpu" if self.work.device == "cuda" else "cpu", advance=lambda n: None)
         return consumer
 
@@ -195,10 +195,10 @@ class Ours(Contestant):
         return benefits
 
     def record(self) -> Any:
-        """Half a GiB in memory, the rest in a file."""
+        """256 MiB in memory, the rest in a file."""
         from mtselect.attribution.record import Record
 
-        return Record(2**29, self.work.folder)
+        return Record(2**28, self.work.folder)
 
     def sketch(self) -> Any:
         """Random projections, 16 by 16 numbers a layer."""

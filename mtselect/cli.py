@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mtselect.config import RuntimeConfig, Sweep, load
 from mtselect.errors import UserError
+from mtselect.progress import ConsoleProgress, Interruption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,9 +31,9 @@ def run(main: Callable[[Console], object], again: str) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 110
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        main(console)
+        with Interruption().installed():
+            main(console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -80,12 +81,10 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     import torch
 
     from mtselect.pipeline import Bench
-    from mtselect.progress import ConsoleProgress
     from mtselect.store import Store
 
     torch.set_num_threads(runtime.threads or len(os.sched_getaffinity(0)))
-    return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=ConsoleProgress(console))
+    handler = signal.getsignal(signal.SIGINT)  # as `run` installed it
+    progress = ConsoleProgress(console, handler if isinstance(handler, Interruption) else None)
+    return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=progress)
 
-
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -10,7 +10,6 @@ selected ids: two trials that choose the same set share it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mtselect.attribution.gradients import Both, layer_shape
+from mtselect.attribution.index import reserve
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
 from mtselect.attribution.record import Record, fit
@@ -466,10 +466,10 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     with bench.progress.task("seed gradients", len(seeds)) as advance:
         seed_gradients = SeedGradients(len(seeds), curvature, attribution.damping)
         run(seeds, seed_gradients, advance=advance)
-    arrays = {"benefits": _array(out, "benefits", (len(rows), len(seeds)), np.float32),
-              "norms": _array(out, "norms", (len(rows), len(layers)), np.float32),
-              "sketches": _array(out, "sketches", (len(rows), projections.width), np.float16),
-              "sketch_norms": _array(out, "sketch_norms", (len(rows),), np.float32)}
+    arrays = {"benefits": reserve(out / "benefits.npy", (len(rows), len(seeds)), np.float32),
+              "norms": reserve(out / "norms.npy", (len(rows), len(layers)), np.float32),
+              "sketches": reserve(out / "sketches.npy", (len(rows), projections.width), np.float16),
+              "sketch_norms": reserve(out / "sketch_norms.npy", (len(rows),), np.float32)}
     norms = {name: arrays["norms"][:, i] for i, name in enumerate(layers)}
     scorer = PoolScorer(seed_gradients.preconditioned, benefits=arrays["benefits"], norms=norms)
     sketcher = Sketcher(projections, sketches=arrays["sketches"], sketch_norms=arrays["sketch_norms"])
@@ -479,15 +479,6 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
         array.flush()
     np.save(out / "rows.npy", rows)
     (out / "layers.json").write_text(json.dumps(list(layers)), encoding="utf-8")
-
-
-def _array(out: Path, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
-    """A memory-mapped array on reserved disk: a hole that cannot be filled would be SIGBUS, not an error."""
-    path = out / f"{name}.npy"
-    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> None:

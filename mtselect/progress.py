@@ -1,16 +1,48 @@
-"""Progress bars with time left, behind one small interface so that no stage knows how they are drawn."""
+"""Progress bars with time left, behind one small interface so that no stage knows how they are drawn; and where work stops
+when it is asked to."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int], None]
+
+
+class Interruption:
+    """Signal handler that raises KeyboardInterrupt and remembers it.
+
+    Code that runs in callbacks of the interpreter or of a C library swallows an exception now and then; the next step of a
+    progress bar then raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle Ctrl-C and SIGTERM while the block runs."""
+        before = {which: signal.signal(which, self) for which in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for which, handler in before.items():
+                signal.signal(which, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 class Progress(Protocol):
@@ -31,11 +63,12 @@ class SilentProgress:
 class ConsoleProgress:
     """Bars on a terminal (several may nest); one line per finished task elsewhere, such as a log file."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, interruption: Interruption | None = None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         self._console = console
+        self._interruption = Interruption() if interruption is None else interruption
         self._bars = Bars(TextColumn("{task.description:<26}"), BarColumn(bar_width=30), MofNCompleteColumn(),
                           TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                           console=console, transient=True, disable=not console.is_terminal)
@@ -44,6 +77,7 @@ class ConsoleProgress:
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Show one bar while the block runs, then one line with its duration."""
+        self._interruption.check()
         start = time.monotonic()
         bar = self._bars.add_task(name, total=total)
         self._depth += 1
@@ -54,6 +88,7 @@ class ConsoleProgress:
             nonlocal done
             done += n
             self._bars.advance(bar, n)
+            self._interruption.check()
 
         try:
             yield advance

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import runpy
 import shutil
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,12 +253,8 @@ class Lab:
         """`python -m mtselect.<command>` in this process; its exit status."""
         import importlib
 
-        handler = signal.getsignal(signal.SIGTERM)
         with contextlib.chdir(self.folder):
-            try:
-                status: int = importlib.import_module(f"mtselect.{command}").main(list(arguments))
-            finally:
-                signal.signal(signal.SIGTERM, handler)
+            status: int = importlib.import_module(f"mtselect.{command}").main(list(arguments))
         return status
 
     def start(self, command: str, *arguments: str, log: str = "log.txt") -> BaseProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from mtselect import cli
-from mtselect.config import load
+from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -81,11 +83,7 @@ def give(error: BaseException | None) -> int:
         if error is not None:
             raise error
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        return cli.run(command, again="The same command goes on.")
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return cli.run(command, again="The same command goes on.")
 
 
 @pytest.mark.parametrize(("error", "status", "said"), [
@@ -105,15 +103,35 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         give(ZeroDivisionError())
 
 
-def test_sigterm_ends_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_both_signals_end_alike_and_their_handlers_come_back(which: signal.Signals,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
     def command(console: Console) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), which)
         time.sleep(10)  # interrupted at once
-        raise AssertionError("SIGTERM did not interrupt")
+        raise AssertionError(f"{which} did not interrupt")
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert cli.run(command, again="Go on.") == 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    before = signal.getsignal(which)
+    assert cli.run(command, again="Go on.") == 130
     assert capsys.readouterr().err == "\nstopped. Go on.\n"
+    assert signal.getsignal(which) is before
+
+
+def test_an_interruption_that_was_swallowed_is_raised_at_the_next_step(tmp_path: Path) -> None:
+    """As callbacks of C libraries do: `Exception ignored in ...`."""
+    steps = []
+
+    def command(console: Console) -> None:
+        with cli.make_bench(RuntimeConfig(workdir=str(tmp_path)), console).progress.task("work", 10) as advance:
+            for step in range(10):
+                if step == 3:
+                    with contextlib.suppress(KeyboardInterrupt):
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(10)
+                steps.append(step)
+                advance(1)
+
+    threads = torch.get_num_threads()
+    assert cli.run(command, again="Go on.") == 130
+    torch.set_num_threads(threads)
+    assert steps == [0, 1, 2, 3]

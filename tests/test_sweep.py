@@ -494,9 +494,9 @@ def test_a_missing_sweep_file_is_one_line(make_lab: Callable[..., Any], capsys: 
 
 
 def test_a_full_disk_is_an_error_before_the_pass_not_sigbus(tmp_path: Path) -> None:
-    from mtselect.pipeline import _array
+    from mtselect.attribution.index import reserve
 
-    array = _array(tmp_path, "benefits", (1000, 1000), np.float32)
+    array = reserve(tmp_path / "benefits.npy", (1000, 1000), np.float32)
     used = (tmp_path / "benefits.npy").stat()
     assert array.shape == (1000, 1000)
     assert used.st_blocks * 512 >= used.st_size > 4_000_000  # st_blocks counts 512 bytes; a sparse file would have next to none

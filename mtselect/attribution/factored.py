@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients, wide
+from mtselect.attribution.influence import check_finite
 from mtselect.attribution.kfac import Curvature, LayerCurvature, rotate_tokens
-from mtselect.errors import NonFiniteError
 
 # Marginals of L below this part of their mean count as it: float32 divides by its root without loss.
 _SMALLEST = 1e-8
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class FactoredSeeds:
         for name, (a, g) in rotated.layers.items():
             layer = self._curvature[name]
             gradients = example_gradients(a, g, rotated.lengths_of(name))
-            _check_finite(gradients.flatten(1), captured.rows, "seed")
+            check_finite(gradients.flatten(1), captured.rows, "seed")
             solved = gradients / layer.damped(self._damping)
             left, right = truncate(solved, layer, self._rank)
             if name not in self.factors:
@@ -126,7 +125,7 @@ class FactoredScorer:
             benefits = benefits + torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
             self._norms[name][index] = gradient_norms(a, g, lengths).cpu().numpy()
         assert isinstance(benefits, Tensor)
-        _check_finite(benefits, captured.rows, "candidate")
+        check_finite(benefits, captured.rows, "candidate")
         self._benefits[index] += benefits.cpu().numpy()
 
 
@@ -149,9 +148,3 @@ def gradient_norms(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
     squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(*parts, strict=True)]
     return torch.stack(squares).clamp_min(0).sqrt()
 
-
-def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
-    finite = torch.isfinite(values).all(1)
-    if not finite.all():
-        raise NonFiniteError(f"the gradient of {kind} {int(rows[~finite][0])} is NaN or infinite: lower "
-                             "warmup.learning_rate, or set model.dtype to float32")

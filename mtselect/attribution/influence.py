@@ -68,7 +68,7 @@ class SeedGradients:
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
         flat = gradients.flatten(1)
-        _check_finite(flat, rows, "seed")
+        check_finite(flat, rows, "seed")
         if name not in self.preconditioned:
             self.preconditioned[name] = flat.new_zeros(self._n_seeds, flat.shape[1])
         self.preconditioned[name][rows] = flat
@@ -108,7 +108,7 @@ class PoolScorer:
             if norms:
                 self._norms[name][index] = torch.cat(norms).cpu().numpy()
         assert isinstance(benefits, Tensor)
-        _check_finite(benefits, captured.rows, "candidate")
+        check_finite(benefits, captured.rows, "candidate")
         self._benefits[index] += benefits.cpu().numpy()
 
 
@@ -133,7 +133,8 @@ def fit_and_score(candidates: Record, seeds: Record, n_seeds: int, damping: floa
     return curvature
 
 
-def _check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
+def check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
+    """Raise NonFiniteError naming the first row [B] whose values [B, ...] hold NaN or infinity."""
     finite = torch.isfinite(values.sum(1))
     if not finite.all():
         raise NonFiniteError(f"the gradient of {kind} {int(rows[~finite][0])} is NaN or infinite: lower "
