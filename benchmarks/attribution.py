@@ -164,9 +164,11 @@ class Ours(Contestant):
         from types import SimpleNamespace
 
         from mtselect.data.prompts import Example
+        from mtselect.training.gradient_module import run_gradient_pass
         from mtselect.training.language_model import LanguageModel, tracked_layers
 
         super().__init__(work)
+        self.run_gradient_pass = run_gradient_pass
         self.lm = LanguageModel(model=work.model, tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
         self.layers = tracked_layers(work.model, r"\.mlp\.")
         self.candidates, self.seeds = ([Example(row.ids[: row.prompt], row.ids[row.prompt :]) for row in some]
@@ -179,10 +181,8 @@ class Ours(Contestant):
 
     def run(self, examples: Any, consumer: Any) -> Any:
         """The project's gradient pass."""
-        from mtselect.training.gradient_module import run_gradient_pass
-
-        run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=32,
-                          accelerator="gpu" if self.work.device == "cuda" else "cpu", advance=lambda n: None)
+        self.run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=32,
+                               accelerator="gpu" if self.work.device == "cuda" else "cpu", advance=lambda n: None)
         return consumer
 
     def influence(self) -> Any:
