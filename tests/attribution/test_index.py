@@ -312,3 +312,11 @@ def test_a_damaged_shard_is_named_and_written_again(undisturbed: Path, damage: C
     shutil.rmtree(file.parent)
     assert write(undisturbed) == [24]
     assert contents(undisturbed) == before
+
+
+def test_reserved_disk_is_no_hole(tmp_path: Path) -> None:
+    """A hole that cannot be filled is SIGBUS in the middle of a pass."""
+    array = reserve(tmp_path / "benefits.npy", (1000, 1000), np.float32)
+    used = (tmp_path / "benefits.npy").stat()
+    assert array.shape == (1000, 1000)
+    assert used.st_blocks * 512 >= used.st_size > 4_000_000  # st_blocks counts 512 bytes; a sparse file would have next to none
