@@ -1,6 +1,6 @@
 """Truth against retraining: do predicted benefits foretell what finetuning does? (linear datamodelling score)
 
-    python benchmarks/lds.py                                        under half an hour on one core; a killed run goes on
+    python benchmarks/lds.py                                        half an hour, estimated; a killed run goes on
     python benchmarks/lds.py --repeats 4                            less noise in the truth, measured beside the scores
     python benchmarks/lds.py --experiment.finetune.epochs 1         any field of sweeps/quickstart.yaml
 

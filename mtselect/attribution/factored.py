@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients, wide
-from mtselect.attribution.influence import check_finite
+from mtselect.attribution.influence import Scorer, check_finite
 from mtselect.attribution.kfac import Curvature, LayerCurvature, rotate_tokens
 
 # Marginals of L below this part of their mean count as it: float32 divides by its root without loss.
@@ -91,42 +91,30 @@ class FactoredSeeds:
             self.factors[name].mean.add_(layer.rotate_back(solved.sum(0) / self._n_seeds))
 
 
-class FactoredScorer:
-    """Scores candidates over a gradient pass (a GradientConsumer); no gradient is formed.
+class FactoredScorer(Scorer):
+    """Scores with seeds of low rank; no gradient is formed.
 
     Args:
         factors: the seeds at each layer.
-        benefits: [N, Q] float32, zeros; each layer adds its share.
-        norms: name -> [N] float32, filled in with the Frobenius norm of G.
+        benefits: as for `Scorer`.
+        norms: as for `Scorer`.
     """
 
     def __init__(self, factors: Mapping[str, Factors], *, benefits: NDArray[np.float32],
                  norms: Mapping[str, NDArray[np.float32]]) -> None:
+        super().__init__(benefits=benefits, norms=norms)
         # [O, Q r] and [I, Q r], so that all seeds are one product
         self._sides = {name: (seeds.left.transpose(0, 1).flatten(1), seeds.right.permute(2, 0, 1).flatten(1))
                        for name, seeds in factors.items()}
         self._remainders = {name: seeds.remainder() for name, seeds in factors.items()}
-        self._benefits, self._norms = benefits, norms
 
-    def update(self, captured: Captured) -> None:
-        """Add a batch of candidates.
-
-        Raises:
-            NonFiniteError: a benefit is NaN or infinite; names the candidate's row.
-        """
-        index = captured.rows.cpu().numpy()
-        benefits: Tensor | float = 0.0
-        for name, (a, g) in captured.layers.items():
-            lengths = captured.lengths_of(name)
-            left, right = self._sides[name]
-            terms = (wide(g) @ left) * (wide(a) @ right)
-            shared = ((wide(g) @ self._remainders[name]) * wide(a)).sum(1, keepdim=True)
-            tokens = terms.view(len(terms), self._benefits.shape[1], -1).sum(2) + shared
-            benefits = benefits + torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
-            self._norms[name][index] = gradient_norms(a, g, lengths).cpu().numpy()
-        assert isinstance(benefits, Tensor)
-        check_finite(benefits, captured.rows, "candidate")
-        self._benefits[index] += benefits.cpu().numpy()
+    def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
+        left, right = self._sides[name]
+        terms = (wide(g) @ left) * (wide(a) @ right)
+        shared = ((wide(g) @ self._remainders[name]) * wide(a)).sum(1, keepdim=True)
+        tokens = terms.view(len(terms), self._benefits.shape[1], -1).sum(2) + shared
+        benefits = torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
+        return benefits, gradient_norms(a, g, lengths) if name in self._norms else None
 
 
 def truncate(matrices: Tensor, layer: LayerCurvature, rank: int) -> tuple[Tensor, Tensor]:
@@ -147,4 +135,3 @@ def gradient_norms(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
     parts = (torch.split_with_sizes(wide(x), list(lengths)) for x in (a, g))
     squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(*parts, strict=True)]
     return torch.stack(squares).clamp_min(0).sqrt()
-

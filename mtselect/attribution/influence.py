@@ -74,20 +74,16 @@ class SeedGradients:
         self.preconditioned[name][rows] = flat
 
 
-class PoolScorer:
-    """Scores candidates over a gradient pass (a GradientConsumer).
+class Scorer:
+    """Scores candidates over a gradient pass (a GradientConsumer); a subclass says what a layer adds.
 
     Args:
-        preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
         benefits: [N, Q] float32, zeros; each layer adds its share.
         norms: name -> [N] float32, filled in with the Frobenius norm of G; layers without one go unmeasured.
     """
 
-    def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
-                 norms: Mapping[str, NDArray[np.float32]]) -> None:
-        self._seeds = preconditioned
+    def __init__(self, *, benefits: NDArray[np.float32], norms: Mapping[str, NDArray[np.float32]]) -> None:
         self._benefits, self._norms = benefits, norms
-        self._buffer = GradientBuffer()
 
     def update(self, captured: Captured) -> None:
         """Add a batch of candidates.
@@ -98,18 +94,42 @@ class PoolScorer:
         index = captured.rows.cpu().numpy()
         benefits: Tensor | float = 0.0
         for name, (a, g) in captured.layers.items():
-            parts, norms = [], []
-            for gradients in self._buffer.chunks(a, g, captured.lengths_of(name)):
-                flat = gradients.flatten(1)
-                parts.append(flat @ self._seeds[name].mT)
-                if name in self._norms:
-                    norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
-            benefits = benefits + torch.cat(parts)
-            if norms:
-                self._norms[name][index] = torch.cat(norms).cpu().numpy()
+            added, norms = self._score(name, a, g, captured.lengths_of(name))
+            benefits = benefits + added
+            if norms is not None:
+                self._norms[name][index] = norms.cpu().numpy()
         assert isinstance(benefits, Tensor)
         check_finite(benefits, captured.rows, "candidate")
         self._benefits[index] += benefits.cpu().numpy()
+
+    def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Benefits [B, Q] of one layer from its tokens a [M, I] and g [M, O], and norms [B] if they are asked for."""
+        raise NotImplementedError
+
+
+class PoolScorer(Scorer):
+    """Scores with dense seeds: a candidate's gradient is formed and meets them while it is in memory.
+
+    Args:
+        preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
+        benefits: as for `Scorer`.
+        norms: as for `Scorer`.
+    """
+
+    def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
+                 norms: Mapping[str, NDArray[np.float32]]) -> None:
+        super().__init__(benefits=benefits, norms=norms)
+        self._seeds = preconditioned
+        self._buffer = GradientBuffer()
+
+    def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
+        parts, norms = [], []
+        for gradients in self._buffer.chunks(a, g, lengths):
+            flat = gradients.flatten(1)
+            parts.append(flat @ self._seeds[name].mT)
+            if name in self._norms:
+                norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
+        return torch.cat(parts), torch.cat(norms) if norms else None
 
 
 def fit_and_score(candidates: Record, seeds: Record, n_seeds: int, damping: float, *, benefits: NDArray[np.float32],

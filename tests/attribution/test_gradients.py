@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,16 +31,23 @@ def worst(actual: dict[int, Any], expected: list[dict[str, Any]], relative: Any)
     return max(relative(actual[row][name], wanted) for row, one in enumerate(expected) for name, wanted in one.items())
 
 
+def equal_the_loop_at_any_batch_size(lm: Any, layers: Any, examples: list[Example], tiny: SimpleNamespace,
+                                     relative: Any) -> Iterator[Any]:
+    """What each pass collected, once its gradients were found to be those of autograd."""
+    expected = [tiny.loop(lm, layers, example) for example in examples]
+    for batch_size in (1, 3, N):
+        collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
+        ratio = worst(collected.gradients, expected, relative)
+        assert ratio < TOLERANCE, f"batch {batch_size}: relative error {ratio:.1e}"
+        yield collected
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equal_an_autograd_loop_at_any_batch_size(architecture: str, tiny: SimpleNamespace, pattern: str,
                                                   relative: Any) -> None:
     lm, examples = tiny.model(architecture), tiny.examples(N)
     layers = tracked_layers(lm.model, pattern)
-    expected = [tiny.loop(lm, layers, example) for example in examples]
-    for batch_size in (1, 3, N):
-        collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
-        ratio = worst(collected.gradients, expected, relative)
-        assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
+    for collected in equal_the_loop_at_any_batch_size(lm, layers, examples, tiny, relative):
         assert collected.tokens == {row: len(example) for row, example in enumerate(examples)}
     assert len(set(collected.tokens.values())) > 1, "the largest batch must have padding"
 
@@ -54,11 +62,7 @@ def test_of_encoder_decoders_equal_an_autograd_loop_at_any_batch_size(architectu
     lm, examples = tiny.model(architecture, dtype=torch.float64), tiny.examples(N - 1, start=tiny.start)
     examples.append(Example([1, 5, 6], [7, 8, 2], tiny.start))  # as wide on both sides: width does not tell which mask is whose
     layers = tracked_layers(lm.model, pattern)
-    expected = [tiny.loop(lm, layers, example) for example in examples]
-    for batch_size in (1, 3, N):
-        collected = tiny.run(lm, layers, examples, tiny.Collector(), batch_size)
-        ratio = worst(collected.gradients, expected, relative)
-        assert ratio < TOLERANCE, f"{architecture}, batch {batch_size}: relative error {ratio:.1e}"
+    for collected in equal_the_loop_at_any_batch_size(lm, layers, examples, tiny, relative):
         assert collected.tokens == {row: len(example.target) for row, example in enumerate(examples)}
         cross = {name for name in layers if re.search(r"(encoder_attn|EncDecAttention)\.[kv](_proj)?$", name)}
         assert len(cross) == 4
