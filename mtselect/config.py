@@ -189,6 +189,8 @@ class AttributionConfig:
         curvature_rows: pool rows the curvature is fitted on; null takes all.
         damping: relative to the mean eigenvalue of each layer.
         sketch_rank: directions per side and layer; a sketch has sketch_rank**2 numbers per layer.
+        seed_rank: keep each seed's preconditioned gradient at this rank (16 is a good start), for models whose dense ones do
+            not fit: seeds times tracked parameters. The mean benefit stays exact. Null keeps it dense.
     """
 
     layers: str = (r"\.(mlp|self_attn|attn|attention|self_attention|encoder_attn|SelfAttention|EncDecAttention"
@@ -198,10 +200,14 @@ class AttributionConfig:
     curvature_rows: int | None = 2000
     damping: float = 0.1
     sketch_rank: int = 8
+    seed_rank: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.damping > 0, "attribution.damping", self.damping, "above 0", "0.1 is a good start")
         _check(self.sketch_rank > 0, "attribution.sketch_rank", self.sketch_rank, "at least 1")
+        _check(self.seed_rank is None or self.seed_rank > 0, "attribution.seed_rank", self.seed_rank, "at least 1, or null")
+        _check(self.seed_rank is None or self.curvature != "identity", "attribution.seed_rank", self.seed_rank,
+               "null where attribution.curvature is identity", "it cuts in the eigenbasis: use ekfac or kfac")
         _check(self.curvature_rows is None or self.curvature_rows > 0, "attribution.curvature_rows",
                self.curvature_rows, "at least 1, or null for all")
 

@@ -10,34 +10,37 @@ selected ids: two trials that choose the same set share it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Both, layer_shape
-from mtselect.attribution.index import reserve
-from mtselect.attribution.influence import PoolScorer, SeedGradients
+from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
-from mtselect.config import Experiment, RuntimeConfig, TrainConfig, with_fields
+from mtselect.config import AttributionConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
 from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts
-from mtselect.errors import DataError
+from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.decode import decode
 from mtselect.evaluation.metrics import Score, score
 from mtselect.progress import Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import SelectedSet, select
+from mtselect.selection.resample import SelectedSet, benefit_share, select_scored
 from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_json
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass
@@ -55,6 +58,8 @@ from mtselect.training.language_model import (
 Split = Literal["dev", "test"]
 # Bytes of a recorded gradient pass that stay in memory; the rest lies in a file under the workdir.
 _RECORD_MEMORY = 512 * 2**20
+# Candidates of a shard of the gradients stage: what a killed pass loses.
+_SHARD_ROWS = 4096
 OnEpoch = Callable[[int, float], None]
 
 
@@ -221,19 +226,24 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
 
 
 def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """Of the candidates: rows.npy [N] (in the pool), benefits.npy [N, Q], norms.npy [N, layers], layers.json,
-    sketches.npy [N, R] float16 of unit length, sketch_norms.npy [N]."""
+    """The candidates' index (`attribution/index.py`: sketches [N, R], benefits [N, Q], gradient_norms [N, layers] in shards),
+    rows.npy [N] (in the pool) and layers.json.
+
+    Any number of workers write it together, and a killed pass goes on with its first missing shard.
+    """
     corpus = corpus_entry(bench, experiment)
     folder, key = warmup_entry(bench, experiment)
     curvature = curvature_entry(bench, experiment)
     section = {**_encoding(experiment), "attribution": experiment.attribution, "seed": experiment.seed}
     upstream = [*_digests(corpus, "pool", "seeds"), key, curvature.key]
 
-    def compute(out: Path) -> None:
-        tensors = load_file(curvature.path / "curvature.safetensors")
-        _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), out)
+    recipe = Recipe(stage="gradients", version=2, section=section, upstream=upstream)
 
-    return bench.store.fetch(Recipe(stage="gradients", version=1, section=section, upstream=upstream), compute)
+    def write(out: Path) -> None:
+        tensors = load_file(curvature.path / "curvature.safetensors")
+        _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), recipe, out)
+
+    return bench.store.share(recipe, write)
 
 
 def map_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -241,7 +251,7 @@ def map_entry(bench: Bench, experiment: Experiment) -> Entry:
     gradients = gradients_entry(bench, experiment)
 
     def compute(out: Path) -> None:
-        np.save(out / "points.npy", planar_map(np.load(gradients.path / "sketches.npy", mmap_mode="r")))
+        np.save(out / "points.npy", planar_map(SketchIndex(gradients.path)))
 
     return bench.store.fetch(Recipe(stage="map", version=1, section={}, upstream=[gradients.key]), compute)
 
@@ -449,46 +459,66 @@ def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: En
 
 
 def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: Entry, curvature: Curvature,
-                    out: Path) -> None:
-    """One pass over the seeds, one over the candidates; the arrays are written through memory maps."""
+                    recipe: Recipe, out: Path) -> None:
+    """One pass over the seeds, then over the candidates shard by shard."""
     lm = _scored_model(bench, experiment, folder)
     attribution = experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
+    shapes = {name: layer_shape(layer) for name, layer in layers.items()}
     pool = _examples(experiment, folder, corpus, "pool")
     rows = _candidates(experiment, pool)
     candidates = [pool[row] for row in rows]
     seeds = _examples(experiment, folder, corpus, "seeds")
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
-    projections = random_projections({name: layer_shape(layer) for name, layer in layers.items()},
-                                     attribution.sketch_rank, generator)
+    projections = random_projections(shapes, attribution.sketch_rank, generator)
     run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
                   accelerator=bench.runtime.accelerator)
     with bench.progress.task("seed gradients", len(seeds)) as advance:
-        seed_gradients = SeedGradients(len(seeds), curvature, attribution.damping)
-        run(seeds, seed_gradients, advance=advance)
-    arrays = {"benefits": reserve(out / "benefits.npy", (len(rows), len(seeds)), np.float32),
-              "norms": reserve(out / "norms.npy", (len(rows), len(layers)), np.float32),
-              "sketches": reserve(out / "sketches.npy", (len(rows), projections.width), np.float16),
-              "sketch_norms": reserve(out / "sketch_norms.npy", (len(rows),), np.float32)}
-    norms = {name: arrays["norms"][:, i] for i, name in enumerate(layers)}
-    scorer = PoolScorer(seed_gradients.preconditioned, benefits=arrays["benefits"], norms=norms)
-    sketcher = Sketcher(projections, sketches=arrays["sketches"], sketch_norms=arrays["sketch_norms"])
-    with bench.progress.task("pool gradients", len(candidates)) as advance:
-        run(candidates, Both(scorer, sketcher), advance=advance)
-    for array in arrays.values():
-        array.flush()
-    np.save(out / "rows.npy", rows)
-    (out / "layers.json").write_text(json.dumps(list(layers)), encoding="utf-8")
+        scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution, shapes)
+    _write_whole(out / "rows.npy", partial(np.save, arr=rows))
+    _write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
+    layout = Layout(n_rows=len(rows), width=projections.width, shard_rows=_SHARD_ROWS, content=recipe.key,
+                    columns={"benefits": len(seeds), "gradient_norms": len(layers)})
+    writer = IndexWriter(out, layout, recipe.content())
+    with bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
+            sketcher = Sketcher(projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)
+            scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
+            run(candidates, Both(scores, sketcher), advance=advance, rows=shard.rows)
+
+
+def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature, attribution: AttributionConfig,
+               shapes: Mapping[str, tuple[int, int]]) -> Callable[..., Scorer]:
+    """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
+    if attribution.seed_rank is not None:
+        factored = FactoredSeeds(n_seeds, curvature, attribution.damping, attribution.seed_rank)
+        run(factored)
+        return partial(FactoredScorer, factored.factors)
+    needed = 4e-9 * n_seeds * sum(n_out * n_in for n_out, n_in in shapes.values())
+    free = 1e-9 * (torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available)
+    if needed > free:
+        raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {needed:.1f} GB of the {free:.1f} GB "
+                          "free: set attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
+    dense = SeedGradients(n_seeds, curvature, attribution.damping)
+    run(dense)
+    return partial(PoolScorer, dense.preconditioned)
 
 
 def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> None:
     gradients = gradients_entry(bench, experiment)
-    arrays = {name: np.load(gradients.path / f"{name}.npy", mmap_mode="r")
-              for name in ("rows", "benefits", "sketches", "norms")}
-    total = np.sqrt(np.square(arrays["norms"], dtype=np.float64).sum(1))
-    chosen = select(arrays["benefits"], arrays["sketches"], total, experiment.selection)
+    index, rows = SketchIndex(gradients.path), np.load(gradients.path / "rows.npy")
+    mean, share, norms = candidate_values(index)
+    chosen = select_scored(mean, share, index, norms, experiment.selection)
     pool = load_corpus(corpus_entry(bench, experiment).path).pool
-    _write_selection(out, _with_benefits(pool, arrays["rows"], chosen), len(arrays["rows"]), chosen.n_passed)
+    _write_selection(out, _with_benefits(pool, rows, chosen), len(rows), chosen.n_passed)
+
+
+def candidate_values(index: SketchIndex) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean benefit [N], benefit share [N] and total gradient norm [N] of the candidates, a shard in memory at a time."""
+    return (index.column("benefits", lambda benefits: benefits.mean(1, dtype=np.float64)),
+            index.column("benefits", benefit_share),
+            index.column("gradient_norms", lambda norms: np.sqrt(np.square(norms, dtype=np.float64).sum(1))))
 
 
 def _with_benefits(pool: Sequence[Pair], rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:
@@ -533,6 +563,13 @@ def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: 
     _write_lines(out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
                                             for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
     (out / "scores.json").write_text(json.dumps([asdict(one) for one in scores], indent=1), encoding="utf-8")
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """A file that several processes may write at once, all the same: it is whole whenever it exists."""
+    part = path.with_name(f"{os.getpid()}.{path.name}")
+    write(part)
+    part.replace(path)
 
 
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -11,9 +11,19 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from mtselect import plots
+from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, TrackingConfig, to_yaml
 from mtselect.data.corpus import load_corpus
-from mtselect.pipeline import Bench, TrialResult, corpus_entry, curvature_entry, gradients_entry, map_entry, split_pairs
+from mtselect.pipeline import (
+    Bench,
+    TrialResult,
+    candidate_values,
+    corpus_entry,
+    curvature_entry,
+    gradients_entry,
+    map_entry,
+    split_pairs,
+)
 from mtselect.pipeline import noise_share as share_of_noise
 from mtselect.tracking import Tracker, jsonl, scores_as_metrics
 
@@ -70,7 +80,8 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
     if tracker.has_artifact(parent, f"{folder}/manifest.json"):
         return
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
-    norms = np.load(entry.path / "norms.npy", mmap_mode="r")
+    index = SketchIndex(entry.path)
+    norms = index.column("gradient_norms")
     quantiles = {f"gradients/norm_p{q:02d}/{name.replace('model.', '')}": value for q in (5, 50, 95)
                  for name, value in zip(layers, np.percentile(norms, q, axis=0), strict=True)}
     summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
@@ -82,12 +93,14 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
     eigenvalues = {key.split("|")[0]: value for key, value in tensors.items() if key.endswith("|eigenvalues")}
     if eigenvalues:
         tracker.log_figure(parent, plots.spectra(eigenvalues), f"{folder}/spectra.png")
-    index = entry.path / "sketches.npy"
-    if index.stat().st_size <= config.index_limit_mb * 2**20:
-        for name in ("sketches.npy", "sketch_norms.npy", "rows.npy"):
-            tracker.log_file(parent, entry.path / name, folder)
-    manifest = {"key": entry.key, "path": str(entry.path.resolve()), "bytes": index.stat().st_size,
-                "shape": list(np.load(index, mmap_mode="r").shape), "layers": layers}
+    files = [path for path in sorted(entry.path.rglob("*")) if path.suffix in (".npy", ".json")]
+    size = sum(path.stat().st_size for path in files)
+    if size <= config.index_limit_mb * 2**20:
+        for path in files:
+            if path.name != "manifest.json":
+                tracker.log_file(parent, path, str(Path(folder, path.parent.relative_to(entry.path))))
+    manifest = json.loads((entry.path / "manifest.json").read_text(encoding="utf-8"))
+    manifest |= {"key": entry.key, "path": str(entry.path.resolve()), "bytes": size, "layers": layers}
     tracker.log_text(parent, json.dumps(manifest, indent=1), f"{folder}/manifest.json")
 
 
@@ -104,9 +117,8 @@ def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialR
     clusters = {pair.id: pair.cluster for pair in result.selection.pairs}
     chosen = np.array([pool[row].id in clusters for row in rows])
     labels = np.array([clusters[pool[row].id] for row in rows[chosen]])
-    benefits = np.load(entry.path / "benefits.npy", mmap_mode="r")
-    histogram = plots.benefit_histograms(benefits.mean(1), (benefits > 0).mean(1), chosen,
-                                         result.experiment.selection.threshold)
+    mean, share, _ = candidate_values(SketchIndex(entry.path))
+    histogram = plots.benefit_histograms(mean, share, chosen, result.experiment.selection.threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
     points = np.load(map_entry(bench, result.experiment).path / "points.npy")
     tracker.log_figure(run_id, plots.cluster_map(points, chosen, labels), "plots/clusters.png")

@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,24 +85,46 @@ class Store:
             return Entry(stage=stage, key=key, path=path, computed=False)
         from filelock import FileLock
 
-        try:
+        with self._disk(stage):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
                 if (path / "manifest.json").is_file():
                     return Entry(stage=stage, key=key, path=path, computed=False)
                 self._compute(path, recipe, compute)
-        except Exception as error:
-            if not isinstance(error, OSError) and "No space left" not in str(error):  # safetensors has its own class
-                raise
-            raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
-                               "free space or set runtime.workdir to another disk, then run the same command") from error
         return Entry(stage=stage, key=key, path=path, computed=True)
+
+    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
+        """Like `fetch`, for an entry that any number of processes write together and a killed one's successor goes on with.
+
+        Args:
+            recipe: what decides the output.
+            write: writes what is missing into the entry's own folder, its manifest.json last.
+        """
+        stage, key = recipe.stage, recipe.key
+        path = self.root / stage / key
+        missing = not (path / "manifest.json").is_file()
+        if missing:
+            with self._disk(stage):
+                path.mkdir(parents=True, exist_ok=True)
+                write(path)
+        return Entry(stage=stage, key=key, path=path, computed=missing)
 
     def discard(self, recipe: Recipe) -> None:
         """Remove a recipe's entry, if there is one; the next fetch computes it again."""
         path = self.root / recipe.stage / recipe.key
         with contextlib.suppress(OSError):  # renamed first: a half-removed entry must not be taken for a whole one
             shutil.rmtree(path.rename(_aside(path)))
+
+    @contextlib.contextmanager
+    def _disk(self, stage: str) -> Iterator[None]:
+        """Says what to do when the disk fails."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, OSError) and "No space left" not in str(error):  # safetensors has its own class
+                raise
+            raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
+                               "free space or set runtime.workdir to another disk, then run the same command") from error
 
     def _compute(self, path: Path, recipe: Recipe, compute: Callable[[Path], None]) -> None:
         for left in path.parent.glob(f"{path.name}.part-*"):  # of a killed process: the lock is ours

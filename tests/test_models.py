@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ModelError
 from mtselect.pipeline import Bench, _scored_model, gradients_entry, run_trial, warmup_entry
@@ -43,7 +44,7 @@ def test_a_trial_of_an_encoder_decoder(curvature: str, t5: Path, make_lab: Calla
         bench, experiment = bench_and_experiment(lab)
         result = run_trial(bench, experiment)
         entry = gradients_entry(bench, experiment)
-        benefits = np.load(entry.path / "benefits.npy")
+        benefits = SketchIndex(entry.path).column("benefits")
     assert len(result.selection.pairs) == 20
     assert len(result.evaluation.hypotheses) == 4
     assert np.isfinite(benefits).all()
@@ -63,9 +64,9 @@ def test_gradients_at_the_adapters_of_the_warm_up(make_lab: Callable[..., Any]) 
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
     assert len(layers) == 2 * 7
     assert all("lora_" in name for name in layers)
-    norms = np.load(entry.path / "norms.npy")
+    norms = SketchIndex(entry.path).column("gradient_norms")
     assert (norms > 0).any(0).all(), "A too has a gradient: the warm-up moved B away from zero"
-    assert np.isfinite(np.load(entry.path / "benefits.npy")).all()
+    assert np.isfinite(SketchIndex(entry.path).column("benefits")).all()
 
 
 def test_adapters_without_a_warm_up_are_refused(make_lab: Callable[..., Any]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtselect.attribution.index import SketchIndex
 from mtselect.config import load
 
 TRIALS = ["t000", "t001", "t002"]
@@ -138,12 +139,14 @@ def test_the_gradients_are_recorded_once_on_the_parent(swept: Any) -> None:
     (folder,) = swept.artifact(parent, "gradients").iterdir()
     (entry,) = (path.parent for path in swept.store.glob("gradients/*/manifest.json"))
     assert folder.name == entry.name
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", "spectra.png", "norms.png", "sketches.npy",
-                                                        "sketch_norms.npy", "rows.npy"}
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    sketches = np.load(folder / "sketches.npy")
-    assert manifest["shape"] == list(sketches.shape)
-    assert sketches.tobytes() == np.load(entry / "sketches.npy").tobytes()
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "layout.json", "layers.json", "spectra.png",
+                                                        "norms.png", "rows.npy", *manifest["shards"]}
+    recorded, stored = SketchIndex(folder), SketchIndex(entry)  # what was recorded is an index itself
+    rows = np.load(folder / "rows.npy")
+    assert len(recorded) == len(rows) > 0
+    assert recorded[np.arange(len(rows))].tobytes() == stored[np.arange(len(rows))].tobytes()
+    assert recorded.column("benefits").tobytes() == stored.column("benefits").tobytes()
     quantiles = {name for name in parent.data.metrics if name.startswith("gradients/norm_p50/")}
     assert len(quantiles) == len(manifest["layers"]) == len(json.loads((entry / "layers.json").read_text()))
     assert parent.data.metrics["data/pool/read"] == 300
@@ -258,7 +261,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_killed_in_the_gradient_pass_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
     lab = warm_lab(stages=("corpus", "base", "warmup", "curvature"), runtime__batch_size=1)
     process = lab.start("sweep", "sweep.yaml")
-    wait_for(lambda: list(lab.store.glob("gradients/*.part-*/benefits.npy")), process)
+    wait_for(lambda: list(lab.store.glob("gradients/*/*.part/benefits.npy")), process)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -266,7 +269,7 @@ def test_killed_in_the_gradient_pass_it_goes_on(swept: Any, warm_lab: Callable[.
     before = lab.manifests()
     assert lab.run("sweep", "sweep.yaml", "--runtime.batch_size", "32") == 0
     assert before.items() <= lab.manifests().items()
-    assert not list(lab.store.glob("*/*.part-*"))
+    assert not list(lab.store.glob("**/*.part*"))
     assert lab.selected() == swept.selected()
     assert {run.info.status for run in lab.runs()} == {"FINISHED"}
 
@@ -563,7 +566,7 @@ def test_when_nothing_passes_the_trial_says_so_and_is_no_rival(warm_lab: Callabl
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1,
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 1.0})
-    benefits = np.load(next(lab.store.glob("gradients/*/benefits.npy")), mmap_mode="r+")
+    benefits = np.load(next(lab.store.glob("gradients/*/*/benefits.npy")), mmap_mode="r+")
     benefits[:, 0] = -1  # so that no pair helps the first seed
     benefits.flush()
     assert lab.run("sweep", "sweep.yaml") == 0

@@ -96,13 +96,12 @@ class FactoredScorer(Scorer):
 
     Args:
         factors: the seeds at each layer.
-        benefits: as for `Scorer`.
-        norms: as for `Scorer`.
+        benefits, norms, first: as for `Scorer`.
     """
 
     def __init__(self, factors: Mapping[str, Factors], *, benefits: NDArray[np.float32],
-                 norms: Mapping[str, NDArray[np.float32]]) -> None:
-        super().__init__(benefits=benefits, norms=norms)
+                 norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+        super().__init__(benefits=benefits, norms=norms, first=first)
         # [O, Q r] and [I, Q r], so that all seeds are one product
         self._sides = {name: (seeds.left.transpose(0, 1).flatten(1), seeds.right.permute(2, 0, 1).flatten(1))
                        for name, seeds in factors.items()}

@@ -1,8 +1,9 @@
-"""The sketch index on disk, in shards, and benefits from it.
+"""What a gradient pass leaves of every candidate, on disk, in shards; and benefits from sketches alone.
 
     <folder>/layout.json                      N, R, rows of a shard, what was sketched; written first
     <folder>/000000000000-000000016384/       a finished shard, named by its rows [begin, end)
         sketches.npy  [n, R] float16 of unit length      norms.npy  [n] float32, the lengths divided out
+        <column>.npy  [n, width] float32 for each further column: exact benefits [n, Q], gradient norms [n, layers]
     <folder>/000000000000-000000016384.part/  work in progress; of a killed process, swept by the next one
     <folder>/manifest.json                    the layout again and the shards' names; written last
 
@@ -20,9 +21,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,14 @@ class Layout:
         width: R.
         shard_rows: rows of every shard but the last; what a killed process loses, and what is in memory at a time.
         content: names what was sketched (the key of model, rows and projections), so that no other work goes on with it.
+        columns: name -> width of further float32 arrays.
     """
 
     n_rows: int
     width: int
     shard_rows: int
     content: str
+    columns: dict[str, int] = field(default_factory=dict)
 
     def shards(self) -> list[range]:
         """The rows of each shard, in order."""
@@ -68,22 +71,29 @@ class Shard:
         rows: of the candidates; the arrays begin at 0.
         sketches: [n, R] float16, of unit length.
         norms: [n] float32.
+        columns: name -> [n, width] float32, zeros.
     """
 
     rows: range
     sketches: NDArray[np.float16]
     norms: NDArray[np.float32]
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class IndexWriter:
     """Writes an index, or what is missing of it.
 
+    Args:
+        folder: of the index.
+        layout: what it holds.
+        about: what else its manifest says.
+
     Raises:
         StorageError: the folder holds another index, or cannot be written.
     """
 
-    def __init__(self, folder: Path, layout: Layout) -> None:
-        self._folder, self._layout = folder, layout
+    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, Any] | None = None) -> None:
+        self._folder, self._layout, self._about = folder, layout, about or {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._write_once("layout.json", asdict(layout))
@@ -126,14 +136,16 @@ class IndexWriter:
             part.mkdir()
             sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
             norms = reserve(part / "norms.npy", (len(rows),), np.float32)
+            columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
+                       for name, width in self._layout.columns.items()}
         except OSError as error:
             raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
                                "command; finished shards are kept") from error
         norms[:] = _UNFILLED
-        yield Shard(rows=rows, sketches=sketches, norms=norms)
+        yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns)
         _check_filled(norms, rows)
-        sketches.flush()
-        norms.flush()
+        for array in (sketches, norms, *columns.values()):
+            array.flush()
         part.rename(path)
 
     def _lock(self, rows: range, timeout: float = -1) -> FileLock:
@@ -141,7 +153,7 @@ class IndexWriter:
 
     def _finish(self) -> None:
         names = [_shard_path(self._folder, rows).name for rows in self._layout.shards()]
-        self._write_once("manifest.json", {**asdict(self._layout), "shards": names})
+        self._write_once("manifest.json", {**self._about, **asdict(self._layout), "shards": names})
         for lock in self._folder.glob("*.lock"):
             lock.unlink(missing_ok=True)
 
@@ -194,6 +206,10 @@ class SketchIndex:
         """Lengths of the sketches before they were scaled to 1, [N]; in expectation of the square, the gradient's norm."""
         return np.concatenate([self._map(number, "norms") for number in range(len(self._shards))])
 
+    def column(self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray) -> NDArray[Any]:
+        """A further column of all candidates, [N, width], or of each shard what `reduce` makes of [n, width]."""
+        return np.concatenate([reduce(self._map(number, name)) for number in range(len(self._shards))])
+
     def blocks(self, size: int) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32]]]:
         """Rows, their sketches [b, R] and norms [b], in order, b at most `size`; views of a shard, not to be kept."""
         for number, rows in enumerate(self._shards):
@@ -205,7 +221,8 @@ class SketchIndex:
         """An array of a shard. Mapped anew each time: pages of a map that lives on would count as this process's memory."""
         rows = self._shards[number]
         path = _shard_path(self._folder, rows) / f"{name}.npy"
-        shape = (len(rows), self._layout.width) if name == "sketches" else (len(rows),)
+        widths = {"sketches": self._layout.width, **self._layout.columns}
+        shape = (len(rows), widths[name]) if name in widths else (len(rows),)
         try:
             array: NDArray[Any] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:

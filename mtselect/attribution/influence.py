@@ -80,10 +80,11 @@ class Scorer:
     Args:
         benefits: [N, Q] float32, zeros; each layer adds its share.
         norms: name -> [N] float32, filled in with the Frobenius norm of G; layers without one go unmeasured.
+        first: the candidate at which the arrays begin.
     """
 
-    def __init__(self, *, benefits: NDArray[np.float32], norms: Mapping[str, NDArray[np.float32]]) -> None:
-        self._benefits, self._norms = benefits, norms
+    def __init__(self, *, benefits: NDArray[np.float32], norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+        self._benefits, self._norms, self._first = benefits, norms, first
 
     def update(self, captured: Captured) -> None:
         """Add a batch of candidates.
@@ -91,7 +92,7 @@ class Scorer:
         Raises:
             NonFiniteError: a benefit is NaN or infinite; names the candidate's row.
         """
-        index = captured.rows.cpu().numpy()
+        index = captured.rows.cpu().numpy() - self._first
         benefits: Tensor | float = 0.0
         for name, (a, g) in captured.layers.items():
             added, norms = self._score(name, a, g, captured.lengths_of(name))
@@ -112,13 +113,12 @@ class PoolScorer(Scorer):
 
     Args:
         preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
-        benefits: as for `Scorer`.
-        norms: as for `Scorer`.
+        benefits, norms, first: as for `Scorer`.
     """
 
     def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
-                 norms: Mapping[str, NDArray[np.float32]]) -> None:
-        super().__init__(benefits=benefits, norms=norms)
+                 norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+        super().__init__(benefits=benefits, norms=norms, first=first)
         self._seeds = preconditioned
         self._buffer = GradientBuffer()
 

@@ -86,15 +86,17 @@ class Sketcher:
         projections: of the sketch.
         sketches: [N, R] float16, filled in with sketches of unit length.
         sketch_norms: [N] float32, filled in with the lengths divided out.
+        first: the candidate at which the arrays begin.
     """
 
-    def __init__(self, projections: Projections, *, sketches: NDArray[np.float16], sketch_norms: NDArray[np.float32]) -> None:
-        self._projections = projections
+    def __init__(self, projections: Projections, *, sketches: NDArray[np.float16], sketch_norms: NDArray[np.float32],
+                 first: int = 0) -> None:
+        self._projections, self._first = projections, first
         self._sketches, self._sketch_norms = sketches, sketch_norms
 
     def update(self, captured: Captured) -> None:
         """Fill in a batch."""
-        index = captured.rows.cpu().numpy()
+        index = captured.rows.cpu().numpy() - self._first
         sketches = self._projections.sketch(captured)
         length = sketches.norm(dim=1)
         self._sketches[index] = (sketches / length.clamp_min(1e-30).unsqueeze(1)).cpu().numpy()

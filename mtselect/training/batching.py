@@ -75,9 +75,9 @@ def _collate_encoder_decoder(rows: Sequence[int], examples: Sequence[Example], p
                  targets=pad_sequence(targets, True, -100), decoder_ids=pad_sequence(decoder_ids, True, pad_id))
 
 
-def sorted_batches(examples: Sequence[Example], batch_size: int) -> list[list[int]]:
-    """Rows in batches of like length, longest first (so that a lack of memory shows at once)."""
-    order = sorted(range(len(examples)), key=lambda row: (-len(examples[row]), row))
+def sorted_batches(examples: Sequence[Example], batch_size: int, rows: range | None = None) -> list[list[int]]:
+    """The rows (all unless given) in batches of like length, longest first (so that a lack of memory shows at once)."""
+    order = sorted(range(len(examples)) if rows is None else rows, key=lambda row: (-len(examples[row]), row))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
@@ -103,21 +103,23 @@ class _Collated(Dataset[Batch]):
 
 
 class _Epochs(Sampler[list[int]]):
-    """Yields the rows of each batch: the same every epoch, or new ones from a generator."""
+    """Yields the rows of each batch: the same every epoch, or new ones of all examples from a generator."""
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, rng: np.random.Generator | None) -> None:
-        self._examples, self._batch_size, self._rng = examples, batch_size, rng
+    def __init__(self, examples: Sequence[Example], batch_size: int, rng: np.random.Generator | None, rows: range) -> None:
+        self._examples, self._batch_size, self._rng, self._rows = examples, batch_size, rng, rows
 
     def __len__(self) -> int:
-        return -(-len(self._examples) // self._batch_size)
+        return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self._rng is None:
-            return iter(sorted_batches(self._examples, self._batch_size))
+            return iter(sorted_batches(self._examples, self._batch_size, self._rows))
         return iter(shuffled_batches(self._examples, self._batch_size, self._rng))
 
 
 def loader(examples: Sequence[Example], batch_size: int, pad_id: int,
-           rng: np.random.Generator | None = None) -> DataLoader[Batch]:
-    """Batches over all examples: sorted by length, or shuffled anew each epoch if a generator is given."""
-    return DataLoader(_Collated(examples, pad_id), sampler=_Epochs(examples, batch_size, rng), batch_size=None)
+           rng: np.random.Generator | None = None, rows: range | None = None) -> DataLoader[Batch]:
+    """Batches sorted by length, over all examples or some rows of them; or of all, shuffled anew each epoch, if a generator is
+    given."""
+    sampler = _Epochs(examples, batch_size, rng, range(len(examples)) if rows is None else rows)
+    return DataLoader(_Collated(examples, pad_id), sampler=sampler, batch_size=None)

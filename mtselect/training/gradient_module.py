@@ -71,11 +71,11 @@ def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
 
 def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], examples: Sequence[Example],
                       consumer: GradientConsumer, *, batch_size: int, accelerator: str, advance: Advance,
-                      uniforms: NDArray[Any] | None = None) -> None:
-    """Feed every example's gradients to the consumer, in batches of like length."""
+                      uniforms: NDArray[Any] | None = None, rows: range | None = None) -> None:
+    """Feed every example's gradients (or those of some rows) to the consumer, in batches of like length."""
     module = GradientModule(lm.model, layers, consumer, advance, uniforms)
     trainer = make_trainer(accelerator=accelerator, inference_mode=False)
-    trainer.predict(module, loader(examples, batch_size, lm.pad_id), return_predictions=False)
+    trainer.predict(module, loader(examples, batch_size, lm.pad_id, rows=rows), return_predictions=False)
 
 
 def _check_finite(losses: Tensor, rows: Tensor) -> None:

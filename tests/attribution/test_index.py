@@ -204,6 +204,22 @@ def test_a_gradient_pass_shard_by_shard_equals_one_over_all(tmp_path: Path) -> N
     assert index.norms().tobytes() == norms.tobytes()
 
 
+def test_further_columns_and_what_the_manifest_says_besides(tmp_path: Path) -> None:
+    layout = Layout(n_rows=10, width=2, shard_rows=4, content="", columns={"benefits": 3})
+    values = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    for shard in IndexWriter(tmp_path, layout, {"stage": "gradients"}).shards():
+        assert not shard.columns["benefits"].any()
+        shard.columns["benefits"][:] = values[shard.rows.start : shard.rows.stop]
+        shard.norms[:] = 1
+    index = SketchIndex(tmp_path)
+    assert index.column("benefits").tobytes() == values.tobytes()
+    assert index.column("benefits", lambda part: part.max(1)).tolist() == values.max(1).tolist()
+    assert json.loads((tmp_path / "manifest.json").read_text())["stage"] == "gradients"
+    (tmp_path / "000000000004-000000000008" / "benefits.npy").unlink()
+    with pytest.raises(StorageError, match=r"000000000004-000000000008/benefits.npy is missing or damaged"):
+        index.column("benefits")
+
+
 @pytest.mark.parametrize("block_rows", [1, 3, 8, 100])
 def test_scores_equal_the_dense_formula(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         block_rows: int) -> None:

@@ -1,0 +1,194 @@
+"""The gradients stage: the same bytes however often it is stopped and however many write it; seeds dense or of low rank."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from mtselect import pipeline
+from mtselect.attribution.index import SketchIndex
+from mtselect.config import load, with_fields
+from mtselect.errors import ConfigError, NonFiniteError
+from mtselect.pipeline import Bench, candidate_values, gradients_entry, select_pairs
+from mtselect.progress import SilentProgress
+from mtselect.store import Store
+
+BEFORE = ("corpus", "base", "warmup", "curvature")
+SHARDS = 5
+DEADLINE = 120
+
+
+def write(lab: Any, **changes: Any) -> Path:
+    """The gradients entry of a lab in the current directory."""
+    sweep = load("sweep.yaml", [])
+    bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+    return gradients_entry(bench, with_fields(sweep.experiment, changes)).path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path -> bytes of all that an entry holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_SHARD_ROWS", 40)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(warm_lab: Callable[..., Any]) -> Iterator[Path]:
+    lab = warm_lab(stages=BEFORE)
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(lab.folder):
+        patch.setattr(pipeline, "_SHARD_ROWS", 40)
+        yield write(lab)
+
+
+def stop_in(monkeypatch: pytest.MonkeyPatch, shard: int, error: type[BaseException]) -> None:
+    """Raise in the middle of a shard's pass."""
+    original = pipeline.run_gradient_pass
+
+    def run(*arguments: Any, rows: range | None = None, **options: Any) -> None:
+        original(*arguments, rows=rows, **options)
+        if rows is not None and rows.start == shard * 40:
+            raise error
+
+    monkeypatch.setattr(pipeline, "run_gradient_pass", run)
+
+
+def test_shards_hold_what_one_pass_gives(undisturbed: Path, warm_lab: Callable[..., Any],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_SHARD_ROWS", 10_000)
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        whole = SketchIndex(write(lab))
+    index = SketchIndex(undisturbed)
+    assert len(list(undisturbed.glob("0*"))) == SHARDS
+    assert len(index) == len(whole) > 4 * 40
+    for values, expected in zip(candidate_values(index), candidate_values(whole), strict=True):
+        assert values == pytest.approx(expected, rel=1e-4, abs=1e-5 * float(np.abs(expected).max()))
+    benefits = index.column("benefits").astype(np.float64)
+    mean, share, _ = candidate_values(index)
+    assert mean.tolist() == pytest.approx(benefits.mean(1).tolist(), rel=1e-12)
+    assert share.tolist() == (benefits > 0).mean(1).tolist()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_stopped_it_goes_on_with_the_first_missing_shard(undisturbed: Path, warm_lab: Callable[..., Any],
+                                                         error: type[BaseException]) -> None:
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(error):
+            stop_in(patch, 2, error)
+            write(lab)
+        (entry,) = lab.store.glob("gradients/*")
+        kept = contents(entry / "000000000000-000000000040")
+        assert kept
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
+            stop_in(patch, 0, AssertionError)  # would fail if the first shard were computed again
+            stop_in(patch, 3, KeyError)
+            write(lab)
+        assert contents(write(lab)) == contents(undisturbed)
+
+
+def test_two_processes_write_what_one_writes(undisturbed: Path, warm_lab: Callable[..., Any]) -> None:
+    lab, context = warm_lab(stages=BEFORE), multiprocessing.get_context("fork")
+    together = context.Barrier(2)
+    counts = context.Array("i", 2)
+
+    def work(number: int) -> None:
+        torch.set_num_threads(1)  # threads of the parent do not survive a fork
+        original, first = pipeline.run_gradient_pass, True
+
+        def run(*arguments: Any, rows: range | None = None, **options: Any) -> None:
+            nonlocal first
+            original(*arguments, rows=rows, **options)
+            if rows is not None:
+                counts[number] += 1
+                if first:
+                    together.wait(DEADLINE)  # each has a shard in hand
+                first = False
+
+        pipeline.run_gradient_pass = run
+        with contextlib.chdir(lab.folder):
+            write(lab)
+
+    processes = [context.Process(target=work, args=(number,)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(DEADLINE)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sum(counts) == SHARDS and min(counts) > 0
+    (entry,) = lab.store.glob("gradients/*")
+    assert contents(entry) == contents(undisturbed)
+
+
+def test_a_bad_candidate_is_named_by_its_own_number(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = warm_lab(stages=BEFORE)
+    original = pipeline.PoolScorer._score
+
+    def score(self: Any, name: str, a: torch.Tensor, g: torch.Tensor, lengths: list[int]) -> Any:
+        benefits, norms = original(self, name, a, g, lengths)
+        return benefits + (float("nan") if self._first == 80 else 0), norms
+
+    monkeypatch.setattr(pipeline.PoolScorer, "_score", score)
+    with contextlib.chdir(lab.folder), pytest.raises(NonFiniteError, match=r"gradient of candidate (8\d|9\d|1[01]\d) is NaN"):
+        write(lab)
+
+
+def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        full = SketchIndex(write(lab, **{"attribution.seed_rank": 1000}))  # nothing is cut off
+        low = SketchIndex(write(lab, **{"attribution.seed_rank": 4}))
+    exact = SketchIndex(undisturbed)
+    benefits = exact.column("benefits")
+    scale = float(np.abs(benefits).max())
+    assert full.column("benefits") == pytest.approx(benefits, abs=2e-4 * scale)
+    assert low.column("benefits") != pytest.approx(benefits, abs=1e-3 * scale)
+    assert candidate_values(low)[0] == pytest.approx(candidate_values(exact)[0], abs=2e-4 * float(np.abs(benefits.mean(1)).max()))
+    assert candidate_values(low)[2] == pytest.approx(candidate_values(exact)[2], rel=1e-4)
+    assert spearmanr(low.column("benefits").ravel(), benefits.ravel()).statistic > 0.9
+    assert low[np.arange(len(low))].tobytes() == exact[np.arange(len(exact))].tobytes()
+
+
+def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        available = 1000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Full)
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        with pytest.raises(ConfigError, match=r"seeds at 7 layers take \d+\.\d GB of the 0.0 GB free: set attribution.seed_rank"):
+            write(lab)
+        write(lab, **{"attribution.seed_rank": 2})
+
+
+def test_a_seed_rank_needs_an_eigenbasis() -> None:
+    with pytest.raises(ConfigError, match=r"attribution.seed_rank must be null where attribution.curvature is identity, got 16"):
+        load(None, ["--experiment.attribution.curvature", "identity", "--experiment.attribution.seed_rank", "16"])
+
+
+def test_selection_from_shards_is_the_pools(undisturbed: Path, warm_lab: Callable[..., Any]) -> None:
+    """Rows of the index lead back to the pairs they came from."""
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", [])
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        chosen = select_pairs(bench, with_fields(sweep.experiment, {"selection.budget": 30, "selection.n_clusters": 3,
+                                                                    "selection.threshold": 0.3}))
+        pool = pipeline.load_corpus(pipeline.corpus_entry(bench, sweep.experiment).path).pool
+    mean, share, _ = candidate_values(SketchIndex(undisturbed))
+    place = {pool[row].id: i for i, row in enumerate(np.load(undisturbed / "rows.npy"))}
+    for pair in chosen.pairs:
+        assert pair.benefit == pytest.approx(mean[place[pair.id]], rel=1e-6)
+        assert pair.benefit_share == pytest.approx(share[place[pair.id]], rel=1e-6)
