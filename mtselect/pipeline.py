@@ -31,9 +31,10 @@ from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
+from mtselect.attribution.tokens import MeanSeed
 from mtselect.config import AttributionConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
 from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
-from mtselect.data.prompts import Example, encode_pairs, encode_prompts
+from mtselect.data.prompts import Example, encode_pairs, encode_prompts, texts_of_tokens
 from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.decode import decode
 from mtselect.evaluation.metrics import Score, score
@@ -43,7 +44,7 @@ from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import SelectedSet, benefit_share, select_scored
 from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_json
 from mtselect.training.finetune_module import finetune
-from mtselect.training.gradient_module import run_gradient_pass
+from mtselect.training.gradient_module import run_gradient_pass, token_benefits
 from mtselect.training.language_model import (
     LanguageModel,
     add_lora,
@@ -244,6 +245,26 @@ def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
         _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), recipe, out)
 
     return bench.store.share(recipe, write)
+
+
+def benefits_of_tokens(bench: Bench, experiment: Experiment, pairs: Sequence[Pair]) -> list[list[tuple[str, float]]]:
+    """Each pair's target tokens, EOS among them, as text and benefit; a pair's benefits add up to its mean benefit."""
+    corpus = corpus_entry(bench, experiment)
+    folder, _ = warmup_entry(bench, experiment)
+    curvature = from_tensors(load_file(curvature_entry(bench, experiment).path / "curvature.safetensors"))
+    lm = _scored_model(bench, experiment, folder)
+    layers = tracked_layers(lm.model, experiment.attribution.layers)
+    seeds = _examples(experiment, folder, corpus, "seeds")
+    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    with bench.progress.task("benefits of tokens", len(seeds) + len(examples)) as advance:
+        mean = MeanSeed()
+        run_gradient_pass(lm, layers, seeds, mean, batch_size=bench.runtime.batch_size, accelerator=bench.runtime.accelerator,
+                          advance=advance)
+        _to_device(lm, bench.runtime)
+        direction = mean.preconditioned(curvature, experiment.attribution.damping)
+        values = token_benefits(lm, layers, direction, examples, batch_size=bench.runtime.batch_size, advance=advance)
+    return [list(zip(texts_of_tokens(lm.tokenizer, example.target), benefits.tolist(), strict=True))
+            for example, benefits in zip(examples, values, strict=True)]
 
 
 def map_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -545,11 +566,15 @@ def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_
     (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
+def _to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
+    if runtime.accelerator != "cpu" and torch.cuda.is_available():
+        lm.model.to("cuda")
+
+
 def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: str | None, pairs: list[Pair],
                       split: Split, out: Path) -> None:
     lm = load(name, adapter=adapter)
-    if bench.runtime.accelerator != "cpu" and torch.cuda.is_available():
-        lm.model.to("cuda")
+    _to_device(lm, bench.runtime)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with bench.progress.task(f"translate {split}", len(prompts)) as advance:

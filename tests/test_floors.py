@@ -23,7 +23,7 @@ FLOORS = {
     "training": 4, "evaluation": 4,
     "tracking": 5, "plots": 5,
     "pipeline": 6, "recording": 6,
-    "sweep": 7, "promote": 7, "select": 7, "cli": 7,
+    "sweep": 7, "promote": 7, "select": 7, "explain": 7, "cli": 7,
 }
 HOMES = {  # third party -> the only parts that may import it
     "optuna": {"sweep"},

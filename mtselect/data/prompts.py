@@ -87,6 +87,17 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, data: DataConfig, model:
     return [Example(prompt, [*target, tokenizer.eos_token_id]) for prompt, target in zip(prompts, targets, strict=True)]
 
 
+def texts_of_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds to what comes before it; one that only begins a character adds none."""
+    texts, done = [], ""
+    for i in range(len(ids)):
+        text = tokenizer.decode(ids[: i + 1])
+        whole = not text.endswith("\N{REPLACEMENT CHARACTER}") and text.startswith(done)
+        texts.append(text[len(done) :] if whole else "")
+        done = text if whole else done
+    return texts
+
+
 def target_frame(tokenizer: Any, decoder_start: int) -> tuple[int, list[int]]:
     """(token the decoder begins with, tokens before the first word of every target), as the tokenizer frames targets.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtselect.attribution.gradients import Capture, GradientConsumer
+from mtselect.attribution.tokens import along
 from mtselect.data.prompts import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
@@ -76,6 +77,34 @@ def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], exampl
     module = GradientModule(lm.model, layers, consumer, advance, uniforms)
     trainer = make_trainer(accelerator=accelerator, inference_mode=False)
     trainer.predict(module, loader(examples, batch_size, lm.pad_id, rows=rows), return_predictions=False)
+
+
+def token_benefits(lm: LanguageModel, layers: Mapping[str, nn.Module], direction: Mapping[str, Tensor],
+                   examples: Sequence[Example], *, batch_size: int, advance: Advance) -> list[Tensor]:
+    """Benefits of each example's target tokens and EOS, [its targets] float32, in the order of the examples.
+
+    Args:
+        lm: causal LM or encoder-decoder, where it is to run.
+        layers: tracked layers by name.
+        direction: the seeds' mean preconditioned gradient [O, I] per layer (`attribution.tokens.MeanSeed`).
+        examples: pairs.
+        batch_size: examples at a time.
+        advance: called with the number of examples done.
+    """
+    model = lm.model.requires_grad_(False).eval()
+    direction = {name: tensor.to(model.device) for name, tensor in direction.items()}
+    found: dict[int, Tensor] = {}
+    for batch in loader(examples, batch_size, lm.pad_id):
+        here = batch.to(model.device)
+        wanted = here.targets != -100
+
+        def losses(here: Batch = here, wanted: Tensor = wanted) -> Tensor:
+            return nn.functional.cross_entropy(target_logits(model, here), here.targets[wanted], reduction="none")
+
+        parts = torch.split_with_sizes(along(losses, layers, direction).float().cpu(), wanted.sum(1).tolist())
+        found |= dict(zip(batch.rows.tolist(), parts, strict=True))
+        advance(len(batch.rows))
+    return [found[row] for row in range(len(examples))]
 
 
 def _check_finite(losses: Tensor, rows: Tensor) -> None:

@@ -1,0 +1,164 @@
+"""python -m mtselect.explain [SWEEP.yaml] [--ids ID,ID | --top N] [--out PAGE.html] [--FIELD VALUE ...]
+
+Which words make a pair help or harm: the benefit of each target word for the seeds. A pair's words, and the end of its
+sentence, add up to its benefit. Without --ids the N candidates with the largest and the N with the smallest (--top, 5).
+--out writes a page (.html) or one JSON line per pair (.jsonl). Takes a sweep file or a trial's experiment.yaml. No MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.config import Experiment, Sweep
+from mtselect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from mtselect.data.corpus import Pair
+    from mtselect.pipeline import Bench
+
+COMMAND = "python -m mtselect.explain"
+# Blue helps, orange harms: told apart by colour-blind eyes, on dark and on light.
+HELPS, HARMS = (0, 90, 200), (200, 90, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """A pair and the benefits of its target words, in order; the last one is the end of the sentence."""
+
+    pair: Pair
+    words: list[tuple[str, float]]
+
+    @property
+    def benefit(self) -> float:
+        """Mean benefit over the seeds."""
+        return sum(benefit for _, benefit in self.words)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("-h", "--help") for argument in given):
+        print(__doc__)
+        cli.print_help(COMMAND)
+        return 0
+
+    def command(console: Console) -> None:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--ids")
+        parser.add_argument("--top", default="5")
+        parser.add_argument("--out", type=Path)
+        arguments, rest = parser.parse_known_args(given)
+        if not arguments.top.isdecimal() or int(arguments.top) < 1:
+            raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
+        ids = None if arguments.ids is None else arguments.ids.split(",")
+        explain(cli.read_arguments(rest, COMMAND), ids, int(arguments.top), arguments.out, console)
+
+    return cli.run(command, again="Finished stages are kept: the same command goes on from here.")
+
+
+def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:
+    """Compute and show; `ids` of pool rows, or null for the `top` best and worst candidates.
+
+    Raises:
+        ConfigError: an id is not in the pool, or `out` is neither a page nor JSON lines.
+    """
+    if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir()):
+        raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.pipeline import benefits_of_tokens, resolve
+    from mtselect.recording import write_lines
+
+    experiment = resolve(sweep.experiment)
+    pairs = _pairs(bench, experiment, ids, top)
+    found = [Explained(pair=pair, words=into_words(tokens))
+             for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]
+    for one in found:
+        console.print(picture(one))
+    console.print("[dim]blue helps the seeds, orange harms them; each pair on its own scale[/]")
+    if out is not None:
+        write_lines(out, _page(found) if out.suffix == ".html" else _lines(found))
+        console.print(f"written to {out}")
+    return found
+
+
+def into_words(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Join tokens into words at spaces, and at every character of scripts without; the last token, EOS, stays alone."""
+    words: list[tuple[str, float]] = []
+    for text, benefit in tokens[:-1]:
+        joins = words and (not text or not (text[0].isspace() or words[-1][0][-1:].isspace() or _wide(text[0])
+                                            or _wide(words[-1][0][-1:])))
+        if joins:
+            words[-1] = (words[-1][0] + text, words[-1][1] + benefit)
+        else:
+            words.append((text, benefit))
+    return [*words, ("\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", tokens[-1][1])]
+
+
+def picture(one: Explained) -> Group:
+    """Source, and target with its words coloured by benefit."""
+    from rich.console import Group
+    from rich.text import Text
+
+    largest = max(abs(benefit) for _, benefit in one.words) or 1.0
+    target = Text("  ")
+    for word, benefit in one.words:
+        strength = abs(benefit) / largest
+        red, green, blue = (round(strength * part) for part in (HELPS if benefit > 0 else HARMS))
+        target.append(word, style=f"white on rgb({red},{green},{blue})" if strength > 0.05 else "")
+    heading = Text(f"{one.pair.id}  benefit {one.benefit:+.4g}", style="bold")
+    return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, Text())
+
+
+def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top: int) -> list[Pair]:
+    import numpy as np
+
+    from mtselect.attribution.index import SketchIndex
+    from mtselect.data.corpus import load_corpus
+    from mtselect.pipeline import candidate_values, corpus_entry, gradients_entry
+
+    pool = load_corpus(corpus_entry(bench, experiment).path).pool
+    if ids is not None:
+        by_id = {pair.id: pair for pair in pool}
+        for one in ids:
+            if one not in by_id:
+                raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
+        return [by_id[one] for one in ids]
+    entry = gradients_entry(bench, experiment)
+    order = np.argsort(-candidate_values(SketchIndex(entry.path))[0], kind="stable")
+    chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
+    return [pool[row] for row in np.load(entry.path / "rows.npy")[chosen]]
+
+
+def _wide(character: str) -> bool:
+    """Whether it is of a script written without spaces (Chinese, Japanese; not Korean, which has them)."""
+    return unicodedata.east_asian_width(character or "a") in ("W", "F") and not "\uac00" <= character <= "\ud7a3"
+
+
+def _page(found: Sequence[Explained]) -> str:
+    from rich.console import Console
+
+    console = Console(record=True, file=io.StringIO(), width=120, force_terminal=True, color_system="truecolor")
+    for one in found:
+        console.print(picture(one))
+    return console.export_html()
+
+
+def _lines(found: Sequence[Explained]) -> str:
+    rows = [{"id": one.pair.id, "src": one.pair.src, "tgt": one.pair.tgt, "benefit": one.benefit,
+             "words": [{"text": word, "benefit": benefit} for word, benefit in one.words]} for one in found]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
