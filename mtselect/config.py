@@ -91,6 +91,8 @@ class ModelConfig:
         dtype: of weights and activations; `auto` is bfloat16 where the processor computes in it.
         lora_rank: 0 finetunes all weights, more trains LoRA adapters (peft) of this rank.
         lora_alpha: LoRA's scale.
+        quantize: `nf4` holds the frozen weights in 4 bits (bitsandbytes; QLoRA), which wants lora_rank above 0. A warm-up is
+            merged in full precision and quantised again.
     """
 
     name: str | None = None
@@ -104,6 +106,7 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     lora_rank: int = 0
     lora_alpha: int = 32
+    quantize: Literal["nf4"] | None = None
 
     def __post_init__(self) -> None:
         _check("{src}" in self.prompt, "model.prompt", self.prompt, "a template that holds {src}")
@@ -113,6 +116,8 @@ class ModelConfig:
         _check(self.hidden_size % (2 * self.n_heads) == 0, "model.hidden_size", self.hidden_size,
                f"a multiple of twice model.n_heads ({2 * self.n_heads})")
         _check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
+        _check(self.quantize is None or self.lora_rank > 0, "model.quantize", self.quantize, "null where model.lora_rank is 0",
+               "weights of 4 bits cannot be finetuned: set lora_rank to 16 or so")
 
 
 @dataclass(frozen=True, kw_only=True)

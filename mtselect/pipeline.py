@@ -200,9 +200,12 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
         rows = _warmup_rows(experiment, _usable(experiment, _examples(experiment, base, corpus, "pool")))
         pairs = load_corpus(corpus.path).pool
         lm = _train(bench, experiment, base, [pairs[row] for row in rows], [], experiment.warmup, "warmup", out)
+        model = lm.model
         if lora:
-            lm.model.save_pretrained(out / "adapter")
-        (lm.model.merge_and_unload() if lora else lm.model).save_pretrained(out / "model")
+            model.save_pretrained(out / "adapter")
+            model = (model.merge_and_unload() if experiment.model.quantize is None else
+                     load(base, getattr(torch, experiment.model.dtype), adapter=str(out / "adapter")).model)
+        model.save_pretrained(out / "model")
         lm.tokenizer.save_pretrained(out / "model")
 
     entry = bench.store.fetch(recipe, compute)
@@ -425,7 +428,7 @@ def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pai
            config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
     """Train from a folder or hub name on the pairs; writes curve.jsonl."""
     lora = experiment.model.lora_rank > 0
-    lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32)
+    lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32, quantize=experiment.model.quantize)
     if lora:
         lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
     examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
@@ -443,8 +446,9 @@ def _scored_model(bench: Bench, experiment: Experiment, folder: str) -> Language
     dtype = getattr(torch, experiment.model.dtype)
     if "lora_" in experiment.attribution.layers and experiment.model.lora_rank and experiment.warmup.epochs:
         adapter = Path(folder).parent / "adapter"
-        return load(base_entry(bench, experiment)[0], dtype, adapter=str(adapter), merge=False)
-    return load(folder, dtype)
+        return load(base_entry(bench, experiment)[0], dtype, adapter=str(adapter), merge=False,
+                    quantize=experiment.model.quantize)
+    return load(folder, dtype, quantize=experiment.model.quantize)
 
 
 def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: Entry) -> Curvature:
@@ -567,13 +571,13 @@ def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_
 
 
 def _to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
-    if runtime.accelerator != "cpu" and torch.cuda.is_available():
+    if runtime.accelerator != "cpu" and torch.cuda.is_available() and lm.model.device.type != "cuda":
         lm.model.to("cuda")
 
 
 def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: str | None, pairs: list[Pair],
                       split: Split, out: Path) -> None:
-    lm = load(name, adapter=adapter)
+    lm = load(name, adapter=adapter, quantize=experiment.model.quantize)
     _to_device(lm, bench.runtime)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)

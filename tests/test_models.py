@@ -19,6 +19,7 @@ from mtselect.errors import ModelError
 from mtselect.pipeline import Bench, _scored_model, gradients_entry, run_trial, warmup_entry
 from mtselect.progress import SilentProgress
 from mtselect.store import Store
+from mtselect.training.language_model import LanguageModel, tracked_layers
 
 
 def bench_and_experiment(lab: Any) -> tuple[Bench, Any]:
@@ -86,3 +87,45 @@ def test_merged_and_apart_are_the_same_model(make_lab: Callable[..., Any], tiny:
     with torch.no_grad():
         one, two = (tiny.logits(lm, tiny.examples(1)[0]) for lm in models)
     assert relative(one, two) < 1e-4
+
+
+@pytest.mark.parametrize("layers", ["lora_[AB]", r"\.mlp\."])
+def test_a_base_of_four_bits(layers: str, make_lab: Callable[..., Any]) -> None:
+    """Adapters train on it, gradients are taken at them or at the quantised layers themselves, and it decodes."""
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4",
+                   experiment__attribution__layers=layers, experiment__attribution__sketch_rank=2,
+                   experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3}, experiment__evaluation__dev_rows=4)
+    with contextlib.chdir(lab.folder):
+        bench, experiment = bench_and_experiment(lab)
+        lm = _scored_model(bench, experiment, warmup_entry(bench, experiment)[0])
+        result = run_trial(bench, experiment)
+        index = SketchIndex(gradients_entry(bench, experiment).path)
+    quantised = [module for module in lm.model.modules() if type(module).__name__ == "Linear4bit"]
+    assert quantised and all(module.weight.dtype == torch.uint8 for module in quantised)
+    assert len(result.selection.pairs) == 20
+    assert len(result.evaluation.hypotheses) == 4
+    assert (index.column("gradient_norms") > 0).any(0).all()
+    assert (index.column("benefits") != 0).all()
+
+
+def test_gradients_at_four_bits_are_those_of_the_weights_they_stand_for(make_lab: Callable[..., Any], tiny: SimpleNamespace,
+                                                                       relative: Any) -> None:
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4")
+    with contextlib.chdir(lab.folder):
+        bench, experiment = bench_and_experiment(lab)
+        lm = _scored_model(bench, experiment, warmup_entry(bench, experiment)[0])
+    examples = tiny.examples(5)
+    quantised = tiny.run(lm, tracked_layers(lm.model, experiment.attribution.layers), examples, tiny.Collector())
+    plain = LanguageModel(model=lm.model.dequantize().float(), tokenizer=lm.tokenizer)
+    layers = tracked_layers(plain.model, experiment.attribution.layers)
+    assert all(type(layer) is torch.nn.Linear for layer in layers.values())
+    for row, example in enumerate(examples):
+        for name, gradient in tiny.loop(plain, layers, example).items():
+            assert relative(quantised.gradients[row][name], gradient) < 1e-4
+
+
+def test_four_bits_want_their_library(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with contextlib.chdir(lab.folder), pytest.raises(ModelError, match=r"model.quantize 'nf4' needs bitsandbytes: pip install"):
+        warmup_entry(*bench_and_experiment(lab))

@@ -165,11 +165,13 @@ class Capture:
 
 
 def layer_shape(layer: nn.Module) -> tuple[int, int]:
-    """(O, I) of a linear layer; GPT-2's Conv1D keeps its weight transposed."""
+    """(O, I) of a linear layer; a quantised weight has another shape, and GPT-2's Conv1D keeps it transposed."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
     weight = layer.weight
     assert isinstance(weight, Tensor)
     first, second = weight.shape
-    return (second, first) if type(layer).__name__ == "Conv1D" else (first, second)
+    return second, first
 
 
 def example_gradients(a: Tensor, g: Tensor, lengths: Sequence[int], out: Tensor | None = None) -> Tensor:

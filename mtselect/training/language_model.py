@@ -80,27 +80,47 @@ def _decoder_start(config: Any) -> int | None:
     return int(config.bos_token_id if start is None else start)
 
 
-def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True) -> LanguageModel:
+def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True,
+         quantize: str | None = None) -> LanguageModel:
     """Load weights from a hub name or folder, and LoRA adapters from another folder, merged into them or apart.
 
+    Args:
+        name: hub name or folder.
+        dtype: of the weights; of what is computed from them if they are quantised.
+        adapter: folder of the adapters.
+        merge: into the weights; quantised ones stay apart all the same.
+        quantize: `nf4`, or null.
+
     Raises:
-        ModelError: there is no such model, or it is neither a causal LM nor an encoder-decoder.
+        ModelError: there is no such model, it is neither a causal LM nor an encoder-decoder, or bitsandbytes is not installed.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     _hush()
     tokenizer = load_tokenizer(name)
     kind = AutoModelForCausalLM if decoder_start(name) is None else AutoModelForSeq2SeqLM
     try:
-        model = kind.from_pretrained(name, dtype=dtype)
+        model = kind.from_pretrained(name, dtype=dtype, **({} if quantize is None else _four_bits(dtype)))
     except (OSError, ValueError) as error:
         raise ModelError(_not_loaded(name, error)) from error
     if adapter is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-        if merge:
+        if merge and quantize is None:
             model = model.merge_and_unload()
     return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` is told for QLoRA's 4-bit weights (arXiv 2305.14314)."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+    if find_spec("bitsandbytes") is None:
+        raise ModelError("model.quantize 'nf4' needs bitsandbytes: pip install bitsandbytes, or set it to null")
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",  # type: ignore[no-untyped-call]
+                                bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": config, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
 
 
 def add_lora(model: Any, config: ModelConfig) -> Any:
