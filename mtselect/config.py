@@ -51,6 +51,7 @@ class DataConfig:
         max_chars: rows with a longer side go to the quarantine.
         max_unusable_share: a larger share of unusable rows in a source stops the run.
         drop_leaked: drop pool and seed rows that are also in dev or test, rather than stop.
+        licence: SPDX identifier of the pool's licence (cc-by-4.0), for the dataset card; promotion asks for it.
     """
 
     pool: str = "quickstart:pool"
@@ -65,6 +66,7 @@ class DataConfig:
     max_chars: int = 2000
     max_unusable_share: float = 0.05
     drop_leaked: bool = False
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.max_chars > 0, "data.max_chars", self.max_chars, "at least 1")
@@ -251,7 +253,8 @@ class EvaluationConfig:
     """Decoding and scoring.
 
     Args:
-        metrics: computed on every trial, in this order.
+        metrics: computed on every trial, in this order; `comet` needs `python -m mtselect.comet install`, once.
+        comet_model: COMET's model: name on the hub, or folder or file of a checkpoint; with references or without.
         num_beams: 1 is greedy decoding.
         max_new_tokens: longest hypothesis.
         dev_rows: only this many dev rows, from the start, decide between trials; null takes all.
@@ -259,15 +262,14 @@ class EvaluationConfig:
     """
 
     metrics: list[Literal["bleu", "chrf", "comet"]] = field(default_factory=lambda: ["bleu", "chrf"])
+    comet_model: str = "Unbabel/wmt22-comet-da"
     num_beams: int = 1
     max_new_tokens: int = 128
     dev_rows: int | None = None
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
-        _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one of bleu, chrf")
-        _check("comet" not in self.metrics, "evaluation.metrics", self.metrics, "of bleu, chrf",
-               "COMET's worker is not part of this version; take comet out")
+        _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one of bleu, chrf, comet")
         _check(self.num_beams > 0, "evaluation.num_beams", self.num_beams, "at least 1")
         _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
         _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,

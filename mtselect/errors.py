@@ -29,5 +29,9 @@ class StorageError(UserError):
     """The stage store, Optuna's storage or the MLflow server cannot be used."""
 
 
+class CometError(UserError):
+    """COMET is not installed, or cannot load a model or score with it."""
+
+
 class PromotionRefused(UserError):  # noqa: N818  (what happened, not a fault)
     """The best trial did not pass a gate of promotion."""

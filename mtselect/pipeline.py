@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,12 +32,14 @@ from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, f
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.attribution.tokens import MeanSeed
-from mtselect.config import AttributionConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
+from mtselect.config import AttributionConfig, EvaluationConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
 from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts, texts_of_tokens
 from mtselect.errors import ConfigError, DataError
+from mtselect.evaluation.comet.client import CometScorer
+from mtselect.evaluation.comet.install import comet_version
 from mtselect.evaluation.decode import decode
-from mtselect.evaluation.metrics import Score, score
+from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_score, paired_bootstrap, paired_means, score
 from mtselect.progress import Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
@@ -71,6 +73,7 @@ class Bench:
     store: Store
     runtime: RuntimeConfig
     progress: Progress
+    comet: CometScorer = field(default_factory=CometScorer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +110,19 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Hypotheses of a split and their scores."""
+    """Hypotheses of a split and their scores.
+
+    Args:
+        hypotheses: in the order of the split.
+        scores: of the whole split.
+        curve: of the finetuning.
+        comet: COMET's score of each sentence, where it is one of the metrics.
+    """
 
     hypotheses: list[str]
     scores: list[Score]
     curve: list[dict[str, Any]]
+    comet: list[float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +153,14 @@ def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = N
 def resolve(experiment: Experiment) -> Experiment:
     """The experiment with `model.dtype: auto` replaced by what this machine computes in, since results depend on it."""
     return with_fields(experiment, {"model.dtype": compute_dtype(experiment.model)})
+
+
+def start_comet(bench: Bench, experiment: Experiment) -> None:
+    """Start COMET and load its model, if it is to score: what is wrong with it is said before hours of work."""
+    if "comet" in experiment.evaluation.metrics:
+        with bench.progress.task(f"COMET: load {experiment.evaluation.comet_model}", 1) as advance:
+            bench.comet.requires_references(experiment.evaluation.comet_model)
+            advance(1)
 
 
 def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
@@ -339,8 +358,23 @@ def evaluate(bench: Bench, experiment: Experiment, selection: Selection, split: 
     path = bench.store.fetch(_evaluation_recipe(bench, experiment, selection, split), compute).path
     scores = json.loads((path / "scores.json").read_text(encoding="utf-8"))
     curve = _read_lines(path / "curve.jsonl") if (path / "curve.jsonl").exists() else []
-    return Evaluation(hypotheses=[row["hyp"] for row in _read_lines(path / "hypotheses.jsonl")],
-                      scores=[Score(**one) for one in scores], curve=curve)
+    rows = _read_lines(path / "hypotheses.jsonl")
+    comet = [row["comet"] for row in rows] if "comet" in experiment.evaluation.metrics else None
+    return Evaluation(hypotheses=[row["hyp"] for row in rows], scores=[Score(**one) for one in scores], curve=curve,
+                      comet=comet)
+
+
+def compare(bench: Bench, experiment: Experiment, metric: MetricName, system: Evaluation, baseline: Evaluation,
+            split: Split) -> PairedResult:
+    """Paired bootstrap of two evaluations of one split."""
+    settings, seed = experiment.evaluation, derive_seed(experiment.seed, "paired bootstrap")
+    if metric == "comet":
+        assert system.comet is not None and baseline.comet is not None
+        return paired_means("comet", system.comet, baseline.comet, bootstrap=settings.bootstrap, seed=seed,
+                            signature=_comet_signature(settings))
+    references = [pair.tgt for pair in split_pairs(bench, experiment, split)]
+    return paired_bootstrap(metric, system.hypotheses, baseline.hypotheses, references, bootstrap=settings.bootstrap, seed=seed,
+                            tgt_lang=experiment.data.tgt_lang)
 
 
 def forget(bench: Bench, experiment: Experiment) -> None:
@@ -348,6 +382,12 @@ def forget(bench: Bench, experiment: Experiment) -> None:
     selection = select_pairs(bench, experiment)
     bench.store.discard(_evaluation_recipe(bench, experiment, selection, "dev"))
     bench.store.discard(selection_recipe(bench, experiment))
+
+
+def load_parts(bench: Bench, experiment: Experiment) -> tuple[Corpus, dict[str, str]]:
+    """The corpus, and the content hash of each of its parts."""
+    path = corpus_entry(bench, experiment).path
+    return load_corpus(path), json.loads((path / "digests.json").read_text(encoding="utf-8"))
 
 
 def split_pairs(bench: Bench, experiment: Experiment, split: Split) -> list[Pair]:
@@ -375,6 +415,8 @@ def _finetune_recipe(bench: Bench, experiment: Experiment, selection: Selection)
 def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selection, split: Split) -> Recipe:
     section = {"evaluation": experiment.evaluation, "split": split, "tgt_lang": experiment.data.tgt_lang}
     upstream = [*_digests(corpus_entry(bench, experiment), split), _finetune_recipe(bench, experiment, selection).key]
+    if "comet" in experiment.evaluation.metrics and Path(experiment.evaluation.comet_model).exists():
+        upstream.append(source_fingerprint(experiment.evaluation.comet_model))
     return Recipe(stage="evaluation", version=1, section=section, upstream=upstream)
 
 
@@ -585,13 +627,27 @@ def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: 
         hypotheses = decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
                             batch_size=4 * bench.runtime.batch_size, dtype=experiment.model.dtype, advance=advance,
                             decoder_start=lm.decoder_start)
-    settings = experiment.evaluation
-    scores = [score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap,
-                    seed=derive_seed(experiment.seed, "bootstrap"), tgt_lang=experiment.data.tgt_lang)
-              for metric in settings.metrics if metric != "comet"]
-    _write_lines(out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
-                                            for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
+    settings, seed = experiment.evaluation, derive_seed(experiment.seed, "bootstrap")
+    rows: list[dict[str, Any]] = [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
+                                  for pair, hypothesis in zip(pairs, hypotheses, strict=True)]
+    scores = []
+    for metric in settings.metrics:
+        if metric == "comet":
+            lm.model.to("cpu")  # COMET's process wants the GPU
+            with bench.progress.task(f"COMET on {split}", len(rows)) as advance:
+                values = bench.comet.score(settings.comet_model, sources, hypotheses, references, advance=advance)
+            rows = [{**row, "comet": value} for row, value in zip(rows, values, strict=True)]
+            scores.append(mean_score(metric, values, bootstrap=settings.bootstrap, seed=seed,
+                                     signature=_comet_signature(settings)))
+        else:
+            scores.append(score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap, seed=seed,
+                                tgt_lang=experiment.data.tgt_lang))
+    _write_lines(out / "hypotheses.jsonl", rows)
     (out / "scores.json").write_text(json.dumps([asdict(one) for one in scores], indent=1), encoding="utf-8")
+
+
+def _comet_signature(settings: EvaluationConfig) -> str:
+    return f"model:{settings.comet_model}|comet:{comet_version()}"
 
 
 def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -164,8 +164,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (SelectionConfig, {"threshold": 1.01}, "selection.threshold must be between 0 and 1, got 1.01"),
     (SelectionConfig, {"budget": 10}, "selection.budget must be at least selection.n_clusters (64), got 10: lower "
                                       "n_clusters or raise the budget"),
-    (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one of bleu, chrf, got []"),
-    (EvaluationConfig, {"metrics": ["comet"]}, "evaluation.metrics must be of bleu, chrf, got ['comet']: COMET's worker"),
+    (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one of bleu, chrf, comet, got []"),
     (EvaluationConfig, {"num_beams": 0}, "evaluation.num_beams must be at least 1, got 0"),
     (EvaluationConfig, {"max_new_tokens": 0}, "evaluation.max_new_tokens must be at least 1, got 0"),
     (EvaluationConfig, {"dev_rows": 0}, "evaluation.dev_rows must be at least 1, or null for all, got 0"),

@@ -1,4 +1,4 @@
-"""BLEU and chrF with sacreBLEU: a score is never without its signature and its interval.
+"""BLEU and chrF with sacreBLEU, and means of sentence scores (COMET): a score is never without its signature and its interval.
 
 A corpus score is a function of statistics summed over sentences (n-gram counts), so bootstrap resampling sums
 the statistics of sentences drawn with replacement and scores each sum:
@@ -9,14 +9,16 @@ The draws are those of sacreBLEU itself (`default_rng(seed).choice(n, (B, n))`),
 sacreBLEU reads it from the environment (SACREBLEU_SEED), and its paired test takes 0 for "unseeded". Hence
 `sacrebleu --confidence` under that seed resamples the same sentences as the signature here says.
 
-All scores are on sacreBLEU's scale from 0 to 100, unrounded.
+A metric whose corpus score is the mean of its sentence scores (COMET) is the same with s_i that score. All scores are on
+sacreBLEU's scale from 0 to 100, unrounded; COMET's 0 to 1 is multiplied by 100.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +28,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from mtselect.errors import ConfigError, DataError
 
-MetricName = Literal["bleu", "chrf"]
+MetricName = Literal["bleu", "chrf", "comet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +97,20 @@ def score(metric: MetricName, sources: Sequence[str], hypotheses: Sequence[str],
     _check_lengths(references, sources=sources, hypotheses=hypotheses)
     scorer = _scorer(metric, tgt_lang)
     statistics = _statistics(scorer, hypotheses, references)
-    low, high = _interval(_resampled(scorer, statistics, bootstrap, seed))
-    return Score(name=metric, value=_corpus_score(scorer, statistics), low=low, high=high,
-                 signature=_signature(scorer, bootstrap, seed))
+    return _score(metric, partial(_corpus_score, scorer), statistics, bootstrap, seed, _signature(scorer, bootstrap, seed))
+
+
+def mean_score(name: str, values: Sequence[float], *, bootstrap: int, seed: int, signature: str) -> Score:
+    """Mean of sentence scores [n] from 0 to 1, times 100, with its 95% bootstrap interval.
+
+    Args:
+        name: of the metric.
+        values: score of each sentence.
+        bootstrap: resamples.
+        seed: of the resamples.
+        signature: what computed the scores; the resamples are added.
+    """
+    return _score(name, _percent, _column(values), bootstrap, seed, f"{signature}|bs:{bootstrap}|seed:{seed}")
 
 
 def paired_bootstrap(metric: MetricName, hypotheses: Sequence[str], baseline_hypotheses: Sequence[str],
@@ -119,12 +132,16 @@ def paired_bootstrap(metric: MetricName, hypotheses: Sequence[str], baseline_hyp
     _check_lengths(references, hypotheses=hypotheses, baseline_hypotheses=baseline_hypotheses)
     scorer = _scorer(metric, tgt_lang)
     system, baseline = (_statistics(scorer, texts, references) for texts in (hypotheses, baseline_hypotheses))
-    values = _corpus_score(scorer, system), _corpus_score(scorer, baseline)
-    differences = _resampled(scorer, system, bootstrap, seed) - _resampled(scorer, baseline, bootstrap, seed)
-    low, high = _interval(differences)
-    return PairedResult(name=metric, system=values[0], baseline=values[1], difference=values[0] - values[1],
-                        low=low, high=high, p_value=_p_value(differences, values[0] - values[1]),
-                        n_bootstrap=bootstrap, signature=_signature(scorer, bootstrap, seed))
+    return _paired(metric, partial(_corpus_score, scorer), system, baseline, bootstrap, seed,
+                   _signature(scorer, bootstrap, seed))
+
+
+def paired_means(name: str, values: Sequence[float], baseline_values: Sequence[float], *, bootstrap: int, seed: int,
+                 signature: str) -> PairedResult:
+    """`paired_bootstrap` of two systems' sentence scores [n] from 0 to 1; arguments as of `mean_score`."""
+    assert len(values) == len(baseline_values)
+    return _paired(name, _percent, _column(values), _column(baseline_values), bootstrap, seed,
+                   f"{signature}|bs:{bootstrap}|seed:{seed}")
 
 
 def sentence_scores(metric: MetricName, hypotheses: Sequence[str], references: Sequence[str], *,
@@ -176,11 +193,36 @@ def _corpus_score(scorer: BLEU | CHRF, statistics: NDArray[np.int64]) -> float:
     return float(scorer._compute_score_from_stats(totals).score)
 
 
-def _resampled(scorer: BLEU | CHRF, statistics: NDArray[np.int64], bootstrap: int, seed: int) -> NDArray[np.float64]:
+def _column(values: Sequence[float]) -> NDArray[np.float64]:
+    """Sentence scores as statistics [n, 1]."""
+    return np.array(values, dtype=np.float64)[:, None]
+
+
+def _percent(statistics: NDArray[Any]) -> float:
+    return 100 * float(statistics.mean())
+
+
+def _score(name: str, corpus_score: Callable[[NDArray[Any]], float], statistics: NDArray[Any], bootstrap: int, seed: int,
+           signature: str) -> Score:
+    low, high = _interval(_resampled(corpus_score, statistics, bootstrap, seed))
+    return Score(name=name, value=corpus_score(statistics), low=low, high=high, signature=signature)
+
+
+def _paired(name: str, corpus_score: Callable[[NDArray[Any]], float], system: NDArray[Any], baseline: NDArray[Any],
+            bootstrap: int, seed: int, signature: str) -> PairedResult:
+    values = corpus_score(system), corpus_score(baseline)
+    differences = _resampled(corpus_score, system, bootstrap, seed) - _resampled(corpus_score, baseline, bootstrap, seed)
+    low, high = _interval(differences)
+    return PairedResult(name=name, system=values[0], baseline=values[1], difference=values[0] - values[1], low=low, high=high,
+                        p_value=_p_value(differences, values[0] - values[1]), n_bootstrap=bootstrap, signature=signature)
+
+
+def _resampled(corpus_score: Callable[[NDArray[Any]], float], statistics: NDArray[Any], bootstrap: int,
+               seed: int) -> NDArray[np.float64]:
     """Corpus scores of the resamples, `[B]`; the draws depend on n, B and the seed only."""
     n = len(statistics)
     draws = np.random.default_rng(seed).choice(n, size=(bootstrap, n), replace=True)
-    return np.array([_corpus_score(scorer, statistics[draw]) for draw in draws])
+    return np.array([corpus_score(statistics[draw]) for draw in draws])
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -12,7 +12,16 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
 from mtselect.errors import ConfigError, DataError
-from mtselect.evaluation.metrics import MetricName, Score, bleu_tokenizer, paired_bootstrap, score, sentence_scores
+from mtselect.evaluation.metrics import (
+    MetricName,
+    Score,
+    bleu_tokenizer,
+    mean_score,
+    paired_bootstrap,
+    paired_means,
+    score,
+    sentence_scores,
+)
 
 REFERENCES = ["The small dog sees the old house.", "A woman reads a book in the garden.",
               "The children play with a red ball.", "My brother buys bread, because he is hungry."]
@@ -222,3 +231,21 @@ def test_numbers_of_sentences_that_differ_are_refused() -> None:
 def test_no_sentences_are_refused() -> None:
     with pytest.raises(DataError, match=r"references must hold at least one sentence, got 0: check data.dev and"):
         english("bleu", [], [])
+
+
+def test_means_of_sentence_scores() -> None:
+    """COMET's corpus score: 100 times the mean; resampled like the others."""
+    rng = np.random.default_rng(0)
+    values, others = rng.uniform(size=50).tolist(), rng.uniform(size=50).tolist()
+    found = mean_score("comet", values, bootstrap=200, seed=3, signature="model:x")
+    draws = np.random.default_rng(3).choice(50, size=(200, 50), replace=True)
+    resampled = sorted(100 * np.mean([values[i] for i in draw]) for draw in draws)
+    assert found.value == pytest.approx(100 * sum(values) / 50)
+    assert (found.low, found.high) == pytest.approx((resampled[5], resampled[194]))
+    assert found.signature == "model:x|bs:200|seed:3"
+    paired = paired_means("comet", values, others, bootstrap=200, seed=3, signature="model:x")
+    differences = np.array([100 * np.mean([values[i] - others[i] for i in draw]) for draw in draws])
+    assert paired.difference == pytest.approx(100 * np.mean(np.subtract(values, others)))
+    as_extreme = np.abs(differences - differences.mean()) >= abs(paired.difference)
+    assert paired.p_value == pytest.approx((1 + as_extreme.sum()) / 201)
+    assert paired_means("comet", values, values, bootstrap=200, seed=3, signature="").p_value == 1
