@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mtselect.config import RuntimeConfig, Sweep, load
 from mtselect.errors import UserError
 from mtselect.progress import ConsoleProgress, Interruption
+from mtselect.remote import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,7 @@ def run(main: Callable[[Console], object], again: str) -> int:
         with Interruption().installed():
             main(console)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)  # a faulty line that it quotes may hold a password
         return 2
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         print(f"\nstopped. {again}", file=sys.stderr)

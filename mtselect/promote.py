@@ -1,8 +1,9 @@
 """python -m mtselect.promote STUDY
 
-Takes a finished study's best trial, checks it again (same selected ids, same dev score), scores the test set once, compares
-it with every random baseline of the same size by a paired bootstrap, and registers the selected set as the next version of
-the dataset `mtselect.<study>` with the alias `champion`. It refuses, with the reason, when the trial does not beat random.
+Takes a finished study's best trial, checks it again (same selected ids, same dev score), scores the test set once, compares it
+with every random baseline of the same size by a paired bootstrap, and registers the selected set as the next version of the
+dataset `mtselect.<study>`. It becomes `champion` if its test score is above the reigning champion's, else `challenger`. A set
+that fails a gate is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -10,82 +11,41 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mtselect import cli
 from mtselect.config import Experiment, Sweep, load
-from mtselect.errors import PromotionRefused
+from mtselect.errors import ConfigError, PromotionRefused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mtselect.evaluation.metrics import PairedResult
+    from mtselect.gates import Gate
     from mtselect.pipeline import Bench, Evaluation, Selection
+    from mtselect.registry import Registry
     from mtselect.tracking import RecordedRun, Tracker
-
-ALIAS = "champion"
-P_VALUE = 0.05
-# A dev score computed again on the same machine is the same to the last digit; another processor rounds otherwise.
-SAME_SCORE = 0.5
-
-CARD = """\
-# {name}
-
-{forced}{pairs} {data.src_lang}-{data.tgt_lang} sentence pairs chosen by mtselect.
-
-## Where from
-
-- pool: `{data.pool}`, {candidates} candidates
-- seeds: `{data.seeds}`
-- dev: `{data.dev}`, test: `{data.test}`
-
-## How chosen
-
-Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. A pair was kept if it benefits at least {threshold} of
-the seeds by {curvature} influence ({passed} did); {pairs} were drawn evenly from {clusters} clusters of gradient sketches
-(G-DIG, arXiv 2405.12915). `experiment.yaml` replays it: `python -m mtselect.select experiment.yaml --out selected.jsonl`.
-
-## Scores of the model finetuned on it
-
-| split | metric | score | 95% interval | signature |
-|---|---|---|---|---|
-{scores}
-
-Against models finetuned on as many random pairs, on test (paired bootstrap, two-sided):
-
-| baseline | its {metric} | difference (95%) | p |
-|---|---|---|---|
-{rivals}
-
-## How to load
-
-```python
-import json, mlflow
-folder = mlflow.artifacts.download_artifacts("models:/{name}@{alias}", dst_path="champion")
-pairs = [json.loads(line) for line in open(f"{{folder}}/selected.jsonl", encoding="utf-8")]
-```
-
-Columns: `id` (hash of the pair), `src`, `tgt`, `benefit` (mean over the seeds, larger is better), `benefit_share`, `cluster`.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The best trial, computed again and scored on test, with its comparisons."""
+    """The best trial, computed again and scored on test, with its comparisons and gates."""
 
     run: RecordedRun
     experiment: Experiment
     selection: Selection
+    n_seeds: int
     dev: Evaluation
     test: Evaluation
+    test_digest: str
     comparisons: dict[str, PairedResult]
+    gates: list[Gate]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mtselect.promote", description=str(__doc__).split("\n\n")[1],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="quickstart", help="the study's name (default: quickstart)")
-    parser.add_argument("--force", action="store_true", help="promote even if the trial does not beat random")
+    parser.add_argument("--force", action="store_true", help="promote to champion even if a gate is not passed")
+    parser.add_argument("--dry-run", action="store_true", help="ask every gate and say what would happen; register nothing")
+    parser.add_argument("--rollback", action="store_true", help="give `champion` back to the version that had it before")
+    parser.add_argument("--export", metavar="DIR", type=Path, help="write the champion to a new folder that "
+                        "datasets.load_dataset opens; promotes nothing")
+    parser.add_argument("--licence", help="SPDX identifier of the pool's licence, where the sweep has no data.licence")
     parser.add_argument("--tracking.uri", dest="uri", help="MLflow server (default: MLflow's own)")
     parser.add_argument("--tracking.experiment", dest="experiment", help="MLflow experiment (default: the study's name)")
     parser.add_argument("--runtime.workdir", dest="workdir", default="mlruns", help="stage store (default: mlruns)")
@@ -101,60 +66,92 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(lambda console: promote(arguments, console), again="Nothing was promoted; run the same command again.")
 
 
-def promote(arguments: argparse.Namespace, console: Console) -> str:
-    """Check, score and register the best trial of a study; returns the version.
+def promote(arguments: argparse.Namespace, console: Console) -> None:
+    """Check, score and register the best trial of a study; or roll back, or export.
 
     Raises:
-        PromotionRefused: there is no such study or trial, or a gate did not pass.
+        PromotionRefused: there is no such study, trial or champion, or a gate did not pass.
     """
     from mtselect.config import StudyConfig, TrackingConfig
     from mtselect.tracking import open_tracker
 
     tracking = TrackingConfig(uri=arguments.uri, experiment=arguments.experiment)
     tracker = open_tracker(tracking, StudyConfig(name=arguments.study).name, Path(arguments.workdir), create=False)
-    sweep, runs = _read_study(tracker, arguments.study)
+    registry = tracker.registry(f"mtselect.{arguments.study}")
+    if arguments.rollback:
+        old, new = registry.rollback()
+        console.print(f"[green]{registry.name}[/]: version {new} is champion again, version {old} is not any more")
+        return
+    if arguments.export is not None:
+        _export(registry, arguments.uri, arguments.export, console)
+        return
+    sweep, parent, runs = _read_study(tracker, arguments.study)
     bench = cli.make_bench(dataclasses.replace(sweep.runtime, workdir=arguments.workdir), console)
-    candidate = check(bench, tracker, sweep, runs)
+
+    def ask(run: RecordedRun, gates: list[Gate]) -> None:
+        """Show gates, keep them on the trial's run, and stop at those that are not passed."""
+        for gate in gates:
+            console.print(f"{'[green]passed[/]' if gate.passed else '[red]failed[/]'}  {gate.name}: ", end="")
+            console.print(gate.detail, markup=False, soft_wrap=True)
+        if not arguments.dry_run:
+            tracker.log(run.run_id, tags=_gate_tags(gates))
+        if not arguments.force and (failed := [gate.detail for gate in gates if not gate.passed]):
+            raise PromotionRefused(f"{run.name} is not promoted: {'; '.join(failed)}; --force promotes it all the same")
+
+    candidate = check(bench, tracker, sweep, runs, arguments.licence, ask)
     report(console, candidate, sweep)
-    _log(tracker, candidate)
-    reasons = gates(candidate, _metric(sweep))
-    if reasons and not arguments.force:
-        raise PromotionRefused(f"{candidate.run.name} is not promoted: {'; '.join(reasons)}; --force promotes it all the same")
-    name = f"mtselect.{arguments.study}"
-    with tempfile.TemporaryDirectory() as folder:
-        write_dataset(Path(folder), candidate, sweep, reasons, name)
-        version, made = tracker.register_dataset(name, candidate.run.run_id, Path(folder), digest=candidate.selection.digest,
-                                                 alias=ALIAS, tags={"mtselect.study": arguments.study},
-                                                 description=card(candidate, sweep, reasons, name))
-    console.print(f"[green]{name}[/] version {version} is {ALIAS}" + ("" if made else " (the same set was registered before)"))
-    console.print(f"look at it   {tracker.dataset_link(name, version)}")
-    console.print(f"load it      mlflow.artifacts.download_artifacts('models:/{name}@{ALIAS}', dst_path='champion')")
-    return version
+    if not arguments.dry_run:
+        _log(tracker, candidate)
+    ask(candidate.run, candidate.gates[-1:])
+    _register(tracker, registry, candidate, sweep, parent, console, force=arguments.force, dry_run=arguments.dry_run)
 
 
-def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun]) -> Candidate:
+def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun], licence: str | None,
+          ask: Callable[[RecordedRun, list[Gate]], None]) -> Candidate:
     """Compute the best trial's selection and dev scores afresh, then its and its rivals' test scores.
 
+    Args:
+        bench: store, runtime, progress.
+        tracker: where the study is.
+        sweep: as it was recorded.
+        runs: its trials and baselines.
+        licence: stands for data.licence if given.
+        ask: is told the gates that need no test set before that is read; may raise.
+
     Raises:
-        PromotionRefused: nothing to promote, no random baseline of the same size, or the trial does not come out again.
+        PromotionRefused: nothing to promote, no random baseline of the same size, or the trial does not come out again, which
+            no force can mend.
     """
-    from mtselect.evaluation.metrics import paired_bootstrap
-    from mtselect.pipeline import evaluate, select_pairs, split_pairs
-    from mtselect.store import derive_seed
+    from mtselect import gates
+    from mtselect.config import with_fields
+    from mtselect.pipeline import compare, evaluate, forget, load_parts, select_pairs
 
     best, rivals = choose(runs, sweep)
     experiment = _experiment(tracker, best)
-    selection, dev = _again(bench, experiment, best)
+    forget(bench, experiment)
+    selection = select_pairs(bench, experiment)
+    same = gates.replay(selection.pairs, best.tags["mtselect.selected"], [], {})
+    dev = evaluate(bench, experiment, selection, "dev") if same.passed else None
+    if dev is not None:
+        same = gates.replay(selection.pairs, best.tags["mtselect.selected"], dev.scores, best.metrics)
+    if dev is None or not same.passed:
+        ask(best, [same])
+        raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
+    corpus, digests = load_parts(bench, experiment)
+    described = with_fields(experiment, {"data.licence": licence}) if licence else experiment
+    asked = [same, gates.schema(selection.pairs, experiment.selection.budget),
+             gates.contamination(selection.pairs, {"dev": corpus.dev, "test": corpus.test}),
+             gates.provenance(described.data, len(corpus.seeds))]
+    ask(best, asked)
     test = evaluate(bench, experiment, selection, "test")
-    references = [pair.tgt for pair in split_pairs(bench, experiment, "test")]
     comparisons = {}
     for rival in rivals:
         other = _experiment(tracker, rival)
-        hypotheses = evaluate(bench, other, select_pairs(bench, other), "test").hypotheses
-        comparisons[rival.name] = paired_bootstrap(
-            _metric(sweep), test.hypotheses, hypotheses, references, bootstrap=experiment.evaluation.bootstrap,
-            seed=derive_seed(experiment.seed, "paired bootstrap"), tgt_lang=experiment.data.tgt_lang)
-    return Candidate(run=best, experiment=experiment, selection=selection, dev=dev, test=test, comparisons=comparisons)
+        theirs = evaluate(bench, other, select_pairs(bench, other), "test")
+        comparisons[rival.name] = compare(bench, experiment, _metric(sweep), test, theirs, "test")
+    asked.append(gates.beats_random(comparisons, _metric(sweep)))
+    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds), dev=dev, test=test,
+                     test_digest=digests["test"], comparisons=comparisons, gates=asked)
 
 
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
@@ -170,13 +167,6 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
         raise PromotionRefused(f"no random baseline has {best.metrics['select/pairs']:.0f} pairs like {best.name}: let the "
                                "sweep run to its end, with `random` in study.baselines")
     return best, list(rivals.values())
-
-
-def gates(candidate: Candidate, metric: str) -> list[str]:
-    """Why the candidate should not be promoted; empty if it should."""
-    return [f"{metric} on test is not significantly above {name} ({result.system:.2f} against {result.baseline:.2f}, "
-            f"p = {result.p_value:.3f}, needed p < {P_VALUE})"
-            for name, result in candidate.comparisons.items() if result.difference <= 0 or result.p_value >= P_VALUE]
 
 
 def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
@@ -195,44 +185,70 @@ def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
         console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
 
 
-def write_dataset(folder: Path, candidate: Candidate, sweep: Sweep, reasons: list[str], name: str) -> None:
-    """selected.jsonl, experiment.yaml, scores.json and the dataset card README.md."""
-    from mtselect.config import to_yaml
-    from mtselect.tracking import jsonl
+def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep: Sweep, parent: str, console: Console, *,
+              force: bool, dry_run: bool) -> None:
+    """The next version, or the one that holds the same ids already; champion or challenger."""
+    from mtselect import gates
+    from mtselect.dataset_card import write_dataset
+    from mtselect.registry import CHALLENGER, CHAMPION
 
-    (folder / "selected.jsonl").write_text(jsonl(candidate.selection.pairs), encoding="utf-8")
-    (folder / "experiment.yaml").write_text(to_yaml(candidate.experiment, "experiment"), encoding="utf-8")
-    scores = {"dev": [dataclasses.asdict(score) for score in candidate.dev.scores],
-              "test": [dataclasses.asdict(score) for score in candidate.test.scores],
-              "against_random": {rival: dataclasses.asdict(result) for rival, result in candidate.comparisons.items()}}
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
-    header = yaml.safe_dump({"pretty_name": name, "task_categories": ["translation"], "tags": ["mtselect"],
-                             "configs": [{"config_name": "default", "data_files": "selected.jsonl"}]}, sort_keys=False)
-    readme = f"---\n{header}---\n\n{card(candidate, sweep, reasons, name)}"
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    digest, metric = candidate.selection.digest, _metric(sweep)
+    value = next(score.value for score in candidate.test.scores if score.name == metric)
+    champion = registry.champion()
+    reigns = champion is not None and champion.digest == digest
+    above = gates.above_champion(metric, value, candidate.test_digest, None if champion is None else champion.tags)
+    alias = CHAMPION if reigns or above.passed or force else CHALLENGER
+    console.print("it is the champion's own set" if reigns else above.detail, markup=False)
+    if dry_run:
+        console.print(f"dry run: nothing was registered; without --dry-run it would become {alias} of {registry.name}")
+        return
+    known = next((version for version in registry.versions() if version.digest == digest), None)
+    if known is None:
+        tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest, "mtselect.test_digest": candidate.test_digest,
+                **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test.scores},
+                **_gate_tags(candidate.gates)}
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
+            card = write_dataset(
+                Path(folder), name=registry.name, alias=alias, study=sweep.study.name, metric=metric, run=candidate.run,
+                experiment=candidate.experiment, selection=candidate.selection, n_seeds=candidate.n_seeds,
+                scores={"dev": candidate.dev.scores, "test": candidate.test.scores}, comparisons=candidate.comparisons,
+                gates=candidate.gates, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
+            version = registry.register(Path(folder), candidate.run.run_id, tags, card)
+    else:
+        version = known
+    (registry.crown if alias == CHAMPION else registry.challenge)(version.number)
+    console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
+                  + ("" if known is None else " (the same set was registered before)"))
+    console.print(f"look at it   {tracker.dataset_link(registry.name, version.number)}", soft_wrap=True)
+    console.print(f"load it      mlflow.artifacts.download_artifacts('models:/{registry.name}@{alias}', dst_path='{alias}')",
+                  soft_wrap=True)
 
 
-def card(candidate: Candidate, sweep: Sweep, reasons: list[str], name: str) -> str:
-    """The dataset card in Markdown; in the file a header in the Hugging Face form comes before it."""
-    data, chosen = candidate.experiment.data, candidate.experiment.selection
-    scores = [f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | `{score.signature}` |"
-              for split, evaluation in (("dev", candidate.dev), ("test", candidate.test)) for score in evaluation.scores]
-    rivals = [f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to {result.high:+.2f}) | "
-              f"{result.p_value:.4f} |" for rival, result in candidate.comparisons.items()]
-    return CARD.format(
-        name=name, alias=ALIAS, pairs=f"{len(candidate.selection.pairs):,}", data=data,
-        forced="".join(f"> Promoted by force although {reason}.\n\n" for reason in reasons),
-        candidates=f"{candidate.selection.n_candidates:,}", passed=f"{candidate.selection.n_passed:,}",
-        run=candidate.run, study=sweep.study.name, threshold=f"{chosen.threshold:.1%}", clusters=chosen.n_clusters,
-        curvature=candidate.experiment.attribution.curvature, metric=_metric(sweep),
-        scores="\n".join(scores), rivals="\n".join(rivals))
+def _export(registry: Registry, uri: str | None, folder: Path, console: Console) -> None:
+    from mtselect.fetch import fetch_version
+
+    champion = registry.champion()
+    if champion is None:
+        raise PromotionRefused(f"{registry.name} has no champion to export: promote the study first")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--export must name a new or empty folder, got {str(folder)!r}")
+    with tempfile.TemporaryDirectory() as aside:
+        path, _ = fetch_version(registry.name, uri, Path(aside), number=champion.number)
+        shutil.copytree(path, folder, dirs_exist_ok=True)
+    console.print(f"{registry.name} version {champion.number} written to {folder}")
+    console.print(f"open it      datasets.load_dataset('{folder}', split='train')", soft_wrap=True)
 
 
-def _read_study(tracker: Tracker, name: str) -> tuple[Sweep, list[RecordedRun]]:
+def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
+    return {f"mtselect.gate.{gate.name.replace(' ', '_')}": f"{'passed' if gate.passed else 'failed'}: {gate.detail}"[:500]
+            for gate in gates}
+
+
+def _read_study(tracker: Tracker, name: str) -> tuple[Sweep, str, list[RecordedRun]]:
     parent = tracker.find_study()
     if parent is None:
         raise PromotionRefused(f"MLflow at {tracker.uri} has no study {name!r}: check the name, or set --tracking.uri")
-    return _sweep_file(tracker, parent, "sweep.yaml"), tracker.children(parent.run_id)
+    return _sweep_file(tracker, parent, "sweep.yaml"), parent.run_id, tracker.children(parent.run_id)
 
 
 def _experiment(tracker: Tracker, run: RecordedRun) -> Experiment:
@@ -247,24 +263,6 @@ def _sweep_file(tracker: Tracker, run: RecordedRun, name: str) -> Sweep:
         return load(path, [])
 
 
-def _again(bench: Bench, experiment: Experiment, run: RecordedRun) -> tuple[Selection, Evaluation]:
-    """Selection and dev scores computed anew, not read from the store; they must be what was recorded."""
-    from mtselect.pipeline import evaluate, forget, select_pairs
-
-    forget(bench, experiment)
-    selection = select_pairs(bench, experiment)
-    if selection.digest != run.tags["mtselect.selected"]:
-        raise PromotionRefused(f"{run.name} selects other pairs when computed again: its data or machine changed; "
-                               "run the sweep again under another study.name")
-    dev = evaluate(bench, experiment, selection, "dev")
-    for score in dev.scores:
-        recorded = run.metrics[f"eval/{score.name}"]
-        if abs(score.value - recorded) > SAME_SCORE:
-            raise PromotionRefused(f"{run.name} scores {score.name} {score.value:.2f} on dev when computed again, recorded was "
-                                   f"{recorded:.2f}: results are not reproducible here; run the sweep again")
-    return selection, dev
-
-
 def _log(tracker: Tracker, candidate: Candidate) -> None:
     from mtselect.tracking import scores_as_metrics
 
@@ -273,6 +271,8 @@ def _log(tracker: Tracker, candidate: Candidate) -> None:
     worst = max(candidate.comparisons.values(), key=lambda result: result.p_value)
     metrics |= {"test/p_value_against_random": worst.p_value, "test/difference_to_random": worst.difference}
     tracker.log(candidate.run.run_id, metrics=metrics)
+    tracker.log_text(candidate.run.run_id, json.dumps([dataclasses.asdict(gate) for gate in candidate.gates], indent=1),
+                     "gates.json")
 
 
 def _metric(sweep: Sweep) -> Any:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mtselect import cli
 from mtselect.config import Sweep, field_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
+from mtselect.remote import Patience, causes, first_line, reason, shown
 from mtselect.store import derive_seed
 
 if TYPE_CHECKING:
@@ -107,9 +108,11 @@ class Worker:
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
+        from mtselect.pipeline import start_comet
         from mtselect.recording import record_gradients
 
         self._check_records()
+        start_comet(self.bench, self.sweep.experiment)
         record_gradients(self.tracker, self.parent, self.bench, self.sweep.experiment, self.sweep.tracking)
 
     def search(self) -> None:
@@ -119,7 +122,10 @@ class Worker:
         with self.bench.progress.task("trials", total) if total else contextlib.nullcontext(lambda n: None) as advance:
             while self._left(self.study.get_trials(deepcopy=False)):
                 self.study.sampler = slot_sampler(self.sweep)
-                self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
+                try:
+                    self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
+                except UnboundLocalError as error:  # what Optuna makes of a storage that is gone when it closes the trial
+                    raise next((one for one in causes(error) if isinstance(one, StorageError)), error) from error
                 advance(1)
                 self.take_up()
         self._await_others()
@@ -177,7 +183,7 @@ class Worker:
         self.console.print(table)
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
-            promote += f" --tracking.uri {self.sweep.tracking.uri}"
+            promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
         start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else "open "
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
@@ -245,9 +251,10 @@ class Worker:
         sign = -1 if directions(self.sweep)[0] == "maximize" else 1
 
         def on_epoch(epoch: int, dev_loss: float) -> None:
-            trial.report(sign * dev_loss, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
+            with contextlib.suppress(StorageError):  # waited for long enough: what was trained is worth keeping
+                trial.report(sign * dev_loss, epoch)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
 
         return on_epoch
 
@@ -297,8 +304,8 @@ def open_study(sweep: Sweep) -> optuna.Study:
         study = optuna.create_study(study_name=sweep.study.name, storage=_storage(sweep), load_if_exists=True,
                                     directions=directions(sweep), pruner=_pruner(sweep))
     except Exception as error:
-        first = str(error).strip().split("\n")[0]
-        raise StorageError(f"study.storage {sweep.study.storage!r} cannot be used ({first}): start the database, correct the "
+        storage = None if sweep.study.storage is None else shown(sweep.study.storage)
+        raise StorageError(f"study.storage {storage!r} cannot be used ({first_line(error)}): start the database, correct the "
                            "URL, or leave it null for a journal file") from error
     asked = {"experiment": dataclasses.asdict(sweep.experiment),
              "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()}}
@@ -477,10 +484,80 @@ def _storage(sweep: Sweep) -> Any:
 
     url = sweep.study.storage
     if url is not None:
-        return optuna.storages.RDBStorage(url, heartbeat_interval=60, grace_period=180)
+        return _database_storage(url)
     path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+
+
+def _database_storage(url: str) -> Any:
+    """Optuna's storage in a database; one on a server is waited for when it is away.
+
+    Optuna fails a running trial whose worker was silent for the grace period. In an outage all are silent, so none is failed
+    before this process has reached the database for that long.
+    """
+    import inspect
+    from functools import wraps
+
+    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+    from optuna.storages import RDBStorage
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    grace = 180
+    if url.startswith("sqlite"):
+        return RDBStorage(url, heartbeat_interval=60, grace_period=grace)
+
+    def away(error: BaseException) -> bool:
+        return isinstance(error, StorageInternalError) and any(isinstance(one, (OperationalError, InterfaceError))
+                                                               for one in causes(error))
+
+    patience = Patience(f"Optuna's storage at {shown(url)}", away)
+
+    class PatientStorage(RDBStorage):
+        def record_heartbeat(self, trial_id: int) -> None:
+            try:
+                super().record_heartbeat(trial_id)
+            except StorageInternalError:  # its thread must live; there is a next one
+                patience.note_failure()
+
+        def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+            found = super()._get_stale_trial_ids(study_id)
+            return [] if patience.failed_within(grace) else found
+
+    def patient(method: Any) -> Any:
+        @wraps(method)
+        def call(self: Any, *arguments: Any, **options: Any) -> Any:
+            first = True
+
+            def attempt() -> Any:
+                nonlocal first
+                repeated, first = not first, False
+                try:
+                    return method(self, *arguments, **options)
+                except UpdateFinishedTrialError:
+                    if repeated and method.__name__ == "set_trial_state_values":  # it was us; only the answer was lost
+                        return True
+                    raise
+
+            try:
+                return patience(attempt)
+            except StorageInternalError as error:
+                if not away(error):
+                    raise
+                raise StorageError(f"{patience.server} does not answer any more ({reason(error)}): "
+                                   "start the database again, then run the same command") from error
+
+        return call
+
+    for name, method in {**vars(RDBStorage), **vars(PatientStorage)}.items():
+        if inspect.isfunction(method) and not name.startswith("__") and name != "record_heartbeat":
+            setattr(PatientStorage, name, patient(method))
+    limits = {"connect_timeout": 10, "tcp_user_timeout": 60_000}  # of libpq: seconds, milliseconds; else it may wait for hours
+    parsed = make_url(url)
+    options = {name: value for name, value in limits.items() if name not in parsed.query}
+    return PatientStorage(url, heartbeat_interval=60, grace_period=grace, engine_kwargs={
+        "pool_pre_ping": True, "connect_args": options if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}})
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:

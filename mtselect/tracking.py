@@ -18,15 +18,17 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 from mtselect.config import Sweep, TrackingConfig, to_yaml
 from mtselect.errors import StorageError
+from mtselect.registry import Registry
+from mtselect.remote import PATIENCE, Patience, causes, first_line, reason, shown
 
 Kind = Literal["study", "trial", "baseline"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -46,12 +48,23 @@ class RecordedRun:
     tags: dict[str, str]
 
 
-class Tracker:
-    """One MLflow experiment. Made by `open_tracker`."""
+def recorded(run: Any) -> RecordedRun:
+    """A run as MLflow gives it."""
+    return RecordedRun(run_id=run.info.run_id, name=run.info.run_name, metrics=dict(run.data.metrics),
+                       params=dict(run.data.params), tags=dict(run.data.tags))
 
-    def __init__(self, client: Any, uri: str, experiment_id: str, study: str, lock: Path) -> None:
-        self._client, self._lock = _Client(client, uri), lock
-        self.uri, self.experiment_id, self.study = uri, experiment_id, study
+
+class Tracker:
+    """One MLflow experiment. Made by `open_tracker`.
+
+    Args:
+        patience: seconds that a server which is away is waited for.
+    """
+
+    def __init__(self, client: Any, uri: str, experiment_id: str, study: str, lock: Path, patience: float = 0) -> None:
+        self._client, self._hasty, self._lock = _Client(client, uri, patience), _Client(client, uri, 0), lock
+        self._uri, self.uri = uri, shown(uri)  # the second is for people
+        self.experiment_id, self.study = experiment_id, study
 
     def study_run(self, sweep: Sweep) -> str:
         """The parent run of the study, made on first use, under a lock: several workers may begin at once."""
@@ -66,7 +79,7 @@ class Tracker:
                 run_id = self._create(self.study, "study", {})
                 self._client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{_VIEW}", _view_state(sweep))
         try:
-            self._client.log_text(run_id, to_yaml(sweep), "sweep.yaml")
+            self._client.log_text(run_id, to_yaml(_without_credentials(sweep)), "sweep.yaml")
         except StorageError:
             self.abandon(run_id, "KILLED")
             raise
@@ -96,8 +109,13 @@ class Tracker:
         self._client.log_batch(run_id, metrics=metrics)
 
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[Any]], name: str) -> None:
-        """A table for MLflow's side-by-side view: the first column groups, the second is compared."""
-        self._client.log_table(run_id, {key: list(values) for key, values in columns.items()}, name)
+        """A table for MLflow's side-by-side view: the first column groups, the second is compared.
+
+        Written as MLflow's own `log_table` would, which when it is repeated appends the rows once more.
+        """
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        self._client.log_text(run_id, json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), name)
+        self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """A text artifact."""
@@ -130,9 +148,9 @@ class Tracker:
 
     def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
         """Close a run after a failure, if MLflow lets us: it may be what failed."""
-        with suppress(StorageError), _impatient():
-            self._batch(run_id, tags=_note(note))
-            self._client.set_terminated(run_id, status)
+        with suppress(StorageError):
+            self._hasty.log_batch(run_id, tags=_tags(_note(note)))
+            self._hasty.set_terminated(run_id, status)
 
     def close_trial(self, parent: str, number: int) -> None:
         """Close the run a killed worker left behind."""
@@ -156,44 +174,23 @@ class Tracker:
 
     def read_text(self, run_id: str, name: str) -> str:
         """A text artifact of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.download(run_id, name, Path(folder)).read_text(encoding="utf-8")
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """An artifact of a run, copied into a folder."""
         from mlflow.artifacts import download_artifacts
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder, tracking_uri=self.uri)
-            return Path(path).read_text(encoding="utf-8")
+        return Path(self._client.call(lambda: download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder),
+                                                                 tracking_uri=self._uri)))
 
-    def register_dataset(self, name: str, run_id: str, folder: Path, *, digest: str, alias: str,
-                         tags: Mapping[str, str], description: str) -> tuple[str, bool]:
-        """Register a folder as the next version of a dataset and point the alias at it.
-
-        The files are copied into a LoggedModel of type `dataset`, so that the version outlives the run.
-
-        Returns:
-            (version, made): the version and whether it is new; the same digest twice makes one version.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.create_registered_model(name, tags={"mtselect.kind": "dataset"})
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        for known in self._client.search_model_versions(f"name = '{name}'"):
-            if known.tags.get("mtselect.selected") == digest:
-                self._client.set_registered_model_alias(name, alias, known.version)
-                return str(known.version), False
-        model = self._client.create_logged_model(self.experiment_id, name=name.replace(".", "-"), source_run_id=run_id,
-                                                 model_type="dataset", tags=dict(tags))
-        self._client.log_model_artifacts(model.model_id, str(folder))
-        self._client.finalize_logged_model(model.model_id, "READY")
-        version = self._client.create_model_version(name, model.model_uri, run_id=run_id, model_id=model.model_id,
-                                                    tags={**tags, "mtselect.selected": digest}, description=description)
-        self._client.set_registered_model_alias(name, alias, version.version)
-        return str(version.version), True
+    def registry(self, name: str) -> Registry:
+        """The versions of a promoted dataset."""
+        return Registry(self._client, self._uri, self.experiment_id, name)
 
     def links(self) -> dict[str, str]:
         """Where to look: the command that shows the UI (none for a server) and the address of the trials."""
-        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        server = self._server()
         default = self.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
         command = "" if self.uri.startswith("http") else "mlflow ui" + (
             "" if default else f" --backend-store-uri {self.uri}")
@@ -202,55 +199,91 @@ class Tracker:
 
     def dataset_link(self, name: str, version: str) -> str:
         """Address of a dataset version in the UI."""
-        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{server}/#/models/{quote(name)}/versions/{version}"
+        return f"{self._server()}/#/models/{quote(name)}/versions/{version}"
+
+    def _server(self) -> str:
+        return self.uri.replace("://***@", "://") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> str:
+        """A new run. Its tags (the study; with a trial its parent and number) tell it from every other, so that it is found
+        when the server made it but the answer was lost."""
         all_tags = {"mtselect.kind": kind, "mtselect.study": self.study, **tags}
-        return str(self._client.create_run(self.experiment_id, run_name=name, tags=all_tags).info.run_id)
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items())
+
+        def again() -> Any:
+            return next(iter(self._client.search_runs([self.experiment_id], where)), None)
+
+        run = self._client.create_run(self.experiment_id, run_name=name, tags=all_tags, again=again)
+        return str(run.info.run_id)
 
     def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
                tags: Mapping[str, str] | None = None) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
         self._client.log_batch(run_id, metrics=[Metric(key, round(float(value), 4), now, 0)
                                                 for key, value in (metrics or {}).items()],
                                params=[Param(key, str(value)) for key, value in (params or {}).items()],
-                               tags=[RunTag(key, value) for key, value in (tags or {}).items()])
+                               tags=_tags(tags or {}))
 
     def _runs(self, where: str) -> list[RecordedRun]:
         found, token = [], None
         while True:
             page = self._client.search_runs([self.experiment_id], where, page_token=token)
-            found += [RecordedRun(run_id=run.info.run_id, name=run.info.run_name, metrics=dict(run.data.metrics),
-                                  params=dict(run.data.params), tags=dict(run.data.tags)) for run in page]
+            found += [recorded(run) for run in page]
             token = page.token
             if not token:
                 return found
 
 
 class _Client:
-    """An MlflowClient; when its server or its disk fails, that is said as something to mend."""
+    """An MlflowClient that waits for a server which is away; when that or its disk fails for good, it is said as something to
+    mend. Every call may be repeated: one that makes something new brings `again`, which finds what was made."""
 
-    def __init__(self, client: Any, uri: str) -> None:
-        self._client, self._uri = client, uri
+    def __init__(self, client: Any, uri: str, patience: float) -> None:
+        self._client, self._patience = client, Patience(f"MLflow at {shown(uri)}", _away, patience)
 
     def __getattr__(self, name: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
         method = getattr(self._client, name)
 
-        def call(*arguments: Any, **options: Any) -> Any:
-            try:
-                return method(*arguments, **options)
-            except (MlflowException, OSError) as error:
-                if getattr(error, "error_code", "INTERNAL_ERROR") not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
-                    raise
-                raise StorageError(f"MLflow at {self._uri} does not record any more ({_first_line(error)}): start its server "
-                                   "again, or free space, then run the same command") from error
+        def call(*arguments: Any, again: Callable[[], Any] | None = None, **options: Any) -> Any:
+            return self.call(lambda: method(*arguments, **options), again)
 
         return call
+
+    def call(self, call: Callable[[], Any], again: Callable[[], Any] | None = None) -> Any:
+        """What a function that uses MLflow returns."""
+        from mlflow.exceptions import MlflowException
+
+        server = self._patience.server
+        try:
+            with _retries(0):  # MLflow's own would make a run twice when the first answer is lost
+                return self._patience(call, again)
+        except (MlflowException, OSError) as error:
+            code = getattr(error, "error_code", "INTERNAL_ERROR")
+            if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
+                raise StorageError(f"{server} refuses to record ({first_line(error)}): set MLFLOW_TRACKING_USERNAME and "
+                                   "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, then run the same command") from error
+            if code != "INTERNAL_ERROR" and not _away(error):
+                raise
+            raise StorageError(f"{server} does not record any more ({reason(error)}): start its server again, or free "
+                               "space, then run the same command") from error
+
+
+def _away(error: BaseException) -> bool:
+    """Whether MLflow's server is not there now: nobody answers, the connection broke, or it or its database cannot serve.
+
+    MLflow hides the answer of a status that it takes for passing (429, 500, 502, 503, 504) in a RetryError. An error of its
+    database has become a 503, or in some calls a 500.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, RetryError, Timeout
+    from sqlalchemy.exc import OperationalError
+
+    passing = (ConnectionError, Timeout, ChunkedEncodingError, RetryError, OperationalError)
+    return isinstance(error, (MlflowException, OSError)) and (
+        getattr(error, "error_code", "") in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+        or any(isinstance(one, passing) for one in causes(error)))
 
 
 def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: bool = True) -> Tracker:
@@ -262,38 +295,55 @@ def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: b
         StorageError: the server does not answer, the working directory holds an old file store, or there is no such
             experiment and none may be made.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    import logging
-
-    import mlflow
     from filelock import FileLock
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     name = config.experiment or study
     lock = workdir / "mlflow.lock"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock), _impatient():
-            uri = config.uri or mlflow.get_tracking_uri()
-            if not create and not _exists(uri):
-                raise StorageError(_no_study(uri, study))
-            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=None if uri.startswith("databricks") else uri)
-            found = client.get_experiment_by_name(name)
+        with FileLock(lock), connect(config.uri, create=create) as (client, uri):
+            found = client and client.get_experiment_by_name(name)
             if not found and not create:
-                raise StorageError(_no_study(uri, study))
+                raise StorageError(f"MLflow at {shown(uri)} has no study {study!r}: check the name, or set --tracking.uri")
             experiment_id = found.experiment_id if found else client.create_experiment(name)
     except OSError as error:
         raise StorageError(f"runtime.workdir {str(workdir)!r} cannot be written ({error}): free space, or set runtime.workdir "
                            "to another folder") from error
     except MlflowException as error:
-        raise StorageError(f"MLflow at {config.uri or 'its default'} cannot be used: {_first_line(error)}: start the server, "
-                           "or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`"
+        raise StorageError(f"MLflow at {shown(config.uri or 'its default')} cannot be used: {first_line(error)}: start the "
+                           "server, or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`"
                            ) from error
-    return Tracker(client, uri, experiment_id, study, lock)
+    patience = 0 if uri.startswith("sqlite:") else PATIENCE  # a file on this machine does not come back by itself
+    return Tracker(client, uri, experiment_id, study, lock, patience)
+
+
+@contextmanager
+def connect(uri: str | None, *, create: bool = False) -> Iterator[tuple[Any, str]]:
+    """MLflow's client and the address of its server, quiet, and impatient while the context lasts.
+
+    Args:
+        uri: of the server; null takes MLflow's own.
+        create: make a SQLite database that is not there; else the client is None then.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # that URL has the password of the tracking URI
+    import logging
+
+    import mlflow
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # an error is waited for or raised, here as well
+    with _retries(1):
+        address = uri or mlflow.get_tracking_uri()
+        if not create and not _exists(address):
+            yield None, address
+            return
+        registry = None if address.startswith("databricks") else address
+        yield mlflow.MlflowClient(tracking_uri=address, registry_uri=registry), address
 
 
 def _exists(uri: str) -> bool:
@@ -301,16 +351,13 @@ def _exists(uri: str) -> bool:
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
 
 
-def _no_study(uri: str, study: str) -> str:
-    return f"MLflow at {uri} has no study {study!r}: check the name, or set --tracking.uri"
-
-
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """A server that does not answer at the start is said within seconds; later MLflow's own patience (minutes) is right."""
+def _retries(count: int) -> Iterator[None]:
+    """How often MLflow itself repeats a request, unless the environment says; its default takes minutes, without a word. A
+    server that does not answer at the start is said within seconds."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
     given = name in os.environ
-    os.environ.setdefault(name, "1")
+    os.environ.setdefault(name, str(count))
     try:
         yield
     finally:
@@ -335,8 +382,17 @@ def _note(note: str | None) -> dict[str, str]:
     return {} if note is None else {"mlflow.note.content": note}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+def _tags(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def _without_credentials(sweep: Sweep) -> Sweep:
+    """A sweep as it may be recorded."""
+    uri, storage = sweep.tracking.uri, sweep.study.storage
+    return replace(sweep, tracking=replace(sweep.tracking, uri=uri and shown(uri)),
+                   study=replace(sweep.study, storage=storage and shown(storage)))
 
 
 def _view_state(sweep: Sweep) -> str:

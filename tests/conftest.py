@@ -12,14 +12,21 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 # Before the imports that read them; GOMP_SPINCOUNT is what `cli` sets.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -389,3 +396,143 @@ def children_end() -> Iterator[None]:
     for process in multiprocessing.active_children():
         process.kill()
         process.join()
+
+
+# --- servers: MLflow's, and PostgreSQL -------------------------------------------------------------
+
+SERVER_DEADLINE = 90.0  # seconds; an MLflow server needs about ten on two busy cores, most of it for its database
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@dataclass
+class Server:
+    """`mlflow server` with proxied artifacts, which can be killed and started again at the same address.
+
+    Args:
+        folder: its artifacts and its log.
+        backend: URI of its database.
+    """
+
+    folder: Path
+    backend: str
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+                   "--backend-store-uri", self.backend, "--artifacts-destination", f"{self.folder}/artifacts"]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.txt").open("a") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log,
+                                            start_new_session=True)
+        end = time.monotonic() + SERVER_DEADLINE
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            assert self.process.poll() is None and time.monotonic() < end, (self.folder / "server.txt").read_text()
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to it and its worker."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)  # its own session: the server and its worker, nothing else
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(make_lab: Callable[..., Lab]) -> Iterator[Server]:
+    """An MLflow server on SQLite."""
+    folder = make_lab().folder  # for its migrated database
+    server = Server(folder, f"sqlite:///{folder}/mlflow.db")
+    server.start()
+    yield server
+    server.kill()
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL cluster of our own, on a port of its own, which can be stopped and started again.
+
+    Args:
+        folder: its files.
+        programs: folder of initdb and pg_ctl.
+    """
+
+    folder: Path
+    programs: Path
+    password: str = "pg@Sekret/1"
+    port: int = field(default_factory=free_port)
+
+    def call(self, program: str, *arguments: str) -> str:
+        """One of PostgreSQL's programs; as the user postgres where we are root, which it refuses."""
+        become = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        environment = {**os.environ, "PGPASSWORD": self.password, "PGHOST": "127.0.0.1", "PGPORT": str(self.port),
+                       "PGUSER": "lab"}
+        # Not through a pipe: the server inherits it, and it would never end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run([*become, str(self.programs / program), *arguments], cwd="/", stdout=output, stderr=output,
+                                  env=environment, timeout=60)
+            output.seek(0)
+            text = output.read().decode()
+        assert done.returncode == 0, text
+        return text
+
+    def url(self, database: str) -> str:
+        """As SQLAlchemy writes it."""
+        return f"postgresql+psycopg://lab:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.call("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log.txt", "-w", "-o", options, "start")
+
+    def kill(self) -> None:
+        """Stop it as a crash would."""
+        self.call("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL cluster with the empty databases `mlflow` and `optuna`."""
+    pytest.importorskip("psycopg", reason="needs `pip install mtselect[postgres]`")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="mtselect-postgres-"))  # pytest's folders are closed to the user postgres
+    cluster = Postgres(folder, found[-1].parent)
+    try:
+        (folder / "password").write_text(cluster.password)
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres")
+            shutil.chown(folder / "password", "postgres")
+        cluster.call("initdb", "-D", f"{folder}/data", "-U", "lab", "--auth=scram-sha-256", f"--pwfile={folder}/password",
+                     "--no-sync", "--locale=C", "--encoding=UTF8")
+        cluster.start()
+        for database in ("mlflow", "optuna"):
+            cluster.call("createdb", database)
+        yield cluster
+        cluster.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow server on PostgreSQL."""
+    server = Server(tmp_path_factory.mktemp("server"), postgres.url("mlflow"))
+    server.start()
+    yield server
+    server.kill()

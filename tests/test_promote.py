@@ -6,6 +6,7 @@ model can make it better, and the refusal is sure.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mtselect.evaluation.metrics import PairedResult
-from mtselect.promote import Candidate, choose, gates
+from mtselect.gates import Gate
+from mtselect.promote import choose
 from mtselect.tracking import RecordedRun
 
 NAME = "mtselect.tiny"
@@ -36,7 +37,7 @@ def promoted(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Promoted by force, and downloaded as a team would."""
     import mlflow
 
-    assert finished.run("promote", "tiny", "--force") == 0
+    assert finished.run("promote", "tiny", "--force", "--licence", "cc0-1.0") == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.folder}/mlflow.db")
         out = tmp_path_factory.mktemp("champion")
@@ -56,7 +57,7 @@ def versions(lab: Any) -> list[Any]:
 
 def test_a_trial_no_better_than_random_is_refused_with_the_reason(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(versions(finished))
-    assert finished.run("promote", "tiny") == 2
+    assert finished.run("promote", "tiny", "--licence", "cc0-1.0") == 2
     assert re.search(r"t000 is not promoted: chrf on test is not significantly above random-200-0 \(\S+ against \S+, "
                      r"p = 1\.000, needed p < 0\.05\); --force promotes it all the same", refusal(capsys))
     assert len(versions(finished)) == before
@@ -74,7 +75,7 @@ def test_by_force_it_becomes_the_champion(finished: Any, promoted: Path) -> None
 
 
 def test_twice_makes_one_version(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert finished.run("promote", "tiny", "--force") == 0
+    assert finished.run("promote", "tiny", "--force", "--licence", "cc0-1.0") == 0
     printed = capsys.readouterr().out
     assert "version 1 is champion (the same set was registered before)" in printed
     assert "mlflow.artifacts.download_artifacts('models:/mtselect.tiny@champion'" in printed
@@ -88,15 +89,17 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     _, header, body = card.split("---\n", 2)
     front = yaml.safe_load(header)
     assert front["pretty_name"] == NAME
-    assert front["configs"] == [{"config_name": "default", "data_files": "selected.jsonl"}]
+    assert front["license"] == "cc0-1.0"
+    assert front["size_categories"] == ["n<1K"]
     assert "> Promoted by force although chrf on test is not significantly above random-200-0" in body
     for signature in re.findall(r"^\| (?:dev|test) \| .*`(.*)` \|$", body, re.MULTILINE):
         assert re.search(r"nrefs:1.*version:", signature)
     assert len(re.findall(r"^\| (?:dev|test) \|", body, re.MULTILINE)) == 4  # two splits, two metrics
     assert "{" not in re.sub(r"```.*?```", "", body, flags=re.DOTALL), "a placeholder was left"
-    pairs = load_dataset("json", data_files=str(promoted / "selected.jsonl"), split="train", cache_dir=str(tmp_path))
+    pairs = load_dataset(str(promoted), split="train", cache_dir=str(tmp_path))
     assert [row["id"] for row in pairs] == finished.selected()["t000"]
-    assert set(pairs.column_names) == {"id", "src", "tgt", "benefit", "benefit_share", "cluster"}
+    rows = [json.loads(line) for line in (promoted / "selected.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert pairs.to_list() == rows, "the Parquet file holds what the JSON lines hold"
 
 
 def test_the_cards_way_to_load_it_works(finished: Any, promoted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +109,100 @@ def test_the_cards_way_to_load_it_works(finished: Any, promoted: Path, tmp_path:
     names: dict[str, Any] = {}
     exec(code, names)
     assert len(names["pairs"]) == 200
+
+
+def test_the_version_carries_what_proves_it(finished: Any, promoted: Path) -> None:
+    (version,) = versions(finished)
+    run = finished.children()["t000"]
+    assert {path.name for path in promoted.iterdir()} == {"selected.jsonl", "selected.parquet", "README.md", "experiment.yaml",
+                                                          "scores.json", "gates.json", "study.png"}
+    parent = next(run for run in finished.runs() if run.data.tags["mtselect.kind"] == "study")
+    assert (promoted / "study.png").read_bytes() == finished.artifact(parent, "score_against_pairs.png").read_bytes()
+    asked = {gate["name"]: gate["passed"] for gate in json.loads((promoted / "gates.json").read_text())}
+    assert asked == {"replay": True, "schema": True, "contamination": True, "provenance": True, "beats random": False}
+    for tags in (version.tags, run.data.tags):
+        told = {name: tags[f"mtselect.gate.{name.replace(' ', '_')}"].split(":")[0] == "passed" for name in asked}
+        assert told == asked
+    assert json.loads(finished.artifact(run, "gates.json").read_text()) == json.loads((promoted / "gates.json").read_text())
+    assert "| provenance | yes | " in (promoted / "README.md").read_text(encoding="utf-8")
+
+
+def test_without_a_licence_it_is_refused_before_the_test_set_is_read(warm_lab: Callable[..., Any],
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__random_seeds=1,
+                   study__baselines=["random"], experiment__selection={"budget": 20, "n_clusters": 2, "threshold": 0.0})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    evaluations = len(lab.manifests("evaluation"))
+    capsys.readouterr()
+    assert lab.run("promote", "tiny") == 2
+    assert re.search(r"t000 is not promoted: data\.licence not set: give the pool's licence .* `--licence cc-by-4\.0` here",
+                     refusal(capsys))
+    assert len(lab.manifests("evaluation")) == evaluations
+    assert not lab.client().search_registered_models()
+    tags = lab.children()["t000"].data.tags
+    assert tags["mtselect.gate.provenance"].startswith("failed: data.licence not set")
+    assert tags["mtselect.gate.replay"].startswith("passed: ")
+
+
+def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = finished.children()["t000"].data
+    capsys.readouterr()
+    assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit") == 0
+    printed = capsys.readouterr().out
+    assert "failed  beats random" in printed and "passed  provenance" in printed
+    assert "dry run: nothing was registered; without --dry-run it would become champion of mtselect.tiny" in printed
+    assert len(versions(finished)) == 1
+    assert finished.children()["t000"].data.tags == before.tags
+
+
+def test_champion_challenger_and_back(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second version, registered by hand as better or worse than the study's own set."""
+    from mtselect.config import TrackingConfig
+    from mtselect.tracking import open_tracker
+
+    uri = f"sqlite:///{finished.folder}/mlflow.db"
+    registry = open_tracker(TrackingConfig(uri=uri), "tiny", finished.folder / "mlruns", create=False).registry(NAME)
+    (mine,) = versions(finished)
+    better = {**mine.tags, "mtselect.selected": "x", "mtselect.test.chrf": str(float(mine.tags["mtselect.test.chrf"]) + 1)}
+    registry.crown(registry.register(promoted, mine.run_id, better, "").number)
+    capsys.readouterr()
+    client = finished.client()
+
+    def at(alias: str) -> str:
+        return str(client.get_model_version_by_alias(NAME, alias).version)
+
+    try:
+        assert registry.champion().number == "2"  # type: ignore[union-attr]
+        with pytest.MonkeyPatch.context() as patch:  # its gates hold, for once
+            patch.setattr("mtselect.gates.P_VALUE", 2)
+            patch.setattr("mtselect.gates.beats_random", lambda *_: Gate(name="beats random", passed=True, detail="yes"))
+            assert finished.run("promote", "tiny", "--licence", "mit") == 0
+        assert "version 1 is challenger" in capsys.readouterr().out
+        assert (at("champion"), at("challenger")) == ("2", "1")
+        assert finished.run("promote", "tiny", "--licence", "mit", "--force") == 0
+        assert at("champion") == "1"
+        assert "challenger" not in client.get_registered_model(NAME).aliases
+        assert finished.run("promote", "tiny", "--rollback") == 0
+        assert "version 2 is champion again, version 1 is not any more" in capsys.readouterr().out
+        assert at("champion") == "2"
+        assert finished.run("promote", "tiny", "--rollback") == 2
+        assert "no earlier champion to roll back to" in refusal(capsys)
+    finally:
+        registry.crown("1")
+        client.delete_model_version(NAME, "2")
+
+
+def test_export_writes_what_datasets_opens(finished: Any, promoted: Path, tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    from datasets import load_dataset
+
+    assert finished.run("promote", "tiny", "--export", str(tmp_path / "out")) == 0
+    pairs = load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [row["id"] for row in pairs] == finished.selected()["t000"]
+    capsys.readouterr()
+    assert finished.run("promote", "tiny", "--export", str(tmp_path / "out")) == 2
+    assert "--export must name a new or empty folder, got" in refusal(capsys)
+    assert finished.run("promote", "nobody", "--export", str(tmp_path / "other")) == 2
 
 
 def test_test_scores_are_on_the_trials_run(finished: Any, promoted: Path) -> None:
@@ -124,7 +221,9 @@ def test_a_set_that_does_not_come_out_again_is_refused(finished: Any, capsys: py
         assert finished.run("promote", "tiny", "--force") == 2
     finally:
         client.set_tag(run.info.run_id, "mtselect.selected", digest)
-    assert re.search(r"t000 selects other pairs when computed again: .*run the sweep again", refusal(capsys))
+    assert re.search(r"t000 selects other pairs when computed again: .*run the sweep again .* with or without --force",
+                     refusal(capsys))
+    assert finished.children()["t000"].data.tags["mtselect.gate.replay"].startswith("failed: selects other pairs")
 
 
 def test_a_score_that_does_not_come_out_again_is_refused(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,28 +261,8 @@ def test_a_sweep_without_a_random_baseline_is_refused(warm_lab: Callable[..., An
 # --- the decision alone --------------------------------------------------------------------------------
 
 
-def result(difference: float, p_value: float) -> PairedResult:
-    return PairedResult(name="chrf", system=40.0, baseline=40.0 - difference, difference=difference, low=0.0, high=0.0,
-                        p_value=p_value, n_bootstrap=1000, signature="nrefs:1")
-
-
 RUN = RecordedRun(run_id="1", name="t003", metrics={"eval/chrf": 40.0, "select/pairs": 20.0}, params={"method": "gdig"},
                   tags={"mtselect.kind": "trial", "mtselect.trial": "3"})
-BETTER, WORSE, CHANCE, EDGE = result(3.0, 0.001), result(-3.0, 0.001), result(0.1, 0.4), result(3.0, 0.05)
-
-
-@pytest.mark.parametrize(("comparisons", "against"), [
-    ({"random-20-0": BETTER, "random-20-1": BETTER}, []),
-    ({"random-20-0": BETTER, "random-20-1": WORSE}, ["random-20-1"]),
-    ({"random-20-0": CHANCE, "random-20-1": BETTER}, ["random-20-0"]),
-    ({"random-20-0": EDGE}, ["random-20-0"]),
-    ({"random-20-0": CHANCE, "random-20-1": WORSE}, ["random-20-0", "random-20-1"]),
-])
-def test_the_gate_wants_every_random_baseline_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
-    candidate: Any = Candidate(run=RUN, experiment=None, selection=None, dev=None, test=None,  # type: ignore[arg-type]
-                               comparisons=comparisons)
-    reasons = gates(candidate, "chrf")
-    assert [re.search(r"not significantly above (\S+) \(40\.00", reason)[1] for reason in reasons] == against  # type: ignore[index]
 
 
 def test_the_best_trial_is_optunas_and_its_rivals_are_of_its_size() -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import matplotlib.figure
 import pytest
+from mlflow.exceptions import MlflowException
 
 from mtselect.config import Sweep, TrackingConfig
-from mtselect.errors import StorageError
+from mtselect.errors import PromotionRefused, StorageError
 from mtselect.tracking import Tracker, jsonl, open_tracker
 
 START_SECONDS = 90  # a server needs about ten on two busy cores, most of it for its database
@@ -150,32 +151,49 @@ def test_a_fault_of_ours_is_not_blamed_on_the_server(tracker: Tracker, trial: st
         tracker.log(trial, metrics={"eval/chrf++": 1.0})
 
 
-def test_a_dataset_is_registered_once_per_digest(tracker: Tracker, trial: str, server: str, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_champions_and_the_way_back(tracker: Tracker, trial: str, server: str, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP, at a server that MLflow would not find by itself."""
     import mlflow
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = tracker.registry("mtselect.über.http")
     folder = tmp_path / "dataset"
     folder.mkdir()
-    (folder / "selected.jsonl").write_text('{"src": "Straße"}\n', encoding="utf-8")
-    (folder / "README.md").write_text("# card", encoding="utf-8")
 
-    def register(digest: str) -> tuple[str, bool]:
-        return tracker.register_dataset("mtselect.über.http", trial, folder, digest=digest, alias="champion",
-                                        tags={"mtselect.study": "über.http"}, description="# card")
+    def register(text: str) -> str:
+        (folder / "selected.jsonl").write_text(text, encoding="utf-8")
+        return registry.register(folder, trial, {"mtselect.selected": text}, "# card").number
 
-    def champion(name: str) -> Path:
-        found = mlflow.artifacts.download_artifacts("models:/mtselect.über.http@champion", dst_path=str(tmp_path / name))
-        return Path(found) / "selected.jsonl"
+    def at(alias: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", server)
+            aside = tmp_path / f"aside{len(list(tmp_path.iterdir()))}"
+            found = mlflow.artifacts.download_artifacts(f"models:/{registry.name}@{alias}", dst_path=str(aside))
+            return (Path(found) / "selected.jsonl").read_text(encoding="utf-8")
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    assert register("one") == ("1", True)
-    assert champion("a").read_text(encoding="utf-8") == '{"src": "Straße"}\n'
-    assert register("one") == ("1", False)
-    (folder / "selected.jsonl").write_text('{"src": "Weg"}\n', encoding="utf-8")
-    assert register("two") == ("2", True)
-    assert champion("b").read_text(encoding="utf-8") == '{"src": "Weg"}\n'
-    assert register("one") == ("1", False)  # an older set wins again: the alias goes back, no third version
-    assert champion("c").read_text(encoding="utf-8") == '{"src": "Straße"}\n'
+    assert registry.champion() is None and registry.versions() == []
+    with pytest.raises(PromotionRefused, match="no earlier champion to roll back to: its champions were none"):
+        registry.rollback()
+    assert register("Straße") == "1"
+    registry.crown("1")
+    with pytest.raises(PromotionRefused, match=r"no earlier champion to roll back to: its champions were \['1'\]"):
+        registry.rollback()
+    assert register("Weg") == "2"
+    registry.challenge("2")
+    assert (at("champion"), at("challenger")) == ("Straße", "Weg")
+    registry.crown("2")
+    assert at("champion") == "Weg"
+    with pytest.raises(MlflowException, match="challenger"):
+        at("challenger")
+    assert registry.champion().digest == "Weg"  # type: ignore[union-attr]
+    assert [version.number for version in registry.versions()] == ["2", "1"]
+    assert registry.rollback() == ("2", "1")
+    assert at("champion") == "Straße"
+    registry.crown("2")
+    registry.crown("1")  # crowned again it was champion last, and before it 2
+    assert registry.rollback() == ("1", "2")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_links_name_the_server(tracker: Tracker, server: str) -> None:

@@ -1,0 +1,138 @@
+"""The folder that is promoted: rows as JSON lines and Parquet, a card in the Hugging Face form, what replays and proves it.
+
+    selected.jsonl  selected.parquet  README.md  experiment.yaml  scores.json  gates.json  study.png
+
+`datasets.load_dataset(FOLDER)` opens it: the card's header names the Parquet file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from mtselect.config import Experiment, to_yaml
+from mtselect.gates import Gate
+from mtselect.tracking import RecordedRun, jsonl
+
+if TYPE_CHECKING:
+    from mtselect.evaluation.metrics import PairedResult, Score
+    from mtselect.pipeline import Selection
+
+CARD = """\
+# {name}
+
+{forced}{pairs} {data.src_lang}-{data.tgt_lang} sentence pairs chosen by mtselect.
+
+## Where from
+
+- pool: `{data.pool}`, {candidates} candidates, licence {licence}
+- seeds: `{data.seeds}`, {seeds} pairs
+- dev: `{data.dev}`, test: `{data.test}`
+
+## How chosen
+
+Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. A pair was kept if it benefits at least {threshold} of
+the seeds by {curvature} influence ({passed} did); {pairs} were drawn evenly from {clusters} clusters of gradient sketches
+(G-DIG, arXiv 2405.12915). `experiment.yaml` replays it: `python -m mtselect.select experiment.yaml --out selected.jsonl`.
+
+## Scores of the model finetuned on it
+
+| split | metric | score | 95% interval | signature |
+|---|---|---|---|---|
+{scores}
+
+Against models finetuned on as many random pairs, on test (paired bootstrap, two-sided):
+
+| baseline | its {metric} | difference (95%) | p |
+|---|---|---|---|
+{rivals}
+
+Every trial and baseline of the study on dev:
+
+![score against pairs selected](study.png)
+
+## Gates
+
+| gate | passed | seen |
+|---|---|---|
+{gates}
+
+## How to load
+
+```python
+import json, mlflow
+folder = mlflow.artifacts.download_artifacts("models:/{name}@{alias}", dst_path="champion")
+pairs = [json.loads(line) for line in open(f"{{folder}}/selected.jsonl", encoding="utf-8")]
+```
+
+or, of a folder written by `python -m mtselect.promote {study} --export DIR`, `datasets.load_dataset("DIR", split="train")`.
+
+Columns: `id` (hash of the pair), `src`, `tgt`, `benefit` (mean over the seeds, larger is better), `benefit_share`, `cluster`.
+"""
+
+
+def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: str, run: RecordedRun, experiment: Experiment,
+                  selection: Selection, n_seeds: int, scores: Mapping[str, Sequence[Score]],
+                  comparisons: Mapping[str, PairedResult], gates: Sequence[Gate], picture: Path | None) -> str:
+    """Write the folder; returns the card without its header.
+
+    Args:
+        folder: empty.
+        name: of the registered dataset.
+        alias: it is to have.
+        study: it comes from.
+        metric: that decided.
+        run: the trial.
+        experiment: that replays it.
+        selection: the set.
+        n_seeds: trusted pairs it was chosen for.
+        scores: split -> its scores.
+        comparisons: random baseline -> its comparison on test.
+        gates: all that were asked.
+        picture: score against pairs of the whole study, as PNG.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [asdict(pair) for pair in selection.pairs]
+    (folder / "selected.jsonl").write_text(jsonl(selection.pairs), encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
+    (folder / "experiment.yaml").write_text(to_yaml(experiment, "experiment"), encoding="utf-8")
+    seen = {split: [asdict(score) for score in some] for split, some in scores.items()}
+    seen["against_random"] = {rival: asdict(result) for rival, result in comparisons.items()}  # type: ignore[assignment]
+    (folder / "scores.json").write_text(json.dumps(seen, indent=1), encoding="utf-8")
+    (folder / "gates.json").write_text(json.dumps([asdict(gate) for gate in gates], indent=1), encoding="utf-8")
+    if picture is not None:
+        (folder / "study.png").write_bytes(picture.read_bytes())
+    data, chosen = experiment.data, experiment.selection
+    body = CARD.format(
+        name=name, alias=alias, study=study, metric=metric, run=run, data=data, licence=data.licence or "not given",
+        pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}", passed=f"{selection.n_passed:,}",
+        seeds=f"{n_seeds:,}",
+        forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
+        threshold=f"{chosen.threshold:.1%}", clusters=chosen.n_clusters, curvature=experiment.attribution.curvature,
+        scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | "
+                         f"`{score.signature}` |" for split, some in scores.items() for score in some),
+        rivals="\n".join(f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to "
+                         f"{result.high:+.2f}) | {result.p_value:.4f} |" for rival, result in comparisons.items()),
+        gates="\n".join(f"| {gate.name} | {'yes' if gate.passed else '**no**'} | {_cell(gate.detail)} |" for gate in gates))
+    (folder / "README.md").write_text(f"---\n{_header(name, data.licence, len(rows))}---\n\n{body}", encoding="utf-8")
+    return body
+
+
+def _header(name: str, licence: str | None, n_rows: int) -> str:
+    """The YAML that the Hugging Face hub and `datasets` read."""
+    sizes = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"]
+    fields = {"pretty_name": name, "license": licence or "unknown", "task_categories": ["translation"],
+              "size_categories": [sizes[min(max(len(str(n_rows)) - 3, 0), 4)]], "tags": ["mtselect"],
+              "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "selected.parquet"}]}]}
+    return yaml.safe_dump(fields, sort_keys=False)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,73 @@
+"""Selected sets read back from MLflow by run id or dataset version, without knowing their study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtselect.errors import DataError, StorageError
+from mtselect.registry import resolving
+from mtselect.remote import first_line, shown
+from mtselect.tracking import RecordedRun, connect, recorded
+
+
+def fetch_run(run_id: str, uri: str | None, folder: Path) -> tuple[Path, RecordedRun]:
+    """A run's selected.jsonl, copied into a folder, and the run.
+
+    Raises:
+        DataError: there is no such run, or it selected nothing.
+        StorageError: MLflow does not answer.
+    """
+    with _asking(run_id, uri) as client:
+        from mlflow.artifacts import download_artifacts
+
+        run = client.get_run(run_id)
+        path = download_artifacts(run_id=run_id, artifact_path="selected.jsonl", dst_path=str(folder),
+                                  tracking_uri=client.tracking_uri)
+        return Path(path), recorded(run)
+
+
+def fetch_version(name: str, uri: str | None, folder: Path, *, alias: str | None = None,
+                  number: str | None = None) -> tuple[Path, RecordedRun | None]:
+    """A dataset version's files, copied into a folder, and the trial it came from if that is still there.
+
+    Args:
+        name: of the registered dataset.
+        uri: MLflow server; null takes MLflow's own.
+        folder: to copy to.
+        alias: of the version, or else
+        number: its number.
+
+    Raises:
+        DataError: there is no such version.
+        StorageError: MLflow does not answer.
+    """
+    address = f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
+    with _asking(address, uri) as client:
+        from mlflow.artifacts import download_artifacts
+
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        with resolving(client.tracking_uri):
+            path = download_artifacts(address, dst_path=str(folder))
+        return Path(path), recorded(client.get_run(version.run_id)) if version.run_id else None
+
+
+@contextmanager
+def _asking(what: str, uri: str | None) -> Iterator[Any]:
+    """MLflow's client; what goes wrong is said in one line."""
+    from mlflow.exceptions import MlflowException
+
+    with connect(uri) as (client, address):
+        if client is None:
+            raise DataError(f"{what!r}: there is no MLflow at {shown(address)}: set --tracking.uri")
+        try:
+            yield client
+        except (MlflowException, OSError) as error:
+            code = getattr(error, "error_code", "NOT_FOUND" if str(error).startswith("No such ") else "OSError")
+            if code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+                raise DataError(f"{what!r}: MLflow at {shown(address)} has no such selected set ({first_line(error)}): correct "
+                                "the name, or set --tracking.uri") from error
+            raise StorageError(f"MLflow at {shown(address)} cannot be read ({first_line(error)}): start the server, or set "
+                               "--tracking.uri") from error
