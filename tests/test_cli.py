@@ -19,7 +19,7 @@ from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("sweep", "promote", "select")
+COMMANDS = ("sweep", "promote", "select", "explain", "diff", "comet")
 # The promise is one second on an idle machine (measured there: 0.2 to 0.5). The best of three runs may take half as much again,
 # for a machine that is busy during all three.
 HELP_SECONDS = 1.5

@@ -21,13 +21,15 @@ FLOORS = {
     "attribution": 2,
     "selection": 3,
     "training": 4, "evaluation": 4,
-    "tracking": 5, "plots": 5,
-    "pipeline": 6, "recording": 6,
-    "sweep": 7, "promote": 7, "select": 7, "explain": 7, "cli": 7,
+    "remote": 4,
+    "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
+    "pipeline": 6, "recording": 6, "gates": 6, "dataset_card": 6,
+    "sweep": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "cli": 7,
 }
 HOMES = {  # third party -> the only parts that may import it
-    "optuna": {"sweep"},
-    "mlflow": {"tracking"},
+    "optuna": {"sweep", "study_plots"},
+    "mlflow": {"tracking", "registry", "fetch"},
+    "plotly": {"study_plots"},
     "lightning": {"training"},
     "peft": {"training"},
     "transformers": {"training"},
@@ -91,7 +93,7 @@ def test_imports_go_down_and_third_parties_stay_home(path: Path) -> None:
     ("selection", "import torch.nn as nn", "selection imports torch.nn, whose home is"),
     ("data", "from torch import Tensor", "data imports torch, whose home is"),
     ("promote", "def f():\n    from mlflow.entities import Run", "promote imports mlflow.entities, whose home is"),
-    ("promote", "import optuna", "promote imports optuna, whose home is ['sweep']"),
+    ("promote", "import optuna", "promote imports optuna, whose home is ['study_plots', 'sweep']"),
     ("attribution", "import lightning as L", "attribution imports lightning, whose home is ['training']"),
     ("evaluation", "from transformers import AutoModel", "evaluation imports transformers, whose home is"),
     ("pipeline", "from peft import PeftModel", "pipeline imports peft, whose home is ['training']"),
@@ -128,7 +130,7 @@ print("LOADED", *sorted(heavy))
 @pytest.mark.parametrize(("action", "said"), [
     ("import mtselect", ""),
     *((f"runpy.run_module('mtselect.{name}', run_name='__main__', alter_sys=True)", "--help")
-      for name in ("sweep", "promote", "select")),
+      for name in ("sweep", "promote", "select", "explain", "diff", "comet")),
 ])
 def test_importing_and_helping_load_nothing_heavy(action: str, said: str) -> None:
     ran = subprocess.run([sys.executable, "-c", LOADED.format(action=action)], capture_output=True, text=True,

@@ -25,8 +25,8 @@ def png(make: Callable[[], Any]) -> bytes:
 
 
 def rows(kinds: list[tuple[str, int, float]]) -> list[dict[str, Any]]:
-    return [{"kind": "trial", "method": method, "pairs": pairs, "value": value, "low": value - 1, "high": value + 1}
-            for method, pairs, value in kinds]
+    return [{"kind": "trial" if method == "gdig" else "baseline", "name": f"{method}{i}", "method": method, "pairs": pairs,
+             "value": value, "low": value - 1, "high": value + 1} for i, (method, pairs, value) in enumerate(kinds)]
 
 
 MANY = {f"model.layers.{i}.mlp": RNG.random((8, 4)) + 0.1 for i in range(40)}
@@ -51,6 +51,10 @@ FIGURES = {
     "norms, all zero": lambda: plots.norms_by_layer(["a", "b"], np.zeros((30, 2))),
     "scores": lambda: plots.score_against_pairs(rows([("gdig", 100, 20.0), ("random", 100, 15.0), ("pool", 9000, 18.0),
                                                       ("untuned", 0, 3.0)]), "chrf"),
+    "scores, none": lambda: plots.score_against_pairs([], "chrf"),
+    "scores, not a number": lambda: plots.score_against_pairs(rows([("gdig", 10, float("nan")), ("gdig", 9, 1.0)]), "chrf"),
+    "scores, all the same": lambda: plots.score_against_pairs(rows([("gdig", 10, 5.0)] * 30), "chrf"),
+    "scores, nothing selected": lambda: plots.score_against_pairs(rows([("gdig", 0, 5.0), ("gdig", 9000, 6.0)]), "chrf"),
     "scores, one": lambda: plots.score_against_pairs(rows([("untuned", 0, 0.0)]), "chrf"),
 }
 
@@ -84,3 +88,44 @@ def test_the_spectrum_descends() -> None:
     assert ranks[0] == 1
     assert ranks[-1] == 1000
     assert (np.diff(values) <= 0).all()
+
+
+def test_the_front_is_of_trials_that_none_beats_with_as_few_pairs() -> None:
+    given = rows([("gdig", 100, 20.0), ("gdig", 100, 22.0), ("gdig", 200, 21.0), ("gdig", 300, 25.0), ("gdig", 400, 25.0),
+                  ("random", 50, 30.0)])
+    layout = plots.score_layout(given)
+    assert [layout.points[i]["name"] for i in layout.front] == ["gdig1", "gdig3"]
+
+
+def test_points_of_equal_size_stand_side_by_side_and_sizes_stay_apart() -> None:
+    layout = plots.score_layout(rows([("gdig", 100, float(i)) for i in range(40)] + [("gdig", 120, 1.0), ("random", 200, 2.0)]))
+    sizes = np.array([row["pairs"] for row in layout.points])
+    assert len(set(layout.x.tolist())) == 42
+    assert layout.x[sizes == 100].max() < layout.x[sizes == 120].min()
+    assert layout.x[sizes == 100].mean() == pytest.approx(100)
+    assert layout.ticks == {100: "100", 120: "120", 200: "200"}
+
+
+def test_sizes_that_differ_tenfold_are_on_a_log_scale() -> None:
+    layout = plots.score_layout(rows([("gdig", 100, 1.0), ("gdig", 1000, 2.0), ("gdig", 10000, 3.0)]))
+    assert layout.x == pytest.approx([2, 3, 4])
+    assert list(layout.ticks.values()) == ["100", "1,000", "10,000"]
+
+
+def test_a_level_far_away_does_not_flatten_the_picture() -> None:
+    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("gdig", 200, 42.0), ("untuned", 0, 1.0), ("pool", 9000, 43.0)]))
+    assert layout.y[0] > 38
+    assert layout.y[1] > 43
+    assert [plots.line_label(row, layout.y) for row in layout.lines] == ["untuned2 1.0 (below)", "pool3 43.0, 9,000 pairs"]
+
+
+def test_names_of_close_levels_do_not_overlap() -> None:
+    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("untuned", 0, 40.0), ("pool", 9000, 40.01)]))
+    assert layout.heights[1] - layout.heights[0] >= 0.08 * (layout.y[1] - layout.y[0])
+
+
+def test_a_baseline_of_any_method_is_a_point_of_its_own_kind() -> None:
+    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("random", 100, 30.0), ("random", 100, 31.0), ("laser", 100, 35.0)]))
+    groups = plots.point_groups(layout)
+    assert [label for label, *_ in groups] == ["trials (1)", "baseline: random (2)", "baseline: laser (1)"]
+    assert len({(marker, colour) for _, marker, colour, _ in groups}) == 3

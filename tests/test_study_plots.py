@@ -1,0 +1,266 @@
+"""The interactive figures and the pages: what they show, what they say when there is nothing, and that no text gets out."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtselect import study_plots as sp
+
+NASTY = "<script>alert(1)</script>\x00\x1b[31m\u202eevil & \"q\" 'p' %{x} </del>"
+TEXTS = st.text(max_size=60) | st.sampled_from([NASTY, "\ud800", "</script><img src=x onerror=alert(1)>", "&lt;b&gt;", ""])
+
+
+class Tags(HTMLParser):
+    """Names and attributes of all tags, and the text between them; scripts and styles aside."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def row(name: str, pairs: int, value: float, kind: str = "trial", method: str = "gdig", **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "method": method, "pairs": pairs, "value": value, "low": value - 1, "high": value + 1,
+            **more}
+
+
+def study(values: Sequence[Any], directions: Sequence[Any] = ("maximize",), params: Sequence[str] = ("selection.a", "train.b"),
+          ) -> optuna.Study:
+    """A study with a finished trial for each value."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made = optuna.create_study(directions=list(directions))
+    rng = np.random.default_rng(0)
+    space = {name: optuna.distributions.FloatDistribution(0, 1) for name in params}
+    for value in values:
+        some = {name: float(rng.random()) for name in params}
+        made.add_trial(optuna.trial.create_trial(params=some, distributions=space,
+                                                 values=value if isinstance(value, list) else [value]))
+    return made
+
+
+def candidates(count: int, text: str = "Haus") -> list[Any]:
+    return [SimpleNamespace(id=f"id{i}", src=text, tgt=text) for i in range(count)]
+
+
+def a_map(count: int = 30, chosen: int = 10, text: str = "Haus", **more: Any) -> Any:
+    rng = np.random.default_rng(0)
+    return sp.cluster_figure(rng.normal(size=(count, 2)), np.arange(count) < chosen, np.arange(chosen) % 3,
+                             candidates(count, text), rng.normal(size=count), rng.random(count), name="t005", **more)
+
+
+def said(figure: Any) -> str:
+    """What a figure without data tells."""
+    assert not figure.data
+    (annotation,) = figure.layout.annotations
+    return str(annotation.text)
+
+
+def test_pointing_at_a_trial_tells_its_settings() -> None:
+    figure = sp.score_figure([row("t<b>1", 700, 71.2, clusters=9, threshold=0.4717, noise_share=0.125)], "chrf")
+    (trace,) = [trace for trace in figure.data if trace.mode == "markers"]
+    assert trace.hovertext == ("<b>t&lt;b&gt;1</b><br>chrF 71.20 [70.20, 72.20]<br>700 pairs<br>9 clusters<br>"
+                               "threshold 0.472<br>noise 12.5%",)
+
+
+def test_random_baselines_and_levels_are_told_apart() -> None:
+    rows = [row("t000", 700, 71), *(row(f"random-700-{i}", 700, 60 + i, "baseline", "random") for i in range(3)),
+            row("pool", 12000, 75, "baseline", "pool"), row("untuned", 0, 1, "baseline", "untuned")]
+    figure = sp.score_figure(rows, "chrf")
+    names = {trace.name: trace for trace in figure.data if trace.mode == "markers"}
+    assert names.keys() == {"trials (1)", "baseline: random (3)"}
+    assert len(set(names["baseline: random (3)"].x)) == 3, "marks of equal size lie on one another"
+    assert [line.y0 for line in figure.layout.shapes] == [1, 75]
+    assert [note.text for note in figure.layout.annotations] == ["untuned 1.0 (below)", "pool 75.0<br>12,000 pairs"]
+
+
+def test_the_map_has_each_selected_pair_in_its_cluster() -> None:
+    others, *clusters = a_map().data
+    assert len(others.x) == 20
+    assert [trace.name for trace in clusters] == ["cluster 0 (4)", "cluster 1 (3)", "cluster 2 (3)"]
+    assert [len(trace.x) for trace in clusters] == [4, 3, 3]
+    assert [text.rpartition("id ")[2] for text in clusters[1].hovertext] == ["id1", "id4", "id7"]
+    assert all(text.startswith("cluster 1, benefit ") for text in clusters[1].hovertext)
+    looks = {(trace.marker.color, trace.marker.symbol) for trace in clusters}
+    assert len(looks) == 3
+
+
+def test_a_large_map_is_thinned_and_says_so() -> None:
+    figure = a_map(400, 100, limit=50)
+    assert sum(len(trace.x) for trace in figure.data[1:]) == 50
+    assert len(figure.data[0].x) == 50
+    note = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "50 (picked at random) of 100 pairs selected by t005" in note
+    assert "50 (picked at random) of 300 others" in note
+    assert figure == a_map(400, 100, limit=50), "another sample each time"
+
+
+def test_a_map_without_selected_pairs_says_so() -> None:
+    figure = a_map(chosen=0)
+    assert "t005 selected nothing" in figure.layout.title.subtitle.text
+    assert len(figure.data) == 1
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+def test_importance_and_settings_of_a_study(directions: list[str]) -> None:
+    values: list[Any] = [[float(i), float(i % 3)][: len(directions)] for i in range(12)]
+    objectives = ["eval/chrf", "select/pairs"][: len(directions)]
+    finished = study(values, directions)
+    importance, settings_ = sp.importance_figure(finished, objectives), sp.parallel_figure(finished, objectives)
+    assert [bar.name for bar in importance.data] == objectives
+    assert all(set(bar.y) == {"a", "b"} for bar in importance.data)
+    assert all(sum(bar.x) == pytest.approx(1) for bar in importance.data)
+    assert list(settings_.layout.xaxis.ticktext) == [*objectives, "a", "b"]
+    assert sum(trace.mode == "lines" for trace in settings_.data) == 12
+
+
+def test_importance_is_about_the_good_trials() -> None:
+    made = optuna.create_study(direction="maximize")
+    space = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("a", "b")}
+    rng = np.random.default_rng(0)
+    for a, b in rng.random((60, 2)).tolist():  # b decides how bad a bad trial is, a whether it is good
+        made.add_trial(optuna.trial.create_trial(params={"a": a, "b": b}, distributions=space, value=a if a > 0.8 else -b))
+    (bar,) = sp.importance_figure(made, ["eval/chrf"]).data
+    assert dict(zip(bar.y, bar.x, strict=True)) == pytest.approx(optuna.importance.get_param_importances(made))
+    assert bar.y[-1] == "a", "Optuna's default for a target are the low values"
+
+
+@pytest.mark.parametrize(("made", "reason"), [
+    (lambda: study([]), "at least 2 finished trials; none has finished"),
+    (lambda: study([1.0]), "at least 2 finished trials; 1 has finished"),
+    (lambda: study([2.0, float("inf")]), "at least 2 finished trials; 1 has finished"),
+    (lambda: study([1.0, 2.0], params=["selection.a"]), "Only selection.a was searched"),
+    (lambda: study([1.0, 2.0], params=[]), "No setting was searched"),
+    (lambda: study([3.0] * 5), "All 5 finished trials have the same eval/chrf"),
+])
+def test_where_importance_cannot_be_told_the_figure_says_why(made: Any, reason: str) -> None:
+    assert reason in said(sp.importance_figure(made(), ["eval/chrf"]))
+
+
+def test_baselines_are_not_settings() -> None:
+    finished = study([1.0])
+    finished.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED, value=2.0))
+    assert "1 has finished" in said(sp.parallel_figure(finished, ["eval/chrf"]))
+
+
+def test_one_parameter_and_equal_scores_still_have_lines() -> None:
+    assert len(sp.parallel_figure(study([3.0, 3.0], params=["selection.a"]), ["eval/chrf"]).data) == 3
+
+
+def test_names_that_would_be_the_same_stay_whole() -> None:
+    assert sp._short_names(["a.rate", "b.rate", "a.size"]) == {"a.rate": "a.rate", "b.rate": "b.rate", "a.size": "size"}
+
+
+def test_the_page_needs_no_network_and_holds_the_script_once() -> None:
+    figures = [sp.score_figure([row("t000", 10, 5.0)], "bleu"), a_map(text=NASTY), sp.importance_figure(study([]), ["x"])]
+    page = sp.study_page("quick<b>", figures)
+    assert page.count("plotly.js v") == 1
+    assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", page)
+    assert page.count("Plotly.newPlot(") >= 3
+    assert '"showSendToCloud": false' in page, "a button would send the figure to a server"
+    assert "<script>alert" not in page
+    assert "quick&lt;b&gt;" in page
+    for i, title in enumerate(("Score against pairs selected", "Map of the candidates", "Which setting matters")):
+        assert f'<a href="#part-{i}">{title}</a>' in page and f'<h2 id="part-{i}">{title}</h2>' in page
+    page.encode("utf-8")
+
+
+@given(TEXTS, TEXTS)
+def test_no_text_of_a_pair_gets_out_of_its_hover(src: str, tgt: str) -> None:
+    hover = sp._hover(SimpleNamespace(id="x", src=src, tgt=tgt), 1.0, 0.5, None)
+    assert set(re.findall("<[^>]*>", hover)) <= {"<br>"}
+    shown = [html.unescape(line) for line in hover.split("<br>")]
+    assert all(len(line) <= 60 and (line.isprintable() or set(line) & set("\u200c\u200d")) for line in shown)
+    assert sp.excerpt(src).replace(" ", "") in "".join(shown).replace(" ", "")
+    hover.encode("utf-8")
+
+
+@given(st.text())
+def test_an_excerpt_is_one_short_printable_line(text: str) -> None:
+    shown = sp.excerpt(text, 20)
+    assert len(shown) <= 20
+    assert all(c.isprintable() or c in "\u200c\u200d" for c in shown)
+    if text.isprintable() and len(text) <= 20:
+        assert shown == " ".join(text.split())
+
+
+def test_an_excerpt_that_is_cut_says_so() -> None:
+    assert sp.excerpt("a" * 81) == "a" * 79 + "…"
+    assert sp.excerpt("a" * 80) == "a" * 80
+    assert sp.excerpt(" " * 1000 + "a").endswith("…")
+
+
+@pytest.mark.parametrize(("before", "after", "marked"), [
+    ("the old house", "the new house", ("the <del>old</del> house", "the <ins>new</ins> house")),
+    ("我有房子。", "我有大房子。", ("我有房子。", "我有<ins>大</ins>房子。")),
+    ("これは本", "それは本", ("<del>こ</del>れは本", "<ins>そ</ins>れは本")),
+    ("नमस्ते दुनिया", "नमस्ते भारत", ("नमस्ते <del>दुनिया</del>", "नमस्ते <ins>भारत</ins>")),
+    ("", "a", ("", "<ins>a</ins>")),
+    ("same & <b>", "same & <b>", ("same &amp; &lt;b&gt;", "same &amp; &lt;b&gt;")),
+])
+def test_changed_words_are_marked(before: str, after: str, marked: tuple[str, str]) -> None:
+    assert sp.marked_words(before, after) == marked
+
+
+@given(TEXTS, TEXTS)
+def test_marks_keep_the_texts_and_escape_them(before: str, after: str) -> None:
+    for text, marked, tag in zip((before, after), sp.marked_words(before, after), ("del", "ins"), strict=True):
+        tags = Tags(marked)
+        assert tags.text == sp.excerpt(text, 2000)
+        assert tags.tags <= {tag} and not tags.attributes
+
+
+def compared(n: int = 6) -> list[dict[str, Any]]:
+    return sp.compare_translations([f"s{i}" for i in range(n)], ["r"] * n, ["old"] * n, [f"new{i}" for i in range(n)],
+                                   [50.0] * n, [50.0 + 10 * (i - 2) for i in range(n)])
+
+
+def test_the_most_changed_sentences_are_picked() -> None:
+    rows = compared()
+    assert [row["difference"] for row in rows] == [30, 20, 10, 0, -10, -20]
+    assert [row["src"] for row in sp.most_changed(rows, 2)] == ["s5", "s4", "s0", "s1"]
+    assert [row["src"] for row in sp.most_changed(rows, 9)] == ["s5", "s4", "s3", "s0", "s1"], "an unchanged one, or one twice"
+    with pytest.raises(ValueError, match="shorter"):
+        sp.compare_translations(["a", "b"], ["a"], ["a"], ["a"], [1.0], [1.0])
+
+
+def test_the_page_of_translations_counts_and_shows() -> None:
+    page = sp.translation_page(compared(), before="random-1", after="t<b>5", count=1)
+    assert "Of 6 sentences t&lt;b&gt;5 translates 3 better than random-1 and 2 worse; 1 score the same in chrF" in page
+    assert page.count("<article>") == 2
+    assert "<b>+30.0</b>" in page and "chrF 50.0 → 80.0" in page and "<b>-20.0</b>" in page
+    assert "prefers-color-scheme: dark" in page
+    alike = sp.translation_page([row for row in compared() if not row["difference"]], before="a", after="b")
+    assert alike.count("No sentence.") == 2
+
+
+@settings(max_examples=40)
+@given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
+def test_no_text_becomes_a_tag_of_the_page(src: str, ref: str, before: str, after: str, name: str) -> None:
+    rows = sp.compare_translations([src], [ref], [before], [after], [1.0], [2.0])
+    page = sp.translation_page(rows, before=name, after="t001")
+    tags = Tags(page)
+    assert tags.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ins", "del", "a", "article", "b",
+                         "i", "span", "dl", "dt", "dd"}
+    assert tags.attributes <= {"lang", "charset", "name", "content", "id", "href", "class", "dir"}
+    assert sp.excerpt(ref, 2000) in tags.text
+    page.encode("utf-8")
