@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,22 @@ from safetensors.numpy import load_file
 
 from mtselect import plots
 from mtselect.attribution.index import SketchIndex
-from mtselect.config import Experiment, TrackingConfig, to_yaml
-from mtselect.data.corpus import load_corpus
+from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
+from mtselect.data.corpus import Pair, load_corpus
+from mtselect.evaluation.metrics import sentence_scores
 from mtselect.pipeline import (
     Bench,
+    Evaluation,
+    Selection,
     TrialResult,
     candidate_values,
+    compare,
     corpus_entry,
     curvature_entry,
+    evaluate,
     gradients_entry,
     map_entry,
+    select_pairs,
     split_pairs,
 )
 from mtselect.pipeline import noise_share as share_of_noise
@@ -110,18 +117,35 @@ def _pool_noise(bench: Bench, experiment: Experiment) -> dict[str, float]:
     return {} if share is None else {"select/pool_noise_share": share}
 
 
-def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult) -> None:
-    entry = gradients_entry(bench, result.experiment)
-    pool = load_corpus(corpus_entry(bench, result.experiment).path).pool
-    rows = np.load(entry.path / "rows.npy")
-    clusters = {pair.id: pair.cluster for pair in result.selection.pairs}
-    chosen = np.array([pool[row].id in clusters for row in rows])
-    labels = np.array([clusters[pool[row].id] for row in rows[chosen]])
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The candidates as pictures show them: points [N, 2], whether chosen [N], clusters of the chosen [n], pairs [N], mean
+    benefit [N], benefit share [N]."""
+
+    points: Any
+    chosen: Any
+    labels: Any
+    pairs: list[Pair]
+    mean: Any
+    share: Any
+
+
+def _seen_candidates(bench: Bench, experiment: Experiment, selection: Selection) -> _Seen:
+    entry = gradients_entry(bench, experiment)
+    pool = load_corpus(corpus_entry(bench, experiment).path).pool
+    pairs = [pool[row] for row in np.load(entry.path / "rows.npy")]
+    clusters = {pair.id: pair.cluster for pair in selection.pairs}
     mean, share, _ = candidate_values(SketchIndex(entry.path))
-    histogram = plots.benefit_histograms(mean, share, chosen, result.experiment.selection.threshold)
+    return _Seen(points=np.load(map_entry(bench, experiment).path / "points.npy"), pairs=pairs, mean=mean, share=share,
+                 chosen=np.array([pair.id in clusters for pair in pairs]),
+                 labels=np.array([clusters[pair.id] for pair in pairs if pair.id in clusters]))
+
+
+def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult) -> None:
+    seen = _seen_candidates(bench, result.experiment, result.selection)
+    histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, result.experiment.selection.threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
-    points = np.load(map_entry(bench, result.experiment).path / "points.npy")
-    tracker.log_figure(run_id, plots.cluster_map(points, chosen, labels), "plots/clusters.png")
+    tracker.log_figure(run_id, plots.cluster_map(seen.points, seen.chosen, seen.labels), "plots/clusters.png")
 
 
 def _note(result: TrialResult) -> str:
@@ -138,10 +162,104 @@ def _note(result: TrialResult) -> str:
         "\n\nReplay: `python -m mtselect.sweep experiment.yaml`\n")
 
 
+def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Any, rows: Sequence[Any],
+                 experiments: Mapping[str, Experiment]) -> list[str]:
+    """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
+
+    Args:
+        tracker: MLflow.
+        parent: the study's run.
+        bench: store, runtime, progress.
+        sweep: as it ran.
+        study: Optuna's.
+        rows: finished trials and baselines, best first.
+        experiments: run id -> experiment.
+
+    Returns:
+        Lines that say how the best trial compares with the baselines on dev.
+    """
+    from mtselect import study_plots
+
+    objective = sweep.study.objectives[0]
+    if not objective.startswith("eval/"):
+        return []
+    metric: Any = objective.removeprefix("eval/")
+    for run_id, differences in differences_to_baselines(rows, objective).items():
+        tracker.log(run_id, metrics=differences)
+    points = score_rows(rows, objective)
+    tracker.log_figure(parent, plots.score_against_pairs(points, metric), "score_against_pairs.png")
+    figures = [study_plots.score_figure(points, metric)]
+    best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
+    found = []
+    if best is not None:
+        figures.append(_candidates_figure(bench, experiments[best.run_id], best.name))
+        found = _compare_with_baselines(tracker, parent, bench, metric, best, rows, experiments)
+    figures += [study_plots.importance_figure(study, sweep.study.objectives),
+                study_plots.parallel_figure(study, sweep.study.objectives)]
+    tracker.log_text(parent, study_plots.study_page(sweep.study.name, figures), "study.html")
+    return found
+
+
+def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, dict[str, float]]:
+    """Run id of every trial -> its score minus the untuned model's, and minus the mean of random sets of its size, where there
+    are such."""
+    untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
+    random: dict[int, list[float]] = {}
+    for row in rows:
+        if row.params["method"] == "random":
+            random.setdefault(row.pairs, []).append(row.metrics[objective])
+    found = {}
+    for row in rows:
+        if row.kind == "trial":
+            against = {"compare/to_random": random.get(row.pairs, []), "compare/to_untuned": untuned}
+            found[row.run_id] = {name: row.metrics[objective] - sum(scores) / len(scores)
+                                 for name, scores in against.items() if scores}
+    return found
+
+
+def _candidates_figure(bench: Bench, experiment: Experiment, name: str) -> Any:
+    from mtselect import study_plots
+
+    seen = _seen_candidates(bench, experiment, select_pairs(bench, experiment))
+    return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
+
+
+def _compare_with_baselines(tracker: Tracker, parent: str, bench: Bench, metric: Any, best: Any, rows: Sequence[Any],
+                            experiments: Mapping[str, Experiment]) -> list[str]:
+    """Paired bootstrap on dev against each baseline of the best trial's size, or the untuned model; the sentences that changed
+    most against the first."""
+    from mtselect import study_plots
+
+    rivals = [row for row in rows if row.params["method"] == "random" and row.pairs == best.pairs] or [
+        row for row in rows if row.params["method"] == "untuned"]
+    experiment = experiments[best.run_id]
+
+    def evaluation(row: Any) -> Evaluation:
+        return evaluate(bench, experiments[row.run_id], select_pairs(bench, experiments[row.run_id]), "dev")
+
+    mine, found = evaluation(best), []
+    for rival in rivals:
+        result = compare(bench, experiment, metric, mine, evaluation(rival), "dev")
+        found.append(f"{best.name} against {rival.name} on dev: {metric} {result.difference:+.2f} [{result.low:+.2f}, "
+                     f"{result.high:+.2f}], p = {result.p_value:.3f} (paired bootstrap; dev chose the trial, test decides)")
+    if rivals:
+        pairs = split_pairs(bench, experiment, "dev")
+        references, before = [pair.tgt for pair in pairs], evaluation(rivals[0]).hypotheses
+        scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang)
+                  for texts in (before, mine.hypotheses)]
+        changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, mine.hypotheses, *scores)
+        page = study_plots.translation_page(changes, before=rivals[0].name, after=best.name)
+        for run_id in (parent, best.run_id):
+            tracker.log_text(run_id, page, "translation_changes.html")
+    return found
+
+
 def score_rows(rows: Sequence[Any], metric: str) -> list[dict[str, Any]]:
-    """Rows of a sweep's final table as `plots.score_against_pairs` takes them."""
-    return [{"kind": row.kind, "method": row.params["method"], "pairs": row.pairs, "value": row.metrics[metric],
-             "low": row.metrics[f"{metric}_low"], "high": row.metrics[f"{metric}_high"]} for row in rows]
+    """Rows of a sweep's final table as the pictures take them."""
+    return [{"name": row.name, "kind": row.kind, "method": row.params["method"], "pairs": row.pairs,
+             "value": row.metrics[metric], "low": row.metrics[f"{metric}_low"], "high": row.metrics[f"{metric}_high"],
+             "clusters": row.params.get("n_clusters"), "threshold": row.params.get("threshold"),
+             "noise_share": row.metrics.get("select/noise_share")} for row in rows]
 
 
 def write_lines(path: Path, text: str) -> None:

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mtselect import cli
-from mtselect.config import Sweep, field_type, with_fields
+from mtselect.config import Experiment, Sweep, field_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
-from mtselect.remote import Patience, causes, first_line, reason, shown
+from mtselect.remote import causes, first_line, shown
 from mtselect.store import derive_seed
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class Worker:
 
     def _await_others(self) -> None:
         """Wait until no trial runs; take over those whose worker dies meanwhile."""
+        import optuna
+
         told = False
         while running := [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]:
             if not told:
@@ -144,6 +146,7 @@ class Worker:
                 self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
                 told = True
             time.sleep(_POLL_SECONDS)
+            optuna.storages.fail_stale_trials(self.study)  # of workers on other hosts
             self.take_up()
             if self._left(self.study.get_trials(deepcopy=False)):
                 self.search()
@@ -178,23 +181,33 @@ class Worker:
 
     def report(self, rows: list[Row]) -> None:
         """The final table on the console and on the study's run, and what to do next."""
-        links = self.tracker.links()
+        from mtselect.recording import record_study
+
         table = final_table(rows, self.sweep)
         self.console.print(table)
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
             promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
-        start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else "open "
+        found = record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, self._experiments())
+        links = self.tracker.links()
+        for line in found:
+            self.console.print(line, markup=False, soft_wrap=True)
+        start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else ""
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
+        self.console.print(f"charts     {links['charts']}", soft_wrap=True)
+        self.console.print(f"look       {self.tracker.run_link(self.parent)}  (table, study.html, translation_changes.html)",
+                           soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
-        self.tracker.log(self.parent, note=_study_note(rows, self.sweep, links, promote))
-        from mtselect import plots
-        from mtselect.recording import score_rows
+        self.tracker.log(self.parent, note=_study_note(rows, self.sweep, links, promote, found))
 
-        metric = self.sweep.study.objectives[0]
-        if metric.startswith("eval/"):
-            self.tracker.log_figure(self.parent, plots.score_against_pairs(score_rows(rows, metric), metric.split("/")[1]),
-                                    "score_against_pairs.png")
+    def _experiments(self) -> dict[str, Experiment]:
+        """Run id -> experiment of every finished trial and baseline."""
+        found = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            if "row" in trial.user_attrs:
+                values = trial.user_attrs["fields"] if "baseline" in trial.user_attrs else trial.params
+                found[trial.user_attrs["row"]["run_id"]] = with_fields(self.sweep.experiment, values)
+        return found
 
     def _objective(self, trial: optuna.Trial) -> list[float]:
         import optuna
@@ -301,11 +314,13 @@ def open_study(sweep: Sweep) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a failed trial's traceback
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
-        study = optuna.create_study(study_name=sweep.study.name, storage=_storage(sweep), load_if_exists=True,
+        from mtselect.study_storage import storage
+
+        study = optuna.create_study(study_name=sweep.study.name, storage=storage(sweep), load_if_exists=True,
                                     directions=directions(sweep), pruner=_pruner(sweep))
     except Exception as error:
-        storage = None if sweep.study.storage is None else shown(sweep.study.storage)
-        raise StorageError(f"study.storage {storage!r} cannot be used ({first_line(error)}): start the database, correct the "
+        address = None if sweep.study.storage is None else shown(sweep.study.storage)
+        raise StorageError(f"study.storage {address!r} cannot be used ({first_line(error)}): start the database, correct the "
                            "URL, or leave it null for a journal file") from error
     asked = {"experiment": dataclasses.asdict(sweep.experiment),
              "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()}}
@@ -458,11 +473,14 @@ def _cells(row: Row, metrics: Sequence[str], noise: bool) -> list[str]:
             f"{params['budget']:,}" if "budget" in params else ""]
 
 
-def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: str) -> str:
+def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: str, found: Sequence[str]) -> str:
     headings, *lines = table_cells(rows, sweep)
     table = [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines)]
     return "\n".join([f"## {sweep.study.name}: trials and baselines on dev, best first", "", *table, "",
-                      "[ ]: 95% interval, bootstrap over sentences.", "", f"Trials, best first: {links['trials']}", "",
+                      "[ ]: 95% interval, bootstrap over sentences.", "", *(f"- {line}" for line in found), "",
+                      f"Look: [trials, best first]({links['trials']}), [charts]({links['charts']}), "
+                      f"[translations side by side]({links['translations']}); among this run's artifacts `study.html` "
+                      "(score against pairs, map of the candidates, which setting matters) and `translation_changes.html`.", "",
                       f"Promote the best: `{promote}`"])
 
 
@@ -476,88 +494,6 @@ def _scores_text(result: TrialResult) -> str:
     scores = "  ".join(f"{one.name} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in result.evaluation.scores)
     noise = "" if result.noise_share is None else f"  noise {result.noise_share:.1%}"
     return f"{scores}  pairs {len(result.selection.pairs):,}{noise}"
-
-
-def _storage(sweep: Sweep) -> Any:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    url = sweep.study.storage
-    if url is not None:
-        return _database_storage(url)
-    path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-
-
-def _database_storage(url: str) -> Any:
-    """Optuna's storage in a database; one on a server is waited for when it is away.
-
-    Optuna fails a running trial whose worker was silent for the grace period. In an outage all are silent, so none is failed
-    before this process has reached the database for that long.
-    """
-    import inspect
-    from functools import wraps
-
-    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-    from optuna.storages import RDBStorage
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    grace = 180
-    if url.startswith("sqlite"):
-        return RDBStorage(url, heartbeat_interval=60, grace_period=grace)
-
-    def away(error: BaseException) -> bool:
-        return isinstance(error, StorageInternalError) and any(isinstance(one, (OperationalError, InterfaceError))
-                                                               for one in causes(error))
-
-    patience = Patience(f"Optuna's storage at {shown(url)}", away)
-
-    class PatientStorage(RDBStorage):
-        def record_heartbeat(self, trial_id: int) -> None:
-            try:
-                super().record_heartbeat(trial_id)
-            except StorageInternalError:  # its thread must live; there is a next one
-                patience.note_failure()
-
-        def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-            found = super()._get_stale_trial_ids(study_id)
-            return [] if patience.failed_within(grace) else found
-
-    def patient(method: Any) -> Any:
-        @wraps(method)
-        def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            first = True
-
-            def attempt() -> Any:
-                nonlocal first
-                repeated, first = not first, False
-                try:
-                    return method(self, *arguments, **options)
-                except UpdateFinishedTrialError:
-                    if repeated and method.__name__ == "set_trial_state_values":  # it was us; only the answer was lost
-                        return True
-                    raise
-
-            try:
-                return patience(attempt)
-            except StorageInternalError as error:
-                if not away(error):
-                    raise
-                raise StorageError(f"{patience.server} does not answer any more ({reason(error)}): "
-                                   "start the database again, then run the same command") from error
-
-        return call
-
-    for name, method in {**vars(RDBStorage), **vars(PatientStorage)}.items():
-        if inspect.isfunction(method) and not name.startswith("__") and name != "record_heartbeat":
-            setattr(PatientStorage, name, patient(method))
-    limits = {"connect_timeout": 10, "tcp_user_timeout": 60_000}  # of libpq: seconds, milliseconds; else it may wait for hours
-    parsed = make_url(url)
-    options = {name: value for name, value in limits.items() if name not in parsed.query}
-    return PatientStorage(url, heartbeat_interval=60, grace_period=grace, engine_kwargs={
-        "pool_pre_ping": True, "connect_args": options if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}})
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:

@@ -34,6 +34,8 @@ Kind = Literal["study", "trial", "baseline"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _VIEW = "mtselect"  # key of the saved view, one per experiment
+_VIEW_VERSIONS = ("3.17.",)  # of MLflow, whose UI shows it as it should (tests/test_browser.py)
+_FILTER = "tags.`mtselect.kind` != 'study'"
 _MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
 
 
@@ -189,13 +191,25 @@ class Tracker:
         return Registry(self._client, self._uri, self.experiment_id, name)
 
     def links(self) -> dict[str, str]:
-        """Where to look: the command that shows the UI (none for a server) and the address of the trials."""
+        """Where to look: `command` that shows the UI (empty for a server), and the addresses of the `trials`, of their `charts`
+        and of their `translations` side by side.
+
+        They open the saved view. Its format is the UI's own, so a version that nobody looked at gets a plain filter instead.
+        """
         server = self._server()
         default = self.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
         command = "" if self.uri.startswith("http") else "mlflow ui" + (
             "" if default else f" --backend-store-uri {self.uri}")
-        fragment = f"#/experiments/{self.experiment_id}/runs?viewStateShareKey={_VIEW}&workflowType=machine_learning"
-        return {"command": command, "trials": f"{server}/{fragment}", "charts": f"{server}/{fragment}&compareRunsMode=CHART"}
+        runs = f"{server}/#/experiments/{self.experiment_id}/runs"
+        plain = f"{runs}?searchFilter={quote(_FILTER)}&workflowType=machine_learning"
+        known = self._client.server_version().startswith(_VIEW_VERSIONS)
+        view = f"{runs}?viewStateShareKey={_VIEW}&workflowType=machine_learning" if known else plain
+        return {"command": command, "trials": view, "charts": f"{view}&compareRunsMode=CHART",
+                "translations": f"{view}&compareRunsMode=ARTIFACT"}
+
+    def run_link(self, run_id: str) -> str:
+        """Address of a run in the UI."""
+        return f"{self._server()}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     def dataset_link(self, name: str, version: str) -> str:
         """Address of a dataset version in the UI."""
@@ -250,6 +264,19 @@ class _Client:
             return self.call(lambda: method(*arguments, **options), again)
 
         return call
+
+    def server_version(self) -> str:
+        """Of the MLflow that serves the UI; empty if it does not tell."""
+        import mlflow
+        from mlflow.utils.rest_utils import http_request
+
+        store = self._client._tracking_client.store
+        if not hasattr(store, "get_host_creds"):  # a database, whose UI is this MLflow's
+            return mlflow.__version__
+        with suppress(Exception):
+            answer = http_request(store.get_host_creds(), "/version", "GET", timeout=5)  # type: ignore[no-untyped-call]
+            return str(answer.text) if answer.ok else ""
+        return ""
 
     def call(self, call: Callable[[], Any], again: Callable[[], Any] | None = None) -> Any:
         """What a function that uses MLflow returns."""
@@ -401,9 +428,12 @@ def _view_state(sweep: Sweep) -> str:
     The format is the UI's own (mlflow 3.17) and undocumented: JSON, deflated, in base64.
     """
     score = sweep.study.objectives[0]
-    metrics = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
-    params = ["method", "n_clusters", "threshold", "budget"]
-    state = {"searchFilter": "tags.`mtselect.kind` != 'study'", "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
+    others = [f"eval/{name}" for name in sweep.experiment.evaluation.metrics if f"eval/{name}" != score]
+    interval = [f"{score}_low", f"{score}_high"] if score.startswith("eval/") else []
+    metrics = [score, *interval, "compare/to_random", "compare/to_untuned", "select/pairs", "select/noise_share", *others,
+               "trial/minutes"]
+    params = ["n_clusters", "threshold", "budget", "method"]
+    state = {"searchFilter": _FILTER, "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
              "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
              "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)],
              "runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsHiddenMode": "SHOWALL"}

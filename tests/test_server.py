@@ -329,10 +329,10 @@ def test_optuna_waits_for_its_database(postgres: Any, capsys: pytest.CaptureFixt
     """A running trial is not failed after an outage in which no heart could be heard; a heartbeat never ends a worker."""
     import optuna
 
-    from mtselect import sweep
+    from mtselect import study_storage
 
     url = postgres.url("optuna")
-    storage = sweep._database_storage(url)
+    storage = study_storage.database_storage(url)
     study = optuna.create_study(study_name="waits", storage=storage, direction="maximize")
     trial = study.ask()
     storage.record_heartbeat(trial._trial_id)
@@ -348,7 +348,7 @@ def test_optuna_waits_for_its_database(postgres: Any, capsys: pytest.CaptureFixt
     assert "is back after" in told
     assert storage._get_stale_trial_ids(study._study_id) == []
     assert study.get_trials()[0].user_attrs == {"x": 1}
-    assert sweep._database_storage(url)._get_stale_trial_ids(study._study_id) == [trial._trial_id]
+    assert study_storage.database_storage(url)._get_stale_trial_ids(study._study_id) == [trial._trial_id]
 
 
 def test_an_answer_of_the_database_that_was_lost_ends_no_trial_twice(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,9 +356,9 @@ def test_an_answer_of_the_database_that_was_lost_ends_no_trial_twice(postgres: A
     from optuna.storages._rdb import storage as internals
     from sqlalchemy.exc import OperationalError
 
-    from mtselect import sweep
+    from mtselect import study_storage
 
-    study = optuna.create_study(study_name="ends", storage=sweep._database_storage(postgres.url("optuna")))
+    study = optuna.create_study(study_name="ends", storage=study_storage.database_storage(postgres.url("optuna")))
     trial = study.ask()
     check, left = internals._create_scoped_session.__wrapped__, [True]  # type: ignore[attr-defined]
 
@@ -383,7 +383,7 @@ def test_a_sweep_whose_storage_stays_away_ends_in_one_line_and_goes_on(
         undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any, wait_for: Any, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(study__name="gone", study__storage=postgres.url("optuna"), study__n_trials=1, study__baselines=[])
-    monkeypatch.setattr("mtselect.sweep.Patience", lambda server, away: Patience(server, away, 1.0))
+    monkeypatch.setattr("mtselect.study_storage.Patience", lambda server, away: Patience(server, away, 1.0))
 
     def go_away() -> None:
         wait_for(lambda: list(lab.store.glob("finetune/*.part*")))

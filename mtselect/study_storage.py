@@ -1,0 +1,91 @@
+"""Where Optuna keeps a study: a journal file, or a database that is waited for when it goes away."""
+
+from __future__ import annotations
+
+import inspect
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from mtselect.config import Sweep
+from mtselect.errors import StorageError
+from mtselect.remote import Patience, causes, reason, shown
+
+
+def storage(sweep: Sweep) -> Any:
+    """The study's storage: a journal file under the workdir, or the database of `study.storage`."""
+    url = sweep.study.storage
+    if url is not None:
+        return database_storage(url)
+    path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+
+
+def database_storage(url: str) -> Any:
+    """Optuna's storage in a database; one on a server is waited for when it is away.
+
+    Optuna fails a running trial whose worker was silent for the grace period. In an outage all are silent, so none is failed
+    before this process has reached the database for that long.
+    """
+    grace = 180
+    if url.startswith("sqlite"):
+        return RDBStorage(url, heartbeat_interval=60, grace_period=grace)
+
+    def away(error: BaseException) -> bool:
+        return isinstance(error, StorageInternalError) and any(isinstance(one, (OperationalError, InterfaceError))
+                                                               for one in causes(error))
+
+    patience = Patience(f"Optuna's storage at {shown(url)}", away)
+
+    class PatientStorage(RDBStorage):
+        def record_heartbeat(self, trial_id: int) -> None:
+            try:
+                super().record_heartbeat(trial_id)
+            except StorageInternalError:  # its thread must live; there is a next one
+                patience.note_failure()
+
+        def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+            found = super()._get_stale_trial_ids(study_id)
+            return [] if patience.failed_within(grace) else found
+
+    def patient(method: Any) -> Any:
+        @wraps(method)
+        def call(self: Any, *arguments: Any, **options: Any) -> Any:
+            first = True
+
+            def attempt() -> Any:
+                nonlocal first
+                repeated, first = not first, False
+                try:
+                    return method(self, *arguments, **options)
+                except UpdateFinishedTrialError:
+                    if repeated and method.__name__ == "set_trial_state_values":  # it was us; only the answer was lost
+                        return True
+                    raise
+
+            try:
+                return patience(attempt)
+            except StorageInternalError as error:
+                if not away(error):
+                    raise
+                raise StorageError(f"{patience.server} does not answer any more ({reason(error)}): "
+                                   "start the database again, then run the same command") from error
+
+        return call
+
+    for name, method in {**vars(RDBStorage), **vars(PatientStorage)}.items():
+        if inspect.isfunction(method) and not name.startswith("__") and name != "record_heartbeat":
+            setattr(PatientStorage, name, patient(method))
+    limits = {"connect_timeout": 10, "tcp_user_timeout": 60_000}  # of libpq: seconds, milliseconds; else it may wait for hours
+    parsed = make_url(url)
+    options = {name: value for name, value in limits.items() if name not in parsed.query}
+    return PatientStorage(url, heartbeat_interval=60, grace_period=grace, engine_kwargs={
+        "pool_pre_ping": True, "connect_args": options if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}})
