@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.pipeline import Selection
 
+PICTURE = """\
+Every trial and baseline of the study on dev:
+
+![score against pairs selected](study.png)
+
+"""
 CARD = """\
 # {name}
 
@@ -52,11 +59,7 @@ Against models finetuned on as many random pairs, on test (paired bootstrap, two
 |---|---|---|---|
 {rivals}
 
-Every trial and baseline of the study on dev:
-
-![score against pairs selected](study.png)
-
-## Gates
+{picture}## Gates
 
 | gate | passed | seen |
 |---|---|---|
@@ -79,7 +82,7 @@ Columns: `id` (hash of the pair), `src`, `tgt`, `benefit` (mean over the seeds, 
 def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: str, run: RecordedRun, experiment: Experiment,
                   selection: Selection, n_seeds: int, scores: Mapping[str, Sequence[Score]],
                   comparisons: Mapping[str, PairedResult], gates: Sequence[Gate], picture: Path | None) -> str:
-    """Write the folder; returns the card without its header.
+    """Write the folder; returns the card without header and picture, for where no file stands beside it.
 
     Args:
         folder: empty.
@@ -110,8 +113,9 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     if picture is not None:
         (folder / "study.png").write_bytes(picture.read_bytes())
     data, chosen = experiment.data, experiment.selection
-    body = CARD.format(
-        name=name, alias=alias, study=study, metric=metric, run=run, data=data, licence=data.licence or "not given",
+    text = partial(
+        CARD.format, name=name, alias=alias, study=study, metric=metric, run=run, data=data,
+        licence=data.licence or "not given",
         pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}", passed=f"{selection.n_passed:,}",
         seeds=f"{n_seeds:,}",
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
@@ -121,8 +125,9 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         rivals="\n".join(f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to "
                          f"{result.high:+.2f}) | {result.p_value:.4f} |" for rival, result in comparisons.items()),
         gates="\n".join(f"| {gate.name} | {'yes' if gate.passed else '**no**'} | {_cell(gate.detail)} |" for gate in gates))
-    (folder / "README.md").write_text(f"---\n{_header(name, data.licence, len(rows))}---\n\n{body}", encoding="utf-8")
-    return body
+    card = text(picture="" if picture is None else PICTURE)
+    (folder / "README.md").write_text(f"---\n{_header(name, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
+    return text(picture="")
 
 
 def _header(name: str, licence: str | None, n_rows: int) -> str:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mtselect.pipeline import Bench
 
 COMMAND = "python -m mtselect.explain"
-# Blue helps, orange harms: told apart by colour-blind eyes, on dark and on light.
-HELPS, HARMS = (0, 90, 200), (200, 90, 0)
+# Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
+HELPS, HARMS = (110, 170, 255), (255, 165, 80)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ def picture(one: Explained) -> Group:
     target = Text("  ")
     for word, benefit in one.words:
         strength = abs(benefit) / largest
-        red, green, blue = (round(strength * part) for part in (HELPS if benefit > 0 else HARMS))
-        target.append(word, style=f"white on rgb({red},{green},{blue})" if strength > 0.05 else "")
+        red, green, blue = (round(255 - strength * (255 - part)) for part in (HELPS if benefit > 0 else HARMS))
+        target.append(word, style=f"black on rgb({red},{green},{blue})")
     heading = Text(f"{one.pair.id}  benefit {one.benefit:+.4g}", style="bold")
     return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, Text())
 

@@ -202,7 +202,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
 
 def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, dict[str, float]]:
     """Run id of every trial -> its score minus the untuned model's, and minus the mean of random sets of its size, where there
-    are such."""
+    are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
     untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
     random: dict[int, list[float]] = {}
     for row in rows:
@@ -211,7 +211,7 @@ def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, d
     found = {}
     for row in rows:
         if row.kind == "trial":
-            against = {"compare/to_random": random.get(row.pairs, []), "compare/to_untuned": untuned}
+            against = {f"{objective}_vs_random": random.get(row.pairs, []), f"{objective}_vs_untuned": untuned}
             found[row.run_id] = {name: row.metrics[objective] - sum(scores) / len(scores)
                                  for name, scores in against.items() if scores}
     return found
@@ -241,7 +241,7 @@ def _compare_with_baselines(tracker: Tracker, parent: str, bench: Bench, metric:
     for rival in rivals:
         result = compare(bench, experiment, metric, mine, evaluation(rival), "dev")
         found.append(f"{best.name} against {rival.name} on dev: {metric} {result.difference:+.2f} [{result.low:+.2f}, "
-                     f"{result.high:+.2f}], p = {result.p_value:.3f} (paired bootstrap; dev chose the trial, test decides)")
+                     f"{result.high:+.2f}], p = {result.p_value:.3f} (dev chose it: only test decides)")
     if rivals:
         pairs = split_pairs(bench, experiment, "dev")
         references, before = [pair.tgt for pair in pairs], evaluation(rivals[0]).hypotheses

@@ -29,6 +29,19 @@ def storage(sweep: Sweep) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
+def begun_trials(sweep: Sweep) -> list[optuna.trial.FrozenTrial]:
+    """The study's trials so far, without making a study, a file or a table; none where there is no such study."""
+    url = sweep.study.storage
+    path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
+    if url is None and not path.exists():
+        return []
+    found: Any = storage(sweep) if url is None else RDBStorage(url, skip_table_creation=True, skip_compatibility_check=True)
+    try:
+        return optuna.load_study(study_name=sweep.study.name, storage=found).get_trials(deepcopy=False)
+    except KeyError:
+        return []
+
+
 def database_storage(url: str) -> Any:
     """Optuna's storage in a database; one on a server is waited for when it is away.
 

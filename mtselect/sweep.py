@@ -66,8 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
+        print("--dry-run: print the stages that are there, the trials left, and roughly the minutes and the disk they take\n")
         cli.print_help(COMMAND)
         return 0
+    if "--dry-run" in arguments:
+        arguments.remove("--dry-run")
+        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, COMMAND), console), again="Nothing was done.")
     return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, COMMAND), console),
                    again="Finished stages and trials are kept: the same command goes on from here.")
 
@@ -96,6 +100,21 @@ def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
     worker.report(rows)
     tracker.end(parent, "FINISHED")
     return rows
+
+
+def show_plan(sweep: Sweep, console: Console) -> None:
+    """Print what `run_sweep` would do; computes and writes nothing."""
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.pipeline import resolve
+    from mtselect.plan import make_plan, print_plan
+    from mtselect.study_storage import begun_trials
+
+    sweep = dataclasses.replace(sweep, experiment=resolve(sweep.experiment))
+    rows = [trial for trial in begun_trials(sweep) if "row" in trial.user_attrs]
+    done = sum("baseline" not in trial.user_attrs for trial in rows)
+    wanted = sum({"random": sweep.study.random_seeds}.get(name, 1) for name in sweep.study.baselines)
+    steps = make_plan(bench, sweep, done, max(0, wanted - (len(rows) - done)))
+    print_plan(steps, f"{sweep.study.name}: {done} of {sweep.study.n_trials} trials done", sweep.runtime, console)
 
 
 class Worker:
@@ -189,14 +208,13 @@ class Worker:
         if self.sweep.tracking.uri:
             promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
         found = record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, self._experiments())
-        links = self.tracker.links()
+        links = self.tracker.links(self.sweep.study.objectives[0])
         for line in found:
             self.console.print(line, markup=False, soft_wrap=True)
         start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else ""
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
-        self.console.print(f"look       {self.tracker.run_link(self.parent)}  (table, study.html, translation_changes.html)",
-                           soft_wrap=True)
+        self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
         self.tracker.log(self.parent, note=_study_note(rows, self.sweep, links, promote, found))
 

@@ -190,7 +190,7 @@ class Tracker:
         """The versions of a promoted dataset."""
         return Registry(self._client, self._uri, self.experiment_id, name)
 
-    def links(self) -> dict[str, str]:
+    def links(self, objective: str) -> dict[str, str]:
         """Where to look: `command` that shows the UI (empty for a server), and the addresses of the `trials`, of their `charts`
         and of their `translations` side by side.
 
@@ -201,7 +201,9 @@ class Tracker:
         command = "" if self.uri.startswith("http") else "mlflow ui" + (
             "" if default else f" --backend-store-uri {self.uri}")
         runs = f"{server}/#/experiments/{self.experiment_id}/runs"
-        plain = f"{runs}?searchFilter={quote(_FILTER)}&workflowType=machine_learning"
+        plain = (f"{runs}?searchFilter={quote(_FILTER)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc=false"
+                 "&startTime=ALL&lifecycleFilter=Active&modelVersionFilter=All%20Runs&datasetsFilter=W10="
+                 "&workflowType=machine_learning")  # the UI heeds none if one is missing; W10= is an empty list
         known = self._client.server_version().startswith(_VIEW_VERSIONS)
         view = f"{runs}?viewStateShareKey={_VIEW}&workflowType=machine_learning" if known else plain
         return {"command": command, "trials": view, "charts": f"{view}&compareRunsMode=CHART",
@@ -428,12 +430,24 @@ def _view_state(sweep: Sweep) -> str:
     The format is the UI's own (mlflow 3.17) and undocumented: JSON, deflated, in base64.
     """
     score = sweep.study.objectives[0]
-    others = [f"eval/{name}" for name in sweep.experiment.evaluation.metrics if f"eval/{name}" != score]
-    interval = [f"{score}_low", f"{score}_high"] if score.startswith("eval/") else []
-    metrics = [score, *interval, "compare/to_random", "compare/to_untuned", "select/pairs", "select/noise_share", *others,
+    beside = [score + end for end in ("_low", "_high", "_vs_random", "_vs_untuned")] if score.startswith("eval/") else []
+    metrics = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), *beside, "select/pairs", "select/noise_share",
                "trial/minutes"]
-    params = ["n_clusters", "threshold", "budget", "method"]
-    state = {"searchFilter": _FILTER, "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
+    params = ["budget", "method", "n_clusters", "threshold"]
+    def chart(number: int, kind: str, title: str, **what: Any) -> dict[str, Any]:
+        return {"uuid": f"{_VIEW}-{number}", "type": kind, "displayName": title, "metricSectionId": _VIEW, "deleted": False,
+                "isGenerated": False, "runsCountToCompare": 100, **what}
+
+    charts = [
+        chart(0, "SCATTER", "score against pairs selected", xaxis={"key": "select/pairs", "type": "METRIC"},
+              yaxis={"key": score, "type": "METRIC"}),
+        chart(1, "BAR", f"{score} of every trial and baseline", metricKey=score),
+        chart(2, "BAR", f"{score}, above random sets of the same size", metricKey=f"{score}_vs_random"),
+        chart(3, "PARALLEL", "settings and score", selectedParams=["n_clusters", "threshold", "budget"],
+              selectedMetrics=[score], showAllRuns=False)]
+    state = {"compareRunSections": [{"uuid": _VIEW, "name": "How the trials compare", "display": True, "isReordered": False}],
+             "compareRunCharts": charts, "isAccordionReordered": True,
+             "searchFilter": _FILTER, "orderByKey": f"metrics.`{score}`", "orderByAsc": False,
              "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
              "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)],
              "runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsHiddenMode": "SHOWALL"}

@@ -23,7 +23,7 @@ FLOORS = {
     "training": 4, "evaluation": 4,
     "remote": 4,
     "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
-    "pipeline": 6, "recording": 6, "gates": 6, "dataset_card": 6,
+    "pipeline": 6, "recording": 6, "gates": 6, "plan": 6, "dataset_card": 6,
     "study_storage": 6,
     "sweep": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "cli": 7,
 }
@@ -35,7 +35,7 @@ HOMES = {  # third party -> the only parts that may import it
     "peft": {"training"},
     "transformers": {"training"},
     "sklearn": {"selection"},
-    "torch": {"attribution", "training", "evaluation", "pipeline", "cli"},
+    "torch": {"attribution", "training", "evaluation", "pipeline", "plan", "cli"},
     "matplotlib": {"plots"},
     "sacrebleu": {"evaluation"},
     "jsonargparse": {"config"},

@@ -149,7 +149,8 @@ def artifacts_of(run: Any, root: Path | None) -> Path:
 
 def files_of(folder: Path) -> dict[str, str]:
     """Path -> digest of every artifact; those that name their folders or servers only by their path."""
-    return {str(path.relative_to(folder)): "" if path.name in ("manifest.json", "sweep.yaml") or path.suffix == ".png"
+    varied = ("manifest.json", "sweep.yaml", "study.html")
+    return {str(path.relative_to(folder)): "" if path.name in varied or path.suffix == ".png"
             else hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -502,7 +503,7 @@ def test_a_token_that_cannot_be_sent_is_not_told(mlflow_server: Any, tmp_path: P
 def test_links_are_for_a_browser(tmp_path: Path) -> None:
     tracker = Tracker(client_of("http://u:p@host:5000"), "http://u:p@host:5000", "1", "study", tmp_path / "lock")
     assert tracker.uri == "http://***@host:5000"
-    assert tracker.links()["trials"].startswith("http://host:5000/#/experiments/1/")
+    assert tracker.links("eval/chrf")["trials"].startswith("http://host:5000/#/experiments/1/")
     assert tracker.dataset_link("x", "1") == "http://host:5000/#/models/x/versions/1"
 
 

@@ -197,7 +197,7 @@ def test_versions_champions_and_the_way_back(tracker: Tracker, trial: str, serve
 
 
 def test_links_name_the_server(tracker: Tracker, server: str) -> None:
-    links = tracker.links()
+    links = tracker.links("eval/chrf")
     assert links["command"] == ""
     assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")
     assert tracker.dataset_link("mtselect.über.http", "1") == f"{server}/#/models/mtselect.%C3%BCber.http/versions/1"

@@ -136,19 +136,38 @@ def add_lora(model: Any, config: ModelConfig) -> Any:
 
 def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out: Path) -> None:
     """Write a small Llama with seeded random weights, and a byte-level BPE trained on the texts, to a folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     _hush()
     tokenizer = _train_tokenizer(texts, config.vocab_size)
-    shape = LlamaConfig(vocab_size=len(tokenizer), hidden_size=config.hidden_size, num_hidden_layers=config.n_layers,
-                        intermediate_size=8 * config.hidden_size // 3 // 16 * 16, num_attention_heads=config.n_heads,
-                        max_position_embeddings=max(512, 2 * config.max_tokens), tie_word_embeddings=True,
-                        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                        pad_token_id=tokenizer.pad_token_id)
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        LlamaForCausalLM(shape).save_pretrained(out)
+        LlamaForCausalLM(_small_llama(config, len(tokenizer), **special)).save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def empty_model(config: ModelConfig) -> Any:
+    """The model without its weights: for its layers and their shapes.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    decodes = config.name is not None and decoder_start(config.name) is not None
+    shape = _small_llama(config, config.vocab_size) if config.name is None else AutoConfig.from_pretrained(config.name)
+    kind: Any = AutoModelForSeq2SeqLM if decodes else AutoModelForCausalLM
+    with torch.device("meta"):
+        return kind.from_config(shape)
+
+
+def _small_llama(config: ModelConfig, vocab_size: int, **special: Any) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(vocab_size=vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.n_layers,
+                       intermediate_size=8 * config.hidden_size // 3 // 16 * 16, num_attention_heads=config.n_heads,
+                       max_position_embeddings=max(512, 2 * config.max_tokens), tie_word_embeddings=True, **special)
 
 
 def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

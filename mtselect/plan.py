@@ -1,0 +1,212 @@
+"""What a sweep would do: which stages are there, how many trials are left, and roughly how long and how large it will be.
+
+Minutes come from the manifests of the same stage under this workdir, where there are some; else from arithmetic (products per
+token times tokens, at the speed of a matrix product measured now), which is good to a factor of two or three.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mtselect.attribution.gradients import layer_shape
+from mtselect.config import Experiment, RuntimeConfig, Sweep
+from mtselect.data.corpus import load_corpus, read_rows
+from mtselect.errors import UserError
+from mtselect.pipeline import Bench, base_entry, corpus_entry, curvature_entry, gradients_entry, warmup_entry
+from mtselect.store import Entry, Recipe, Store
+from mtselect.training.language_model import empty_model, tracked_layers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHARED: dict[str, Callable[[Bench, Experiment], Any]] = {
+    "corpus": corpus_entry, "base": base_entry, "warmup": warmup_entry, "curvature": curvature_entry,
+    "gradients": gradients_entry}
+_CHARACTERS = 4.0  # of a token
+_USED = 0.35  # of the speed of a large product, that training a model reaches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A part of the work.
+
+    Args:
+        name: of the stage, or of what is done for each trial.
+        count: how often it is left to do; 0 where it is in the store.
+        minutes: of one; null if nobody knows.
+        gigabytes: it leaves on disk.
+        source: of the minutes: `measured here`, `arithmetic`, or empty.
+    """
+
+    name: str
+    count: int
+    minutes: float | None
+    gigabytes: float
+    source: str
+
+
+class _Missing(Exception):  # noqa: N818  (an answer, not a fault)
+    """The store has no such entry."""
+
+
+class _LookingStore(Store):
+    """A store that computes nothing."""
+
+    def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
+        """The entry, if it is there."""
+        path = self.root / recipe.stage / recipe.key
+        if not (path / "manifest.json").is_file():
+            raise _Missing(recipe.stage)
+        return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
+
+    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
+        """The same."""
+        return self.fetch(recipe, write)
+
+
+def cached_stages(bench: Bench, experiment: Experiment) -> set[str]:
+    """The stages all trials share whose output is in the store; one that is not hides those after it."""
+    looking = replace(bench, store=_LookingStore(bench.store.root))
+    found: set[str] = set()
+    for name, entry in SHARED.items():
+        try:
+            entry(looking, experiment)
+        except _Missing:
+            return found
+        found.add(name)
+    return found
+
+
+def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> list[Step]:
+    """The steps in order.
+
+    Args:
+        bench: store, runtime, progress.
+        sweep: with `model.dtype` resolved.
+        n_finished: trials that are done.
+        n_baselines: baselines that are not.
+    """
+    experiment = sweep.experiment
+    cached = cached_stages(bench, experiment)
+    pairs, seeds, dev, tokens = _sizes(bench, experiment, "corpus" in cached)
+    try:
+        model = empty_model(experiment.model)
+    except UserError:
+        model = None
+    work = {} if model is None else _products(sweep, model, pairs, seeds, dev, tokens)
+    disk = {} if model is None else _bytes(experiment, model, pairs, seeds)
+    speed = _speed(experiment.model.dtype) * _USED
+    left = max(0, sweep.study.n_trials - n_finished)
+    counts = {**{name: int(name not in cached) for name in SHARED}, "finetune": left + n_baselines,
+              "evaluation": left + n_baselines}
+    steps = []
+    for name, count in counts.items():
+        measured = _measured(bench.store.root / name)
+        minutes = measured if measured is not None else work[name] / speed / 60 if name in work else None
+        kept = 0.0 if name == "finetune" and not bench.runtime.keep_models else disk.get(name, 0.0)
+        steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
+                          source="" if minutes is None else "measured here" if measured is not None else "arithmetic"))
+    return steps
+
+
+def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:
+    """The steps as a table, and the sums."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("step", "left", "minutes", "GB on disk", "minutes from"):
+        table.add_column(heading, justify="left" if heading in ("step", "minutes from") else "right")
+    for step in steps:
+        if step.count:
+            left = "to run" if step.name in SHARED else str(step.count)
+            minutes = "?" if step.minutes is None else f"{step.minutes * step.count:.1f}"
+            table.add_row(step.name, left, minutes, f"{step.gigabytes:.2f}", step.source)
+        else:
+            table.add_row(step.name, "in the store" if step.name in SHARED else "none", "", "", "")
+    console.print(table)
+    total = sum(step.minutes * step.count for step in steps if step.minutes is not None)
+    unknown = " and what is marked ?" if any(step.minutes is None and step.count for step in steps) else ""
+    path = Path(runtime.workdir).absolute()
+    free = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free / 1e9
+    console.print(f"about {total:.0f} minutes{unknown} with one worker; {sum(step.gigabytes for step in steps):.2f} GB of the "
+                  f"{free:.0f} GB free in {runtime.workdir}")
+    console.print("next: the same command without --dry-run")
+
+
+def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int, int, float]:
+    """Pool, seed and dev pairs, and tokens of a pair."""
+    if built:
+        corpus = load_corpus(corpus_entry(bench, experiment).path)
+        parts: list[list[Any]] = [list(corpus.pool), list(corpus.seeds), list(corpus.dev)]
+        lengths = [len(pair.src) + len(pair.tgt) for pair in corpus.pool[:1000]]
+    else:
+        parts = [list(read_rows(experiment.data, role)) for role in ("pool", "seeds", "dev")]
+        lengths = [len(row.src) + len(row.tgt) for row in parts[0][:1000] if row.reason is None]
+    dev = len(parts[2]) if experiment.evaluation.dev_rows is None else min(len(parts[2]), experiment.evaluation.dev_rows)
+    prompt = len(experiment.model.prompt) - len("{src}")
+    return len(parts[0]), len(parts[1]), dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
+
+
+def _products(sweep: Sweep, model: Any, pairs: int, seeds: int, dev: int, tokens: float) -> dict[str, float]:
+    """Multiplications and additions of each step. A pass forward takes 2 a parameter and token, one back 4, or 2 where weights
+    are frozen."""
+    experiment, size = sweep.experiment, sum(parameter.numel() for parameter in model.parameters())
+    shapes = [layer_shape(layer) for layer in tracked_layers(model, experiment.attribution.layers).values()]
+    tracked = sum(n_out * n_in for n_out, n_in in shapes)
+    rotated = sum(n_out**2 + n_in**2 for n_out, n_in in shapes)
+    warmed = min(experiment.warmup.rows or pairs, pairs)
+    candidates = pairs - warmed if experiment.warmup.exclude and experiment.warmup.epochs else pairs
+    fitted = min(experiment.attribution.curvature_rows or candidates, candidates)
+    wanted = sweep.search.get("selection.budget")
+    budget = experiment.selection.budget if wanted is None else max([*(wanted.choices or []), wanted.high or 0])
+    return {"warmup": 6.0 * size * tokens * warmed * experiment.warmup.epochs,
+            "curvature": fitted * tokens * (4.0 * size + 4.0 * rotated + 2.0 * tracked),
+            "gradients": candidates * (tokens * (4.0 * size + 2.0 * tracked) + 2.0 * tracked * seeds),
+            "finetune": 6.0 * size * tokens * budget * experiment.finetune.epochs,
+            # Each new token is a pass of its own, whose small products run at a tenth of the speed.
+            "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
+
+
+def _bytes(experiment: Experiment, model: Any, pairs: int, seeds: int) -> dict[str, float]:
+    layers = tracked_layers(model, experiment.attribution.layers)
+    shapes = [layer_shape(layer) for layer in layers.values()]
+    weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
+    width = len(layers) * experiment.attribution.sketch_rank**2
+    return {"base": weights if experiment.model.name is None else 0.0,
+            "warmup": weights if experiment.warmup.epochs else 0.0,
+            "curvature": 4.0 * sum(n_out**2 + n_in**2 + n_out * n_in for n_out, n_in in shapes),
+            "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(layers))),
+            "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
+
+
+def _measured(folder: Path) -> float | None:
+    """Median minutes of a stage's entries under this workdir; of a finetuning those that took time."""
+    seconds = []
+    for path in folder.glob("*/manifest.json"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if "seconds" in manifest:
+            seconds.append(manifest["seconds"])
+    return statistics.median(seconds) / 60 if seconds else None
+
+
+def _speed(dtype: str) -> float:
+    """Multiplications and additions a second of a large matrix product, measured for a tenth of a second or so."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 4096 if device == "cuda" else 768
+    matrix = torch.ones(size, size, dtype=getattr(torch, dtype), device=device)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        (matrix @ matrix).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best

@@ -1,0 +1,62 @@
+"""`python -m mtselect.sweep --dry-run`: says what is there and what is left, and does nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def files(lab: Any) -> dict[str, int]:
+    """Path -> time of change of all that is there, but locks."""
+    return {str(path.relative_to(lab.folder)): path.stat().st_mtime_ns for path in lab.folder.rglob("*")
+            if path.is_file() and path.suffix != ".lock"}
+
+
+def plan(lab: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """Step -> the cells of its line; and that nothing was written."""
+    before = files(lab)
+    capsys.readouterr()
+    assert lab.run("sweep", "sweep.yaml", "--dry-run") == 0
+    assert files(lab) == before
+    lines = [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    return {cells[0]: cells[1:] for cells in lines if cells[0]}
+
+
+def test_before_anything_ran_all_is_to_do(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    found = plan(lab, capsys)
+    assert [found[name][0] for name in ("corpus", "base", "warmup", "curvature", "gradients")] == ["to run"] * 5
+    assert found["finetune"][0] == found["evaluation"][0] == str(3 + 4)  # trials; untuned, pool, two random sets
+    assert found["corpus"][1] == "?"
+    for name in ("warmup", "curvature", "gradients", "finetune"):
+        assert found[name][-1] == "arithmetic" and float(found[name][1]) < 1
+    assert "tiny: 0 of 3 trials done" in found
+    assert any(line.startswith("about ") and "and what is marked ? with one worker" in line for line in found)
+
+
+def test_stages_in_the_store_are_not_to_do_again(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=("corpus", "base", "warmup"))
+    found = plan(lab, capsys)
+    assert [found[name] for name in ("corpus", "base", "warmup")] == [["in the store"]] * 3
+    assert found["curvature"][0] == found["gradients"][0] == "to run"
+    changed = warm_lab(experiment__warmup={"epochs": 1, "rows": 100, "exclude": True, "learning_rate": 0.02})
+    found = plan(changed, capsys)
+    assert found["base"] == ["in the store"]
+    assert [found[name][0] for name in ("warmup", "curvature", "gradients")] == ["to run"] * 3
+    assert found["warmup"][-1] == "measured here"
+
+
+def test_after_the_sweep_nothing_is_left(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(swept, capsys)
+    assert found["gradients"] == ["in the store"]
+    assert found["finetune"] == found["evaluation"] == ["none"]
+    assert "tiny: 3 of 3 trials done" in found
+
+
+def test_a_model_that_cannot_be_seen_has_no_minutes(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=("corpus",), experiment__model__name="Nobody/no-such-model")
+    found = plan(lab, capsys)
+    assert found["gradients"][1] == found["finetune"][1] == "?"
