@@ -14,12 +14,16 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mtselect ./mtselect
 COPY sweeps ./sweeps
 RUN pip install -c constraints.txt ".[postgres]"
+# COMET's own environment, if wanted: --build-arg COMET=1
+ARG COMET=""
+RUN mkdir /comet && if [ -n "$COMET" ]; then python -m mtselect.comet install --path /comet; fi
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 1000 mtselect && mkdir /data && chown mtselect /data
 COPY --from=build /venv /venv
+COPY --from=build /comet /comet
 COPY sweeps /app/sweeps
-ENV PATH=/venv/bin:$PATH HF_HOME=/data/huggingface
+ENV PATH=/venv/bin:$PATH HF_HOME=/data/huggingface MTSELECT_COMET_ENV=/comet
 USER mtselect
 VOLUME /data
 # mlruns/ and the default database appear in the working directory, so on the volume

@@ -276,7 +276,7 @@ class _Client:
         if not hasattr(store, "get_host_creds"):  # a database, whose UI is this MLflow's
             return mlflow.__version__
         with suppress(Exception):
-            answer = http_request(store.get_host_creds(), "/version", "GET", timeout=5)  # type: ignore[no-untyped-call]
+            answer = http_request(store.get_host_creds(), "/version", "GET", timeout=5, max_retries=0)  # type: ignore[no-untyped-call]
             return str(answer.text) if answer.ok else ""
         return ""
 

@@ -285,7 +285,7 @@ class Lab:
 
     def manifests(self, stage: str = "*") -> dict[str, int]:
         """Path -> time of change of every finished entry."""
-        found = self.store.glob(f"{stage}/*/manifest.json")
+        found = [path for path in self.store.glob(f"{stage}/*/manifest.json") if ".part-" not in path.parent.name]
         return {str(path.relative_to(self.store)): path.stat().st_mtime_ns for path in found}
 
     def client(self) -> Any:
