@@ -492,14 +492,19 @@ def _cells(row: Row, metrics: Sequence[str], noise: bool) -> list[str]:
 
 
 def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: str, found: Sequence[str]) -> str:
+    """What a person wants first comes first: MLflow shows a few lines and folds the rest."""
     headings, *lines = table_cells(rows, sweep)
+    best = [f"**Best trial: {cells[0]}**, {headings[1]} {cells[1]} with {row.pairs:,} pairs."
+            for row, cells in zip(rows, lines, strict=True) if row.kind == "trial"][:1]
     table = [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines)]
-    return "\n".join([f"## {sweep.study.name}: trials and baselines on dev, best first", "", *table, "",
-                      "[ ]: 95% interval, bootstrap over sentences.", "", *(f"- {line}" for line in found), "",
-                      f"Look: [trials, best first]({links['trials']}), [charts]({links['charts']}), "
-                      f"[translations side by side]({links['translations']}); among this run's artifacts `study.html` "
-                      "(score against pairs, map of the candidates, which setting matters) and `translation_changes.html`.", "",
-                      f"Promote the best: `{promote}`"])
+    return "\n".join([
+        *best, "", *(f"- {line}" for line in found), "",
+        f"[Trials, best first]({links['trials']}) · [charts]({links['charts']}) · "
+        f"[translations side by side]({links['translations']}) · among the artifacts `study.html` (score against pairs, map of "
+        "the candidates, which setting matters) and `translation_changes.html`", "",
+        f"Promote the best: `{promote}`", "",
+        f"## {sweep.study.name}: trials and baselines on dev, best first", "", *table, "",
+        "[ ]: 95% interval, bootstrap over sentences."])
 
 
 def _objective_value(metrics: dict[str, float], name: str) -> float:
