@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COMMAND = "python -m mtselect.explain"
 # Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
+END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 HELPS, HARMS = (110, 170, 255), (255, 165, 80)
 
 
@@ -85,7 +86,9 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
              for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]
     for one in found:
         console.print(picture(one))
-    console.print("[dim]blue helps the seeds, orange harms them; each pair on its own scale[/]")
+    colours = "blue helps the seeds, orange harms them, each pair on its own scale; " if console.color_system else ""
+    console.print(f"{colours}{END} is the end of the sentence. Benefits of single pairs are noisy: a wrong one may help.",
+                  style="dim", soft_wrap=True)
     if out is not None:
         write_lines(out, _page(found) if out.suffix == ".html" else _lines(found))
         console.print(f"written to {out}")
@@ -102,7 +105,7 @@ def into_words(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
             words[-1] = (words[-1][0] + text, words[-1][1] + benefit)
         else:
             words.append((text, benefit))
-    return [*words, ("\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", tokens[-1][1])]
+    return [*words, (END, tokens[-1][1])]
 
 
 def picture(one: Explained) -> Group:

@@ -200,7 +200,8 @@ def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep:
     alias = CHAMPION if reigns or above.passed or force else CHALLENGER
     console.print("it is the champion's own set" if reigns else above.detail, markup=False)
     if dry_run:
-        console.print(f"dry run: nothing was registered; without --dry-run it would become {alias} of {registry.name}")
+        would = f"it stays {alias}" if reigns else f"without --dry-run it would become {alias}"
+        console.print(f"dry run: nothing was registered; {would} of {registry.name}")
         return
     known = next((version for version in registry.versions() if version.digest == digest), None)
     if known is None:

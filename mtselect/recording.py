@@ -89,12 +89,12 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
     index = SketchIndex(entry.path)
     norms = index.column("gradient_norms")
-    quantiles = {f"gradients/norm_p{q:02d}/{name.replace('model.', '')}": value for q in (5, 50, 95)
-                 for name, value in zip(layers, np.percentile(norms, q, axis=0), strict=True)}
     summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
-    tracker.log(parent, metrics={**quantiles, **{f"data/{name}".replace(",", ""): count
-                                                 for name, count in summary.items()},
+    tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
                                  **_pool_noise(bench, experiment)})
+    quantiles = {name: dict(zip(("p05", "p50", "p95"), map(float, values), strict=True))
+                 for name, values in zip(layers, np.percentile(norms, (5, 50, 95), axis=0).T, strict=True)}
+    tracker.log_text(parent, json.dumps(quantiles, indent=1), f"{folder}/norms.json")
     tracker.log_figure(parent, plots.norms_by_layer(layers, norms), f"{folder}/norms.png")
     tensors = load_file(curvature_entry(bench, experiment).path / "curvature.safetensors")
     eigenvalues = {key.split("|")[0]: value for key, value in tensors.items() if key.endswith("|eigenvalues")}

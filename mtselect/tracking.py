@@ -211,11 +211,11 @@ class Tracker:
 
     def run_link(self, run_id: str) -> str:
         """Address of a run in the UI."""
-        return f"{self._server()}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self._server()}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
     def dataset_link(self, name: str, version: str) -> str:
         """Address of a dataset version in the UI."""
-        return f"{self._server()}/#/models/{quote(name)}/versions/{version}"
+        return f"{self._server()}/#/models/{quote(name)}/versions/{version}?workflowType=machine_learning"
 
     def _server(self) -> str:
         return self.uri.replace("://***@", "://") if self.uri.startswith("http") else "http://127.0.0.1:5000"

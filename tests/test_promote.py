@@ -150,7 +150,7 @@ def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pyte
     assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit") == 0
     printed = capsys.readouterr().out
     assert "failed  beats random" in printed and "passed  provenance" in printed
-    assert "dry run: nothing was registered; without --dry-run it would become champion of mtselect.tiny" in printed
+    assert "dry run: nothing was registered; it stays champion of mtselect.tiny" in printed
     assert len(versions(finished)) == 1
     assert finished.children()["t000"].data.tags == before.tags
 

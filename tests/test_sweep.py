@@ -141,14 +141,16 @@ def test_the_gradients_are_recorded_once_on_the_parent(swept: Any) -> None:
     assert folder.name == entry.name
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert {path.name for path in folder.iterdir()} == {"manifest.json", "layout.json", "layers.json", "spectra.png",
-                                                        "norms.png", "rows.npy", *manifest["shards"]}
+                                                        "norms.png", "norms.json", "rows.npy", *manifest["shards"]}
     recorded, stored = SketchIndex(folder), SketchIndex(entry)  # what was recorded is an index itself
     rows = np.load(folder / "rows.npy")
     assert len(recorded) == len(rows) > 0
     assert recorded[np.arange(len(rows))].tobytes() == stored[np.arange(len(rows))].tobytes()
     assert recorded.column("benefits").tobytes() == stored.column("benefits").tobytes()
-    quantiles = {name for name in parent.data.metrics if name.startswith("gradients/norm_p50/")}
-    assert len(quantiles) == len(manifest["layers"]) == len(json.loads((entry / "layers.json").read_text()))
+    quantiles = json.loads((folder / "norms.json").read_text(encoding="utf-8"))
+    assert list(quantiles) == manifest["layers"] == json.loads((entry / "layers.json").read_text())
+    medians = np.median(stored.column("gradient_norms"), axis=0)
+    assert [of_layer["p50"] for of_layer in quantiles.values()] == pytest.approx(medians.tolist(), rel=1e-5)
     assert parent.data.metrics["data/pool/read"] == 300
 
 

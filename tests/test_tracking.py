@@ -200,7 +200,8 @@ def test_links_name_the_server(tracker: Tracker, server: str) -> None:
     links = tracker.links("eval/chrf")
     assert links["command"] == ""
     assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")
-    assert tracker.dataset_link("mtselect.über.http", "1") == f"{server}/#/models/mtselect.%C3%BCber.http/versions/1"
+    link = tracker.dataset_link("mtselect.über.http", "1")
+    assert link == f"{server}/#/models/mtselect.%C3%BCber.http/versions/1?workflowType=machine_learning"
 
 
 def test_a_table_line_holds_a_dataclass() -> None:
