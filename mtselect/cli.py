@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,23 @@ def run(main: Callable[[Console], object], again: str) -> int:
         print(f"\nstopped. {again}", file=sys.stderr)
         return 130
     return 0
+
+
+def run_on_fields(argv: Sequence[str] | None, command: str, about: str, main: Callable[[list[str], Console], object]) -> int:
+    """Call a command whose options are the fields of a sweep file, and perhaps some of its own that `about` explains.
+
+    Args:
+        argv: its arguments; null takes the process's.
+        command: as it is typed.
+        about: printed before the fields by --help, which imports nothing heavy.
+        main: the command; it is given the arguments.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(about)
+        print_help(command)
+        return 0
+    return run(lambda console: main(arguments, console), again="Finished stages are kept: the same command goes on from here.")
 
 
 def print_help(command: str) -> None:

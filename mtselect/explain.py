@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mtselect.pipeline import Bench
 
 COMMAND = "python -m mtselect.explain"
-# Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
 END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
+# Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
 HELPS, HARMS = (110, 170, 255), (255, 165, 80)
 
 
@@ -48,13 +48,7 @@ class Explained:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in ("-h", "--help") for argument in given):
-        print(__doc__)
-        cli.print_help(COMMAND)
-        return 0
-
-    def command(console: Console) -> None:
+    def command(given: list[str], console: Console) -> None:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--ids")
         parser.add_argument("--top", default="5")
@@ -65,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ids = None if arguments.ids is None else arguments.ids.split(",")
         explain(cli.read_arguments(rest, COMMAND), ids, int(arguments.top), arguments.out, console)
 
-    return cli.run(command, again="Finished stages are kept: the same command goes on from here.")
+    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 
 
 def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:
@@ -78,7 +72,7 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.pipeline import benefits_of_tokens, resolve
-    from mtselect.recording import write_lines
+    from mtselect.store import write_whole
 
     experiment = resolve(sweep.experiment)
     pairs = _pairs(bench, experiment, ids, top)
@@ -90,7 +84,8 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     console.print(f"{colours}{END} is the end of the sentence. Benefits of single pairs are noisy: a wrong one may help.",
                   style="dim", soft_wrap=True)
     if out is not None:
-        write_lines(out, _page(found) if out.suffix == ".html" else _lines(found))
+        text = _page(found) if out.suffix == ".html" else _lines(found)
+        write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
         console.print(f"written to {out}")
     return found
 

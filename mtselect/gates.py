@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtselect.config import DataConfig
 from mtselect.data.corpus import Pair, pair_id
-from mtselect.store import hash_json
+from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
     from mtselect.evaluation.metrics import PairedResult, Score
@@ -39,7 +39,7 @@ def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence
         scores: on dev, of the model finetuned again (unless its weights were kept).
         recorded: the trial's metrics.
     """
-    if hash_json(sorted(pair.id for pair in pairs)) != recorded_digest:
+    if hash_ids(pair.id for pair in pairs) != recorded_digest:
         return Gate(name="replay", passed=False, detail="selects other pairs when computed again: its data or machine changed; "
                     "run the sweep again under another study.name")
     for score in scores:
@@ -65,7 +65,7 @@ def schema(pairs: Sequence[SelectedPair], budget: int) -> Gate:
         return Gate(name="schema", passed=False, detail=f"{len(pairs):,} rows, {len({pair.id for pair in pairs}):,} different, "
                     f"where 1 to {budget:,} different ones are allowed: run the sweep again")
     return Gate(name="schema", passed=True, detail=f"{len(pairs):,} rows with {', '.join(COLUMNS)}; "
-                f"hash of the ids {hash_json(sorted(pair.id for pair in pairs))}")
+                f"hash of the ids {hash_ids(pair.id for pair in pairs)}")
 
 
 def contamination(pairs: Sequence[SelectedPair], held_out: Mapping[str, Sequence[Pair]]) -> Gate:

@@ -10,7 +10,6 @@ selected ids: two trials that choose the same set share it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,7 +43,7 @@ from mtselect.progress import Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import SelectedSet, benefit_share, select_scored
-from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_json
+from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_ids, write_whole
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass, token_benefits
 from mtselect.training.language_model import (
@@ -105,7 +104,7 @@ class Selection:
     @property
     def digest(self) -> str:
         """Hash of the selected ids."""
-        return hash_json(sorted(pair.id for pair in self.pairs))
+        return hash_ids(pair.id for pair in self.pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -542,8 +541,8 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
                   accelerator=bench.runtime.accelerator)
     with bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution, shapes)
-    _write_whole(out / "rows.npy", partial(np.save, arr=rows))
-    _write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
+    write_whole(out / "rows.npy", partial(np.save, arr=rows))
+    write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
     layout = Layout(n_rows=len(rows), width=projections.width, shard_rows=_SHARD_ROWS, content=recipe.key,
                     columns={"benefits": len(seeds), "gradient_norms": len(layers)})
     writer = IndexWriter(out, layout, recipe.content())
@@ -648,13 +647,6 @@ def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: 
 
 def _comet_signature(settings: EvaluationConfig) -> str:
     return f"model:{settings.comet_model}|comet:{comet_version()}"
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """A file that several processes may write at once, all the same: it is whole whenever it exists."""
-    part = path.with_name(f"{os.getpid()}.{path.name}")
-    write(part)
-    part.replace(path)
 
 
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -237,14 +237,14 @@ def _compare_with_baselines(tracker: Tracker, parent: str, bench: Bench, metric:
     def evaluation(row: Any) -> Evaluation:
         return evaluate(bench, experiments[row.run_id], select_pairs(bench, experiments[row.run_id]), "dev")
 
-    mine, found = evaluation(best), []
-    for rival in rivals:
-        result = compare(bench, experiment, metric, mine, evaluation(rival), "dev")
+    mine, theirs, found = evaluation(best), [evaluation(rival) for rival in rivals], []
+    for rival, other in zip(rivals, theirs, strict=True):
+        result = compare(bench, experiment, metric, mine, other, "dev")
         found.append(f"{best.name} against {rival.name} on dev: {metric} {result.difference:+.2f} [{result.low:+.2f}, "
                      f"{result.high:+.2f}], p = {result.p_value:.3f} (dev chose it: only test decides)")
     if rivals:
         pairs = split_pairs(bench, experiment, "dev")
-        references, before = [pair.tgt for pair in pairs], evaluation(rivals[0]).hypotheses
+        references, before = [pair.tgt for pair in pairs], theirs[0].hypotheses
         scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang)
                   for texts in (before, mine.hypotheses)]
         changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, mine.hypotheses, *scores)
@@ -260,10 +260,3 @@ def score_rows(rows: Sequence[Any], metric: str) -> list[dict[str, Any]]:
              "value": row.metrics[metric], "low": row.metrics[f"{metric}_low"], "high": row.metrics[f"{metric}_high"],
              "clusters": row.params.get("n_clusters"), "threshold": row.params.get("threshold"),
              "noise_share": row.metrics.get("select/noise_share")} for row in rows]
-
-
-def write_lines(path: Path, text: str) -> None:
-    """Write a text whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -24,17 +24,11 @@ COMMAND = "python -m mtselect.select"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(__doc__)
-        cli.print_help(COMMAND)
-        return 0
-
-    def command(console: Console) -> None:
+    def command(arguments: list[str], console: Console) -> None:
         out, rest = _take_out(arguments)
         select(cli.read_arguments(rest, COMMAND), out, console)
 
-    return cli.run(command, again="Finished stages are kept: the same command goes on from here.")
+    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 
 
 def select(sweep: Sweep, out: Path, console: Console) -> None:
@@ -44,12 +38,12 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
         raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.pipeline import resolve, select_pairs
-    from mtselect.recording import write_lines
+    from mtselect.store import write_whole
     from mtselect.tracking import jsonl
 
     chosen = sweep.experiment.selection
     selection = select_pairs(bench, resolve(sweep.experiment))
-    write_lines(out, jsonl(selection.pairs))
+    write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed threshold {chosen.threshold:g}, budget {chosen.budget:,})")
 

@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,10 +146,22 @@ def _aside(path: Path) -> Path:
     return Path(f"{path}.part-{socket.gethostname()}-{os.getpid()}")
 
 
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file aside and rename it: it is whole whenever it exists, also if several processes write the same at once."""
+    part = path.with_name(f"{os.getpid()}.{path.name}")
+    write(part)
+    part.replace(path)
+
+
 def hash_json(value: Any) -> str:
     """SHA-256 of the canonical JSON form, first 20 hex digits."""
     text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def hash_ids(ids: Iterable[str]) -> str:
+    """Hash of a set of ids, in whatever order."""
+    return hash_json(sorted(ids))
 
 
 def hash_file(path: Path) -> str:

@@ -22,9 +22,8 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtselect.attribution.gradients import Captured, wide
-from mtselect.attribution.influence import check_finite
 from mtselect.attribution.kfac import Curvature
-from mtselect.errors import ModelError
+from mtselect.errors import ModelError, NonFiniteError
 
 
 class MeanSeed:
@@ -35,15 +34,21 @@ class MeanSeed:
         self._n_seeds = 0
 
     def update(self, captured: Captured) -> None:
-        """Add a batch. Raises NonFiniteError naming a layer's first bad row of a sum by its output."""
+        """Add a batch."""
         for name, (a, g) in captured.layers.items():
-            total = wide(g).mT @ wide(a)
-            check_finite(total.flatten().unsqueeze(0), captured.rows[:1], "seed")
-            self._sums[name] = total + self._sums.get(name, 0)
+            self._sums[name] = wide(g).mT @ wide(a) + self._sums.get(name, 0)
         self._n_seeds += len(captured.lengths)
 
     def preconditioned(self, curvature: Curvature, damping: float) -> dict[str, Tensor]:
-        """M [O, I] per layer: the mean gradient, times (H + lambda)^-1 where there is a curvature."""
+        """M [O, I] per layer: the mean gradient, times (H + lambda)^-1 where there is a curvature.
+
+        Raises:
+            NonFiniteError: a seed's gradient is NaN or infinite; names the layer, as seeds cannot be told apart in a sum.
+        """
+        for name, total in self._sums.items():
+            if not torch.isfinite(total).all():
+                raise NonFiniteError(f"the seeds' gradient at layer {name!r} is NaN or infinite: lower warmup.learning_rate, "
+                                     "or set model.dtype to float32")
         means = {name: total / self._n_seeds for name, total in self._sums.items()}
         return {name: curvature[name].to(str(mean.device)).solve(mean, damping) if curvature else mean
                 for name, mean in means.items()}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from mtselect.attribution.gradients import Both, layer_shape
+from mtselect.attribution.gradients import Both, Captured, layer_shape
 from mtselect.attribution.influence import SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature
 from mtselect.attribution.tokens import MeanSeed
-from mtselect.errors import ModelError
+from mtselect.errors import ModelError, NonFiniteError
 from mtselect.training.gradient_module import token_benefits
 from mtselect.training.language_model import tracked_layers
 
@@ -82,6 +82,15 @@ def test_a_model_without_forward_mode_is_named(tiny: SimpleNamespace, pattern: s
     direction = {name: torch.ones(layer_shape(layer)) for name, layer in layers.items()}
     with pytest.raises(ModelError, match="forward mode, and this model has an operation without: score with"):
         benefits(lm, layers, direction, tiny.examples(2))
+
+
+def test_seeds_that_are_not_finite_name_the_layer() -> None:
+    mean = MeanSeed()
+    for rows, bad in ((0, 1.0), (1, float("nan"))):
+        a, g = torch.ones(2, 3), torch.full((2, 4), bad)
+        mean.update(Captured(rows=torch.tensor([rows]), lengths=[2], layers={"fine": (a, torch.ones(2, 4)), "broken": (a, g)}))
+    with pytest.raises(NonFiniteError, match="the seeds' gradient at layer 'broken' is NaN or infinite: lower warmup"):
+        mean.preconditioned({}, 0.1)
 
 
 def test_the_batch_changes_nothing_and_no_hook_is_left(tiny: SimpleNamespace, pattern: str) -> None:
