@@ -6,21 +6,37 @@ otherwise, this fails, and `tracking._VIEW_VERSIONS` stays as it is (links are t
 
 from __future__ import annotations
 
-import html
 import re
 import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium"),
               pytest.mark.filterwarnings("ignore")]
-VIRTUAL_MS = 30_000  # of the page's own clock, which runs ahead while nothing is loaded
+WAIT_MS = 90_000  # at most, for what a page should show
+expect.set_options(timeout=WAIT_MS)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    page = chromium.new_page(viewport={"width": 2600, "height": 1400})
+    page.set_default_timeout(WAIT_MS)
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,73 +59,70 @@ def recorded(request: pytest.FixtureRequest, warm_lab: Callable[..., Any]) -> An
     return SimpleNamespace(links=links, runs=runs, client=client, uri=server.uri, experiment=experiment)
 
 
-def page(url: str, folder: Path, size: str = "2600,1400") -> str:
-    """The page's elements after its scripts ran."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/chromium", f"--window-size={size}",
-               f"--virtual-time-budget={VIRTUAL_MS}", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-    return html.unescape(done.stdout)
+def shown(page: Page, text: str) -> Locator:
+    """The element that shows just this text, once the page has it."""
+    element = page.get_by_text(re.compile(rf"^\s*{re.escape(text)}\s*$")).first
+    expect(element).to_be_attached()
+    return element
 
 
-def places(texts: list[str], where: str, attribute: str) -> list[int]:
-    """Row (`row-index`) or column (`aria-colindex`) in which a table shows each text; its elements come in any order."""
-    found = []
-    for text in texts:
-        match = re.search(rf">\s*{re.escape(text)}\s*<", where)
-        assert match, f"the page does not show {text!r}"
-        found.append(int(re.findall(rf'{attribute}="(\d+)"', where[: match.start()])[-1]))
-    return found
+def expect_best_first(page: Page, runs: list[Any]) -> None:
+    """The table's rows are these runs in this order, and no others."""
+    for number, run in enumerate(runs):
+        expect(page.locator(f"[row-index='{number}']").filter(has_text=run.info.run_name).first).to_be_attached()
+    expect(page.locator(f"[row-index='{len(runs)}']")).to_have_count(0)
 
 
-def test_the_link_opens_the_trials_best_first_with_their_columns(recorded: Any, tmp_path: Path) -> None:
-    shown = page(recorded.links["compare"], tmp_path)
-    names = [run.info.run_name for run in recorded.runs]
-    assert len(names) == 7
-    rows = places(names, shown, "row-index")
-    assert rows == list(range(7)), "not in the order of the score, or with the study's own run"
+def test_the_link_opens_the_trials_best_first_with_their_columns(recorded: Any, page: Page) -> None:
+    page.goto(recorded.links["compare"])
+    assert len(recorded.runs) == 7
+    expect_best_first(page, recorded.runs)
     columns = ["eval/bleu", "eval/chrf", "eval/chrf_high", "eval/chrf_low", "eval/chrf_vs_random", "eval/chrf_vs_untuned",
                "select/noise_share", "select/pairs", "trial/minutes", "budget", "method", "n_clusters", "threshold"]
-    headings = places(columns, shown, "aria-colindex")
-    assert headings == sorted(headings), "the score, what belongs to it, then the set, then how it was chosen"
+    headings = [shown(page, column) for column in columns]
+    order = [int(heading.evaluate("it => it.closest('[aria-colindex]').ariaColIndex")) for heading in headings]
+    assert order == sorted(order), "the score, what belongs to it, then the set, then how it was chosen"
 
 
-def test_the_charts_show_the_scores(recorded: Any, tmp_path: Path) -> None:
-    shown = page(recorded.links["charts"], tmp_path)
-    assert "How the trials compare" in shown
+def test_the_charts_show_the_scores(recorded: Any, page: Page) -> None:
+    page.goto(recorded.links["charts"])
+    shown(page, "How the trials compare")
     for title in ("select/pairs vs. eval/chrf", "eval/chrf", "eval/chrf_vs_random", "Parallel Coordinates"):
-        assert re.search(rf">\s*{title}\s*<", shown), title
-    assert {run.info.run_name for run in recorded.runs} & set(re.findall(r">\s*([\w-]+)\s*<", shown))
+        shown(page, title)
+    for run in recorded.runs:
+        shown(page, run.info.run_name)
 
 
-def test_translations_stand_side_by_side(recorded: Any, tmp_path: Path) -> None:
+def test_translations_stand_side_by_side(recorded: Any, page: Page, tmp_path: Path) -> None:
     from mtselect.config import TrackingConfig
     from mtselect.tracking import open_tracker
 
     tracker = open_tracker(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False)
-    shown = page(tracker.links("eval/chrf")["translations"], tmp_path)
-    assert "translations.json" in shown
+    page.goto(tracker.links("eval/chrf")["translations"])
+    shown(page, "translations.json")
 
 
-def test_the_promoted_version_leads_to_its_trial(recorded: Any, tmp_path: Path) -> None:
+def test_the_promoted_version_leads_to_its_trial(recorded: Any, page: Page) -> None:
     version = recorded.client.get_model_version_by_alias("mtselect.browser", "champion")
-    shown = page(f"{recorded.uri}/#/models/mtselect.browser/versions/{version.version}", tmp_path)
-    assert f"/runs/{version.run_id}" in shown
-    assert "Gates" in shown and "beats random" in shown, "the card"
+    page.goto(f"{recorded.uri}/#/models/mtselect.browser/versions/{version.version}")
+    expect(page.locator(f"a[href*='/runs/{version.run_id}']").first).to_be_visible()
+    shown(page, "Gates")
+    expect(page.get_by_text("beats random").first).to_be_visible()
 
 
-def test_the_studys_run_shows_its_note(recorded: Any, tmp_path: Path) -> None:
-    shown = page(recorded.links["look"], tmp_path)
-    assert "trials and baselines on dev, best first" in shown
-    assert "mtselect.promote browser" in shown
+def test_the_studys_run_shows_its_note(recorded: Any, page: Page) -> None:
+    page.goto(recorded.links["look"])
+    expect(page.get_by_text("trials and baselines on dev, best first").first).to_be_visible()
+    expect(page.get_by_text("mtselect.promote browser").first).to_be_visible()
 
 
-def test_a_view_nobody_looked_at_becomes_a_plain_filter(recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_nobody_looked_at_becomes_a_plain_filter(recorded: Any, page: Page, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     from mtselect.config import TrackingConfig
     from mtselect.tracking import open_tracker
 
     monkeypatch.setattr("mtselect.tracking._VIEW_VERSIONS", ("99.",))
     link = open_tracker(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False).links("eval/chrf")["trials"]
     assert "viewStateShareKey" not in link
-    shown = page(link, tmp_path)
-    assert places([run.info.run_name for run in recorded.runs], shown, "row-index") == list(range(7))
+    page.goto(link)
+    expect_best_first(page, recorded.runs)
