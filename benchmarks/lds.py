@@ -38,6 +38,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from mtselect.attribution.gradients import GradientConsumer, layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
@@ -98,12 +99,6 @@ def ceiling(losses: Array) -> tuple[Array, Array]:
     return agreement, np.sqrt((repeats * agreement / (1 + (repeats - 1) * agreement)).clip(0, 1))
 
 
-def auc(values: Array, clean: Array) -> float:
-    """Probability that a clean row has a larger value than a noisy one."""
-    ranks = rankdata(values)[clean]
-    return float((ranks.mean() - (clean.sum() + 1) / 2) / (~clean).sum())
-
-
 # --- the truth --------------------------------------------------------------------------------------------------------
 
 
@@ -133,7 +128,8 @@ def set_up(bench: Bench, experiment: Experiment, n_candidates: int, n_seeds: int
 
     return Setting(bench=bench, experiment=experiment, warm=warm, warm_key=key, ids=[pair.id for pair in drawn.pairs],
                    candidates=encode([Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in drawn.pairs]),
-                   clean=np.array([not corpus.labels[pair.id] for pair in drawn.pairs]), seeds=encode(corpus.seeds[:n_seeds]))
+                   clean=~corpus.noisy[corpus.pool.among([pair.id for pair in drawn.pairs])],
+                   seeds=encode(corpus.seeds[:n_seeds]))
 
 
 def draw_subsets(n_subsets: int, n_candidates: int) -> Array:
@@ -294,7 +290,8 @@ def table(scores: Mapping[str, Array], subsets: Array, losses: Array, clean: Arr
         low, high = np.quantile(drawn[name], [0.025, 0.975], axis=1)
         cells = [f"{value:.3f} [{a:.3f}, {b:.3f}]" for value, a, b in zip((score, score - reference, mean), low, high,
                                                                          strict=True)]
-        yield f"| {name} | {cells[0]} | {'' if name == DOT else cells[1]} | {cells[2]} | {auc(benefits.mean(1), clean):.3f} |"
+        auc = roc_auc_score(clean, benefits.mean(1))
+        yield f"| {name} | {cells[0]} | {'' if name == DOT else cells[1]} | {cells[2]} | {auc:.3f} |"
 
 
 def main() -> int:

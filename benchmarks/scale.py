@@ -1,13 +1,15 @@
-"""Index, scores, clusters and draw of a large pool: seconds, disk and memory, with random sketches in place of a model's.
+"""Corpus, tokens, index, scores, clusters and draw of a large pool: seconds, disk and memory, with random words for sentences
+and random sketches in place of a model's.
 
     python benchmarks/scale.py                          1,000,000 rows, and 250,000 for comparison
     python benchmarks/scale.py --rows 100000 --width 512 --folder /data/scratch
 
-The sketches are float16 directions in R numbers: as many planted groups as clusters are asked for, and noise around them
-(`noise` times the group's own length), so that what K-means finds can be compared with what was planted. The index is written
-by a process that is killed (SIGKILL) in the middle of a shard, half of the way; a second process goes on with the first
-missing shard. Each pool's steps run in one fresh process; peak memory is VmHWM, reset before each step, and counts pages of
-memory maps too. "Base" is that process before the first step: interpreter, torch, scikit-learn.
+Each side of a pair has 5 to 25 words out of 20,000; the tokenizer is a byte-level BPE of 4,096 tokens trained on them, as the
+built-in base's. The sketches are float16 directions in R numbers: as many planted groups as clusters are asked for, and noise
+around them (`noise` times the group's own length), so that what K-means finds can be compared with what was planted. The index
+is written by a process that is killed (SIGKILL) in the middle of a shard, half of the way; a second process goes on with the
+first missing shard. Each pool's steps run in one fresh process; peak memory is VmHWM, reset before each step, and counts pages
+of memory maps too. "Base" is that process before the first step: interpreter, torch, scikit-learn, transformers, Lightning.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ import numpy as np
 import torch
 
 from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, score
-from mtselect.config import SelectionConfig
+from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
+from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
 from mtselect.selection.resample import draw_evenly, rank_values, select_scored
+from mtselect.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,20 @@ def write(pool: Pool, folder: Path, killed_after: int | None = None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def write_corpus(pool: Pool, folder: Path) -> Experiment:
+    """Random pairs, one JSON line each; the experiment that reads them."""
+    rng = np.random.default_rng(5)
+    words = np.array(["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), n)) for n in rng.integers(2, 10, 20_000)])
+    sizes = {"pool": pool.rows, "seeds": pool.seeds, "dev": 100, "test": 100}
+    for part, size in sizes.items():
+        with (folder / f"{part}.jsonl").open("w") as file:
+            for _ in range(size):
+                src, tgt = (" ".join(words[rng.integers(0, len(words), n)]) for n in rng.integers(5, 26, 2))
+                file.write(json.dumps({"src": src, "tgt": tgt}) + "\n")
+    data = DataConfig(**{part: str(folder / f"{part}.jsonl") for part in sizes})
+    return Experiment(data=data, model=ModelConfig(vocab_size=4096))
+
+
 def peak_mib() -> float:
     """Of this process since the last reset."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -109,6 +127,9 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
         print(f"  {pool.rows:,} rows: {name}: {steps[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
         return result
 
+    from mtselect.pipeline import Bench, base_entry, corpus_entry, pool_examples, tokens_entry  # not for the killed process
+    from mtselect.training.batching import loader
+
     def write_and_die() -> None:
         half = len(pool.layout().shards()) // 2
         process = multiprocessing.get_context("spawn").Process(target=write, args=(pool, folder, half))
@@ -117,6 +138,12 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
         assert process.exitcode == -signal.SIGKILL, process.exitcode
 
     step("base", lambda: (torch.randn(64, 64) @ torch.randn(64, 64), cluster(np.eye(9, dtype=np.float32), 3, 0)))
+    experiment = write_corpus(pool, folder)
+    bench = Bench(store=Store(folder / "store"), runtime=RuntimeConfig(), progress=SilentProgress())
+    step("corpus", lambda: corpus_entry(bench, experiment))
+    step("base's tokenizer", lambda: base_entry(bench, experiment))
+    step("tokens", lambda: tokens_entry(bench, experiment))
+    step("tokens, read in batches", lambda: sum(len(batch.rows) for batch in loader(pool_examples(bench, experiment), 32, 0)))
     step("index, until killed", write_and_die)
     missing = IndexWriter(folder, pool.layout()).missing()
     facts["kept"], facts["shards"] = len(pool.layout().shards()) - len(missing), len(pool.layout().shards())
@@ -186,7 +213,7 @@ def main() -> int:
     results = []
     for pool in pools:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            needed, free = pool.rows * (2 * pool.width + 4), shutil.disk_usage(folder).free
+            needed, free = pool.rows * (2 * pool.width + 1500), shutil.disk_usage(folder).free
             if needed > free:
                 print(f"{folder}: {needed / 1e9:.0f} GB wanted, {free / 1e9:.0f} free: lower --width or --rows, or give "
                       "another --folder", file=sys.stderr)

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_file
 from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Captured, GradientConsumer, layer_shape
@@ -51,7 +52,8 @@ from mtselect.attribution.sketch import Projections, Sketcher, eigen_projections
 from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load
 from mtselect.data.corpus import load_corpus
-from mtselect.pipeline import Bench, _candidates, _examples, corpus_entry, curvature_entry, resolve, warmup_entry
+from mtselect.data.prompts import encode_pairs
+from mtselect.pipeline import Bench, candidate_rows, corpus_entry, curvature_entry, pool_examples, resolve, warmup_entry
 from mtselect.progress import ConsoleProgress
 from mtselect.selection.resample import benefit_share, rank_values
 from mtselect.store import Store, derive_seed
@@ -90,23 +92,22 @@ class Work:
 
 def record(bench: Bench, experiment: Experiment, sizes: tuple[int, int, int]) -> Work:
     """Run the stages, then the model over the rows, once."""
-    corpus = corpus_entry(bench, experiment)
     folder, _ = warmup_entry(bench, experiment)
     curvature = from_tensors(load_file(curvature_entry(bench, experiment).path / "curvature.safetensors"))
     if not curvature:
         raise SystemExit("attribution.curvature is identity: there are no eigenvectors to choose from")
     lm = load_model(folder, getattr(torch, experiment.model.dtype))
     layers = tracked_layers(lm.model, experiment.attribution.layers)
-    pool = _examples(experiment, folder, corpus, "pool")
+    pool = pool_examples(bench, experiment)
     rng = np.random.default_rng(derive_seed(experiment.seed, "sketch benchmark"))
-    drawn = rng.permutation(_candidates(experiment, pool))
+    drawn = rng.permutation(candidate_rows(experiment, pool))
     n, q, k = sizes
     rows, others = np.sort(drawn[:n]), drawn[n : n + k]
-    seeds = _examples(experiment, folder, corpus, "seeds")[:q]
-    loaded = load_corpus(corpus.path)
-    clean = np.array([not loaded.labels[loaded.pool[row].id] for row in rows]) if loaded.labels else None
+    loaded = load_corpus(corpus_entry(bench, experiment).path)
+    seeds = encode_pairs(loaded.seeds[:q], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    clean = None if loaded.noisy is None else ~loaded.noisy[rows]
     passes = [keep(bench, lm, layers, examples) for examples in
-              ([pool[row] for row in rows], seeds, [pool[row] for row in others])]
+              (pool.take(rows), seeds, pool.take(others))]
     return Work(candidates=passes[0], seeds=passes[1], anchors=passes[2], sizes=(len(rows), len(seeds), len(others)),
                 clean=clean, curvature=curvature, experiment=experiment,
                 shapes={name: layer_shape(layer) for name, layer in layers.items()})
@@ -249,9 +250,7 @@ def auc(scores: Array, clean: Array | None) -> str:
     """How often a clean row ranks above a noisy one."""
     if clean is None or clean.all() or not clean.any():
         return "-"
-    places = rankdata(scores)
-    n = int(clean.sum())
-    return f"{(places[clean].sum() - n * (n + 1) / 2) / (n * (len(clean) - n)):.3f}"
+    return f"{roc_auc_score(clean, scores):.3f}"
 
 
 def top_quarter(benefits: Array, norms: Array, work: Work) -> set[int]:

@@ -127,7 +127,7 @@ def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top:
 
     pool = load_corpus(corpus_entry(bench, experiment).path).pool
     if ids is not None:
-        by_id = {pair.id: pair for pair in pool}
+        by_id = {pair.id: pair for pair in pool.take(np.flatnonzero(pool.among(ids)))}
         for one in ids:
             if one not in by_id:
                 raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
@@ -135,7 +135,7 @@ def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top:
     entry = gradients_entry(bench, experiment)
     order = np.argsort(-candidate_values(SketchIndex(entry.path))[0], kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return [pool[row] for row in np.load(entry.path / "rows.npy")[chosen]]
+    return list(pool.take(np.load(entry.path / "rows.npy")[chosen]))
 
 
 def _wide(character: str) -> bool:

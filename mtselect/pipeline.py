@@ -1,6 +1,6 @@
 """The stages in order, from an experiment to scores.
 
-    corpus -> base -> warm-up -> curvature -> gradients -> selection -> finetune -> evaluation
+    corpus -> base -> tokens -> warm-up -> curvature -> gradients -> selection -> finetune -> evaluation
 
 Each stage is one function: it takes the bench (store, runtime, progress) and the experiment, fetches its upstream
 entries, and returns its own. What a sweep does not search is therefore computed once. Finetuning is keyed by the
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,18 +33,26 @@ from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.attribution.tokens import MeanSeed
 from mtselect.config import AttributionConfig, EvaluationConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
-from mtselect.data.corpus import Corpus, Pair, build_corpus, load_corpus, source_fingerprint
-from mtselect.data.prompts import Example, encode_pairs, encode_prompts, texts_of_tokens
+from mtselect.data.corpus import ROLES, Corpus, Pair, PairTable, build_corpus, count_rows, load_corpus, source_fingerprint
+from mtselect.data.prompts import (
+    Example,
+    ExampleTable,
+    encode_pairs,
+    encode_prompts,
+    set_languages,
+    texts_of_tokens,
+    write_examples,
+)
 from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.comet.client import CometScorer
 from mtselect.evaluation.comet.install import comet_version
 from mtselect.evaluation.decode import decode
 from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_score, paired_bootstrap, paired_means, score
-from mtselect.progress import Progress
+from mtselect.progress import Advance, Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import SelectedSet, benefit_share, select_scored
-from mtselect.store import Entry, Recipe, Store, derive_seed, hash_file, hash_ids, write_whole
+from mtselect.store import Entry, Recipe, Store, derive_seed, hash_ids, write_whole
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass, token_benefits
 from mtselect.training.language_model import (
@@ -62,6 +71,8 @@ Split = Literal["dev", "test"]
 _RECORD_MEMORY = 512 * 2**20
 # Candidates of a shard of the gradients stage: what a killed pass loses.
 _SHARD_ROWS = 4096
+# Pairs that are tokenised at a time.
+_TOKENISED = 4096
 OnEpoch = Callable[[int, float], None]
 
 
@@ -164,13 +175,13 @@ def start_comet(bench: Bench, experiment: Experiment) -> None:
 
 def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
     """Share of the ids with a noise label; None where the pool has no labels or nothing is selected."""
-    if not corpus.labels or not ids:
+    if corpus.noisy is None or not ids:
         return None
-    return sum(bool(corpus.labels[i]) for i in ids) / len(ids)
+    return float(corpus.noisy[corpus.pool.among(ids)].mean())
 
 
 def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """pool.jsonl, seeds.jsonl, dev.jsonl, test.jsonl, labels.jsonl, quarantine.jsonl, summary.json, digests.json.
+    """pool.arrow, seeds.arrow, dev.arrow, test.arrow, labels.arrow, quarantine.jsonl, summary.json, digests.json.
 
     Later stages are keyed by the digests of the parts they read: new seeds do not ask for another warm-up.
     """
@@ -178,11 +189,13 @@ def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
     files = [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test)]
 
     def compute(out: Path) -> None:
-        build_corpus(data, out)
-        digests = {part: hash_file(out / f"{part}.jsonl") for part in ("pool", "seeds", "dev", "test")}
+        with bench.progress.task("corpus", sum(count_rows(data, role) for role in ROLES)) as advance:
+            build_corpus(data, out, advance)
+        corpus = load_corpus(out)
+        digests = {part: getattr(corpus, part).digest for part in ROLES}
         (out / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
 
-    return bench.store.fetch(Recipe(stage="corpus", version=1, section=data, upstream=files), compute)
+    return bench.store.fetch(Recipe(stage="corpus", version=2, section=data, upstream=files), compute)
 
 
 def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
@@ -201,12 +214,37 @@ def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     return str(entry.path), entry.key
 
 
+def tokens_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """examples.arrow: the pool's token ids, row for row."""
+    corpus = corpus_entry(bench, experiment)
+    base, base_key = base_entry(bench, experiment)
+
+    def compute(out: Path) -> None:
+        pool, tokenizer, start = load_corpus(corpus.path).pool, load_tokenizer(base), decoder_start(base)
+
+        def examples(advance: Advance) -> Iterator[Example]:
+            pairs = iter(pool)
+            while some := list(islice(pairs, _TOKENISED)):
+                yield from encode_pairs(some, tokenizer, experiment.data, experiment.model, start)
+                advance(len(some))
+
+        with bench.progress.task("tokens", len(pool)) as advance:
+            write_examples(examples(advance), out / "examples.arrow")
+
+    model, data = experiment.model, experiment.data
+    section = {"prompt": model.prompt, "chat_template": model.chat_template, "src_lang": data.src_lang,
+               "tgt_lang": data.tgt_lang}
+    recipe = Recipe(stage="tokens", version=1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
+    return bench.store.fetch(recipe, compute)
+
+
 def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     """(folder, key) of the model at which gradients are taken: finetuned on the pool, or the base itself.
 
     With LoRA the folder holds the merged weights, and `adapter` beside it the adapters.
     """
     base, base_key = base_entry(bench, experiment)
+    pool = pool_examples(bench, experiment)  # here, so that its minutes count as its own
     if experiment.warmup.epochs == 0:
         return base, base_key
     corpus = corpus_entry(bench, experiment)
@@ -215,9 +253,8 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     recipe = Recipe(stage="warmup", version=2 if lora else 1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
 
     def compute(out: Path) -> None:
-        rows = _warmup_rows(experiment, _usable(experiment, _examples(experiment, base, corpus, "pool")))
-        pairs = load_corpus(corpus.path).pool
-        lm = _train(bench, experiment, base, [pairs[row] for row in rows], [], experiment.warmup, "warmup", out)
+        examples = pool.take(_warmup_rows(experiment, _usable(experiment, pool)))
+        lm = _train(bench, experiment, base, examples, [], experiment.warmup, "warmup", out)
         model = lm.model
         if lora:
             model.save_pretrained(out / "adapter")
@@ -240,7 +277,7 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
                "exclude": experiment.warmup.exclude}
 
     def compute(out: Path) -> None:
-        curvature = {} if attribution.curvature == "identity" else _fit_curvature(bench, experiment, folder, corpus)
+        curvature = {} if attribution.curvature == "identity" else _fit_curvature(bench, experiment, folder)
         save_file(to_tensors(curvature), out / "curvature.safetensors")
 
     recipe = Recipe(stage="curvature", version=1, section=section, upstream=[*_digests(corpus, "pool"), key])
@@ -275,8 +312,8 @@ def benefits_of_tokens(bench: Bench, experiment: Experiment, pairs: Sequence[Pai
     curvature = from_tensors(load_file(curvature_entry(bench, experiment).path / "curvature.safetensors"))
     lm = _scored_model(bench, experiment, folder)
     layers = tracked_layers(lm.model, experiment.attribution.layers)
-    seeds = _examples(experiment, folder, corpus, "seeds")
-    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    seeds = _examples(experiment, folder, load_corpus(corpus.path).seeds)
+    examples = _examples(experiment, folder, pairs)
     with bench.progress.task("benefits of tokens", len(seeds) + len(examples)) as advance:
         mean = MeanSeed()
         run_gradient_pass(lm, layers, seeds, mean, batch_size=bench.runtime.batch_size, accelerator=bench.runtime.accelerator,
@@ -329,8 +366,9 @@ def finetune_entry(bench: Bench, experiment: Experiment, selection: Selection, o
 
     def compute(out: Path) -> None:
         pairs = [Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in selection.pairs]
-        dev = _split(experiment, corpus, "dev")
-        lm = _train(bench, experiment, start, pairs, dev, experiment.finetune, "finetune", out, on_epoch)
+        examples = _examples(experiment, start, [*pairs, *_split(experiment, corpus, "dev")])
+        lm = _train(bench, experiment, start, examples[: len(pairs)], examples[len(pairs) :], experiment.finetune, "finetune",
+                    out, on_epoch)
         lm.model.save_pretrained(out / ("adapter" if experiment.model.lora_rank else "model"))
         lm.tokenizer.save_pretrained(out / "model")
 
@@ -396,7 +434,7 @@ def split_pairs(bench: Bench, experiment: Experiment, split: Split) -> list[Pair
 
 def _split(experiment: Experiment, corpus: Entry, split: Split) -> list[Pair]:
     loaded = load_corpus(corpus.path)
-    return loaded.test if split == "test" else loaded.dev[: experiment.evaluation.dev_rows]
+    return loaded.test[:] if split == "test" else loaded.dev[: experiment.evaluation.dev_rows]
 
 
 def _start(bench: Bench, experiment: Experiment) -> tuple[str, str]:
@@ -430,18 +468,22 @@ def _encoding(experiment: Experiment) -> dict[str, Any]:
     return {"model": experiment.model, "src_lang": experiment.data.src_lang, "tgt_lang": experiment.data.tgt_lang}
 
 
-def _examples(experiment: Experiment, name: str, corpus: Entry, part: str) -> list[Example]:
-    pairs = getattr(load_corpus(corpus.path), part)
+def pool_examples(bench: Bench, experiment: Experiment) -> ExampleTable:
+    """The pool's token ids, row for row."""
+    return ExampleTable(tokens_entry(bench, experiment).path / "examples.arrow")
+
+
+def _examples(experiment: Experiment, name: str, pairs: Sequence[Pair]) -> list[Example]:
+    """As the tokenizer of a model (a folder or hub name) encodes them."""
     return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
 
 
-def _usable(experiment: Experiment, examples: Sequence[Example]) -> NDArray[np.int64]:
+def _usable(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int64]:
     """Rows that fit `model.max_tokens`."""
-    lengths = np.array([len(example) for example in examples])
-    rows = np.flatnonzero(lengths <= experiment.model.max_tokens)
+    rows = np.flatnonzero(pool.lengths <= experiment.model.max_tokens)
     if not len(rows):
         raise DataError(f"no pool row fits model.max_tokens ({experiment.model.max_tokens}): raise it; "
-                        f"the shortest row has {lengths.min()} tokens")
+                        f"the shortest row has {pool.lengths.min()} tokens")
     return rows
 
 
@@ -453,9 +495,9 @@ def _warmup_rows(experiment: Experiment, usable: NDArray[np.int64]) -> NDArray[n
     return np.sort(rng.permutation(usable)[:rows])
 
 
-def _candidates(experiment: Experiment, examples: Sequence[Example]) -> NDArray[np.int64]:
+def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int64]:
     """Pool rows that can be selected."""
-    usable = _usable(experiment, examples)
+    usable = _usable(experiment, pool)
     if not (experiment.warmup.exclude and experiment.warmup.epochs):
         return usable
     rows = np.setdiff1d(usable, _warmup_rows(experiment, usable))
@@ -465,15 +507,15 @@ def _candidates(experiment: Experiment, examples: Sequence[Example]) -> NDArray[
     return rows
 
 
-def _train(bench: Bench, experiment: Experiment, start: str, pairs: Sequence[Pair], dev: Sequence[Pair],
+def _train(bench: Bench, experiment: Experiment, start: str, examples: Sequence[Example], held_out: Sequence[Example],
            config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
-    """Train from a folder or hub name on the pairs; writes curve.jsonl."""
+    """Train from a folder or hub name on the examples; writes curve.jsonl."""
     lora = experiment.model.lora_rank > 0
     lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32, quantize=experiment.model.quantize)
+    if lm.decoder_start is not None:
+        set_languages(lm.tokenizer, experiment.data)  # it is saved with them
     if lora:
         lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
-    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
-    held_out = encode_pairs(dev, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with bench.progress.task(f"{name}: {config.epochs} epochs", config.epochs * len(examples)) as advance:
         curve = finetune(lm, examples, held_out, config, name=name, seed=derive_seed(experiment.seed, name),
                          dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
@@ -492,18 +534,17 @@ def _scored_model(bench: Bench, experiment: Experiment, folder: str) -> Language
     return load(folder, dtype, quantize=experiment.model.quantize)
 
 
-def _fit_curvature(bench: Bench, experiment: Experiment, folder: str, corpus: Entry) -> Curvature:
+def _fit_curvature(bench: Bench, experiment: Experiment, folder: str) -> Curvature:
     """One pass for K-FAC, and for EK-FAC if its tokens may be kept; else two that see the same drawn targets."""
     lm = _scored_model(bench, experiment, folder)
     attribution = experiment.attribution
-    examples = _examples(experiment, folder, corpus, "pool")
+    pool = pool_examples(bench, experiment)
     rng = np.random.default_rng(derive_seed(experiment.seed, "curvature rows"))
-    rows = np.sort(rng.permutation(_candidates(experiment, examples))[: attribution.curvature_rows])
-    sample = [examples[row] for row in rows]
-    longest = max(len(example.target) for example in sample)
-    uniforms = rng.random((len(sample), longest)) if attribution.fisher == "sampled" else None
+    sample = pool.take(np.sort(rng.permutation(candidate_rows(experiment, pool))[: attribution.curvature_rows]))
+    uniforms = rng.random((len(sample), sample.target_lengths.max())) if attribution.fisher == "sampled" else None
     layers = tracked_layers(lm.model, attribution.layers)
-    size = lm.model.dtype.itemsize * sum(map(len, sample)) * sum(sum(layer_shape(layer)) for layer in layers.values())
+    numbers = int(sample.lengths.sum()) * sum(sum(layer_shape(layer)) for layer in layers.values())
+    size = lm.model.dtype.itemsize * numbers
     kept = size <= 1e9 * bench.runtime.record_gb
     passes = 2 if attribution.curvature == "ekfac" and not kept else 1
     with bench.progress.task("curvature", passes * len(sample)) as advance:
@@ -531,10 +572,10 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     attribution = experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
     shapes = {name: layer_shape(layer) for name, layer in layers.items()}
-    pool = _examples(experiment, folder, corpus, "pool")
-    rows = _candidates(experiment, pool)
-    candidates = [pool[row] for row in rows]
-    seeds = _examples(experiment, folder, corpus, "seeds")
+    pool = pool_examples(bench, experiment)
+    rows = candidate_rows(experiment, pool)
+    candidates = pool.take(rows)
+    seeds = _examples(experiment, folder, load_corpus(corpus.path).seeds)
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
     projections = random_projections(shapes, attribution.sketch_rank, generator)
     run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
@@ -587,8 +628,8 @@ def candidate_values(index: SketchIndex) -> tuple[NDArray[np.float64], NDArray[n
             index.column("gradient_norms", lambda norms: np.sqrt(np.square(norms, dtype=np.float64).sum(1))))
 
 
-def _with_benefits(pool: Sequence[Pair], rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:
-    pairs = [pool[rows[row]] for row in chosen.rows]
+def _with_benefits(pool: PairTable, rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:
+    pairs = pool.take(rows[chosen.rows])
     return [SelectedPair(**asdict(pair), benefit=float(benefit), benefit_share=float(share), cluster=int(cluster))
             for pair, benefit, share, cluster
             in zip(pairs, chosen.benefit, chosen.benefit_share, chosen.cluster, strict=True)]
@@ -596,13 +637,12 @@ def _with_benefits(pool: Sequence[Pair], rows: NDArray[Any], chosen: SelectedSet
 
 def _select_baseline(bench: Bench, experiment: Experiment, out: Path) -> None:
     chosen = experiment.selection
-    corpus = corpus_entry(bench, experiment)
-    examples = _examples(experiment, base_entry(bench, experiment)[0], corpus, "pool")
-    rows = _usable(experiment, examples) if chosen.method == "pool" else _candidates(experiment, examples)
+    examples = pool_examples(bench, experiment)
+    rows = _usable(experiment, examples) if chosen.method == "pool" else candidate_rows(experiment, examples)
     picked = {"random": lambda: random_rows(len(rows), chosen.budget, chosen.seed), "pool": lambda: all_rows(len(rows)),
               "untuned": lambda: all_rows(0)}[chosen.method]()
-    pool = load_corpus(corpus.path).pool
-    _write_selection(out, [SelectedPair(**asdict(pool[rows[row]])) for row in picked], len(rows), len(rows))
+    pool = load_corpus(corpus_entry(bench, experiment).path).pool
+    _write_selection(out, [SelectedPair(**asdict(pair)) for pair in pool.take(rows[picked])], len(rows), len(rows))
 
 
 def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_passed: int) -> None:

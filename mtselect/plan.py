@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ import torch
 
 from mtselect.attribution.gradients import layer_shape
 from mtselect.config import Experiment, RuntimeConfig, Sweep
-from mtselect.data.corpus import load_corpus, read_rows
+from mtselect.data.corpus import ROLES, count_rows, load_corpus, read_rows
 from mtselect.errors import UserError
-from mtselect.pipeline import Bench, base_entry, corpus_entry, curvature_entry, gradients_entry, warmup_entry
+from mtselect.pipeline import Bench, base_entry, corpus_entry, curvature_entry, gradients_entry, tokens_entry, warmup_entry
 from mtselect.store import Entry, Recipe, Store
 from mtselect.training.language_model import empty_model, tracked_layers
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHARED: dict[str, Callable[[Bench, Experiment], Any]] = {
-    "corpus": corpus_entry, "base": base_entry, "warmup": warmup_entry, "curvature": curvature_entry,
+    "corpus": corpus_entry, "base": base_entry, "tokens": tokens_entry, "warmup": warmup_entry, "curvature": curvature_entry,
     "gradients": gradients_entry}
 _CHARACTERS = 4.0  # of a token
 _USED = 0.35  # of the speed of a large product, that training a model reaches
@@ -103,7 +104,7 @@ def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> 
     except UserError:
         model = None
     work = {} if model is None else _products(sweep, model, pairs, seeds, dev, tokens)
-    disk = {} if model is None else _bytes(experiment, model, pairs, seeds)
+    disk = {"tokens": 4.0 * tokens * pairs} | ({} if model is None else _bytes(experiment, model, pairs, seeds))
     speed = _speed(experiment.model.dtype) * _USED
     left = max(0, sweep.study.n_trials - n_finished)
     counts = {**{name: int(name not in cached) for name in SHARED}, "finetune": left + n_baselines,
@@ -147,14 +148,17 @@ def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int,
     """Pool, seed and dev pairs, and tokens of a pair."""
     if built:
         corpus = load_corpus(corpus_entry(bench, experiment).path)
-        parts: list[list[Any]] = [list(corpus.pool), list(corpus.seeds), list(corpus.dev)]
+        pool, seeds, dev = len(corpus.pool), len(corpus.seeds), len(corpus.dev)
         lengths = [len(pair.src) + len(pair.tgt) for pair in corpus.pool[:1000]]
     else:
-        parts = [list(read_rows(experiment.data, role)) for role in ("pool", "seeds", "dev")]
-        lengths = [len(row.src) + len(row.tgt) for row in parts[0][:1000] if row.reason is None]
-    dev = len(parts[2]) if experiment.evaluation.dev_rows is None else min(len(parts[2]), experiment.evaluation.dev_rows)
+        for role in ROLES:  # what is wrong with a source shows in its first rows
+            _ = list(islice(read_rows(experiment.data, role), 1000))
+        pool, seeds, dev = (count_rows(experiment.data, role) for role in ("pool", "seeds", "dev"))
+        lengths = [len(row.src) + len(row.tgt) for row in islice(read_rows(experiment.data, "pool"), 1000)
+                   if row.reason is None]
+    dev = dev if experiment.evaluation.dev_rows is None else min(dev, experiment.evaluation.dev_rows)
     prompt = len(experiment.model.prompt) - len("{src}")
-    return len(parts[0]), len(parts[1]), dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
+    return pool, seeds, dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
 
 
 def _products(sweep: Sweep, model: Any, pairs: int, seeds: int, dev: int, tokens: float) -> dict[str, float]:

@@ -31,10 +31,10 @@ from mtselect.pipeline import (
     select_pairs,
     split_pairs,
 )
-from mtselect.pipeline import noise_share as share_of_noise
 from mtselect.tracking import Tracker, jsonl, scores_as_metrics
 
 TABLE = "translations.json"
+_MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
 
 
 def trial_params(experiment: Experiment, searched: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
         return
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
     index = SketchIndex(entry.path)
-    norms = index.column("gradient_norms")
+    step = -(-len(index) // _MEASURED_NORMS)
+    norms = index.column("gradient_norms", lambda norms: norms[::step])
     summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
     tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
                                  **_pool_noise(bench, experiment)})
@@ -112,9 +113,8 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
 
 
 def _pool_noise(bench: Bench, experiment: Experiment) -> dict[str, float]:
-    corpus = load_corpus(corpus_entry(bench, experiment).path)
-    share = share_of_noise(corpus, [pair.id for pair in corpus.pool])
-    return {} if share is None else {"select/pool_noise_share": share}
+    noisy = load_corpus(corpus_entry(bench, experiment).path).noisy
+    return {} if noisy is None else {"select/pool_noise_share": float(noisy.mean())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,20 +125,19 @@ class _Seen:
     points: Any
     chosen: Any
     labels: Any
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     mean: Any
     share: Any
 
 
 def _seen_candidates(bench: Bench, experiment: Experiment, selection: Selection) -> _Seen:
     entry = gradients_entry(bench, experiment)
-    pool = load_corpus(corpus_entry(bench, experiment).path).pool
-    pairs = [pool[row] for row in np.load(entry.path / "rows.npy")]
+    pairs = load_corpus(corpus_entry(bench, experiment).path).pool.take(np.load(entry.path / "rows.npy"))
     clusters = {pair.id: pair.cluster for pair in selection.pairs}
+    chosen = pairs.among(list(clusters))
     mean, share, _ = candidate_values(SketchIndex(entry.path))
     return _Seen(points=np.load(map_entry(bench, experiment).path / "points.npy"), pairs=pairs, mean=mean, share=share,
-                 chosen=np.array([pair.id in clusters for pair in pairs]),
-                 labels=np.array([clusters[pair.id] for pair in pairs if pair.id in clusters]))
+                 chosen=chosen, labels=np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))]))
 
 
 def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult) -> None:

@@ -121,7 +121,8 @@ class Store:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, OSError) and "No space left" not in str(error):  # safetensors has its own class
+            full = isinstance(error, OSError) or "No space left" in str(error)  # safetensors has its own class
+            if isinstance(error, StorageError) or not full:  # the first: of a stage that this one asked for
                 raise
             raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
                                "free space or set runtime.workdir to another disk, then run the same command") from error
@@ -162,12 +163,6 @@ def hash_json(value: Any) -> str:
 def hash_ids(ids: Iterable[str]) -> str:
     """Hash of a set of ids, in whatever order."""
     return hash_json(sorted(ids))
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, first 20 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
 
 
 def derive_seed(seed: int, name: str) -> int:

@@ -363,7 +363,7 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
     return lab
 
 
-SHARED_STAGES = ("corpus", "base", "warmup", "curvature", "gradients")
+SHARED_STAGES = ("corpus", "base", "tokens", "warmup", "curvature", "gradients")
 
 
 @pytest.fixture(scope="session")

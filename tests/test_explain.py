@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtselect.attribution.index import SketchIndex
+from mtselect.data.corpus import PairTable
 from mtselect.explain import into_words
 from mtselect.explain import main as explain
 
@@ -54,7 +55,7 @@ def test_the_best_and_the_worst_add_up_to_their_benefits(warm_lab: Callable[...,
 
 def test_a_page_of_the_pairs_asked_for(warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab()
-    ids = [json.loads(line)["id"] for line in next(lab.store.glob("corpus/*/pool.jsonl")).read_text().splitlines()[4:6]]
+    ids = [pair.id for pair in PairTable(next(lab.store.glob("corpus/*/pool.arrow")))[4:6]]
     with contextlib.chdir(lab.folder):
         assert explain(["sweep.yaml", f"--ids={','.join(ids)}", "--out", "words.html"]) == 0
     page = (lab.folder / "words.html").read_text(encoding="utf-8")

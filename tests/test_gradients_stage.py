@@ -22,7 +22,7 @@ from mtselect.pipeline import Bench, candidate_values, gradients_entry, select_p
 from mtselect.progress import SilentProgress
 from mtselect.store import Store
 
-BEFORE = ("corpus", "base", "warmup", "curvature")
+BEFORE = ("corpus", "base", "tokens", "warmup", "curvature")
 SHARDS = 5
 DEADLINE = 120
 

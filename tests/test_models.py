@@ -55,6 +55,23 @@ def test_a_trial_of_an_encoder_decoder(curvature: str, t5: Path, make_lab: Calla
     assert any(name.startswith("encoder.") for name in layers)
 
 
+def test_a_tokenizer_of_many_languages_is_saved_with_the_two(make_lab: Callable[..., Any], tiny: SimpleNamespace,
+                                                             tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, NllbTokenizer
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer = NllbTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[])
+    tiny.model("m2m_100", vocab_size=len(tokenizer), pad_token_id=1, bos_token_id=0, eos_token_id=2,
+               decoder_start_token_id=2).model.save_pretrained(tmp_path / "nllb")
+    tokenizer.save_pretrained(tmp_path / "nllb")
+    lab = make_lab(database=False, experiment__model__name=str(tmp_path / "nllb"), experiment__data__src_lang="deu_Latn",
+                   experiment__data__tgt_lang="fra_Latn")
+    with contextlib.chdir(lab.folder):
+        folder, _ = warmup_entry(*bench_and_experiment(lab))
+        saved = AutoTokenizer.from_pretrained(folder)
+    assert (saved.src_lang, saved.tgt_lang) == ("deu_Latn", "fra_Latn")
+
+
 def test_gradients_at_the_adapters_of_the_warm_up(make_lab: Callable[..., Any]) -> None:
     """The adapters are kept apart from the base, and give the gradients where the pattern asks for them."""
     lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__attribution__layers="lora_[AB]",

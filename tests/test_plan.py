@@ -28,7 +28,7 @@ def plan(lab: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
 def test_before_anything_ran_all_is_to_do(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(stages=())
     found = plan(lab, capsys)
-    assert [found[name][0] for name in ("corpus", "base", "warmup", "curvature", "gradients")] == ["to run"] * 5
+    assert [found[name][0] for name in ("corpus", "base", "tokens", "warmup", "curvature", "gradients")] == ["to run"] * 6
     assert found["finetune"][0] == found["evaluation"][0] == str(3 + 4)  # trials; untuned, pool, two random sets
     assert found["corpus"][1] == "?"
     for name in ("warmup", "curvature", "gradients", "finetune"):
@@ -38,15 +38,24 @@ def test_before_anything_ran_all_is_to_do(warm_lab: Callable[..., Any], capsys: 
 
 
 def test_stages_in_the_store_are_not_to_do_again(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    lab = warm_lab(stages=("corpus", "base", "warmup"))
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"))
     found = plan(lab, capsys)
-    assert [found[name] for name in ("corpus", "base", "warmup")] == [["in the store"]] * 3
+    assert [found[name] for name in ("corpus", "base", "tokens", "warmup")] == [["in the store"]] * 4
     assert found["curvature"][0] == found["gradients"][0] == "to run"
     changed = warm_lab(experiment__warmup={"epochs": 1, "rows": 100, "exclude": True, "learning_rate": 0.02})
     found = plan(changed, capsys)
     assert found["base"] == ["in the store"]
     assert [found[name][0] for name in ("warmup", "curvature", "gradients")] == ["to run"] * 3
     assert found["warmup"][-1] == "measured here"
+
+
+@pytest.mark.parametrize("part", ["pool", "seeds", "dev", "test"])
+def test_a_source_without_its_columns_is_refused(part: str, warm_lab: Callable[..., Any],
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    (lab.folder / "data" / f"{part}.jsonl").write_text('{"source": "a", "tgt": "b"}\n', encoding="utf-8")
+    assert lab.run("sweep", "sweep.yaml", "--dry-run") != 0
+    assert "has no column 'src'" in capsys.readouterr().err
 
 
 def test_after_the_sweep_nothing_is_left(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from mtselect import pipeline
+from mtselect.config import load
+from mtselect.data.corpus import load_corpus
+from mtselect.data.prompts import encode_pairs
+from mtselect.pipeline import Bench
+from mtselect.progress import SilentProgress
+from mtselect.store import Store
+from mtselect.training.language_model import load_tokenizer
 
 
 def test_it_writes_the_ids_of_the_trial_and_nothing_else(swept: Any, warm_lab: Callable[..., Any],
@@ -28,7 +38,8 @@ def test_it_writes_the_ids_of_the_trial_and_nothing_else(swept: Any, warm_lab: C
     assert rows == swept.lines(swept.children()["t001"])
     assert {path.name for path in lab.folder.iterdir()} - before == {"chosen.jsonl", "mlruns"}
     assert {path.name for path in (lab.folder / "mlruns").iterdir()} == {"store"}
-    assert {path.name for path in lab.store.iterdir()} == {"corpus", "base", "warmup", "curvature", "gradients", "selection"}
+    assert {path.name for path in lab.store.iterdir()} == {
+        "corpus", "base", "tokens", "warmup", "curvature", "gradients", "selection"}
     assert re.search(rf"{len(rows)} of 200 candidates written to chosen\.jsonl", capsys.readouterr().out)
 
 
@@ -65,3 +76,17 @@ def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[...,
     assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", "--experiment.selection.threshold", "0",
                    "--experiment.selection.budget", "999", "--experiment.selection.n_clusters", "999") == 0
     assert len((lab.folder / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 200
+
+
+def test_the_pools_tokens_are_those_of_its_pairs(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever number of pairs is tokenised at a time."""
+    monkeypatch.setattr(pipeline, "_TOKENISED", 7)
+    lab = warm_lab(stages=("corpus", "base"))
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", [])
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        examples = pipeline.pool_examples(bench, sweep.experiment)
+        pool = load_corpus(pipeline.corpus_entry(bench, sweep.experiment).path).pool
+        tokenizer = load_tokenizer(pipeline.base_entry(bench, sweep.experiment)[0])
+    assert list(examples) == encode_pairs(list(pool), tokenizer, sweep.experiment.data, sweep.experiment.model)
+    assert examples.lengths.tolist() == [len(example) for example in examples]

@@ -144,8 +144,10 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_a_nested_fault_is_told_once(store: Store) -> None:
     """A stage that fetches another inside: the inner stage's message reaches the user, not one about the outer."""
     inner = replace(RECIPE, stage="inner")
-    with pytest.raises(StorageError, match="stage 'inner' cannot be stored"):
-        store.fetch(RECIPE, lambda out: store.fetch(inner, Compute(OSError(errno.ENOSPC, "full"))) and None)
+    with pytest.raises(StorageError) as caught:
+        store.fetch(RECIPE, lambda out: store.fetch(inner, Compute(OSError(errno.ENOSPC, "No space left on device"))) and None)
+    assert str(caught.value).startswith("stage 'inner' cannot be stored")
+    assert str(caught.value).count("cannot be stored") == 1
 
 
 def test_discard_removes_and_the_next_fetch_computes(store: Store) -> None:

@@ -261,7 +261,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_killed_in_the_gradient_pass_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
-    lab = warm_lab(stages=("corpus", "base", "warmup", "curvature"), runtime__batch_size=1)
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup", "curvature"), runtime__batch_size=1)
     process = lab.start("sweep", "sweep.yaml")
     wait_for(lambda: list(lab.store.glob("gradients/*/*.part/benefits.npy")), process)
     process.kill()
@@ -309,7 +309,7 @@ def test_ctrl_c_in_a_trial_ends_it_cleanly_and_it_goes_on(swept: Any, warm_lab: 
 
 def test_ctrl_c_between_the_stages_of_a_trial_loses_no_trial(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
     """Lightning makes SystemExit of Ctrl-C; elsewhere it stays KeyboardInterrupt, which Optuna takes for a failed trial."""
-    lab = warm_lab(stages=("corpus", "base", "warmup", "curvature", "gradients", "selection", "finetune"))
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup", "curvature", "gradients", "selection", "finetune"))
     shutil.copytree(swept.store / "finetune", lab.store / "finetune", dirs_exist_ok=True)
     process = lab.start("sweep", "sweep.yaml")
     wait_for(lambda: list(lab.store.glob("evaluation/*.part-*")), process)

@@ -1,7 +1,7 @@
-"""Sentence pairs from any source to four clean JSON-lines files: read, check, quarantine, deduplicate.
+"""Sentence pairs from any source to four clean tables: read, check, quarantine, deduplicate.
 
 `build_corpus` reads dev, test, seeds and pool, in this order and row by row, so that a pool streams from
-file to file; only an 8-byte hash per pair stays in memory (and JSON arrays, which are read whole).
+file to file; only a hash per pair stays in memory, some 80 bytes (and JSON arrays, which are read whole).
 
 Text is kept as it is, but for this: outer whitespace goes, and a run of spaces, tabs and line breaks
 (also U+0085, U+2028, U+2029) becomes one space, so that a pair is one line. No-break and ideographic
@@ -26,12 +26,19 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from mtselect.config import DataConfig
+from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import DataError
 
 Role = Literal["dev", "test", "seeds", "pool"]
@@ -48,7 +55,7 @@ TOO_LONG = "longer than data.max_chars"
 SOURCES = (".jsonl, .json, .tsv, .csv (each also .gz), .parquet, a folder that Hugging Face datasets can open, "
            "hub:NAME[:CONFIG]:SPLIT, or quickstart:pool|seeds|dev|test")
 
-_ROLES: tuple[Role, ...] = ("dev", "test", "seeds", "pool")  # the pool last: the others decide what it may hold
+ROLES: tuple[Role, ...] = ("dev", "test", "seeds", "pool")  # the pool last: the others decide what it may hold
 _MAX_LINE_BYTES = 2**24  # a longer line is never parsed; 16 MiB holds any pair of sentences many times over
 _PROBED_ROWS = 1000  # a column that none of the first rows has is a wrong name, not a gap in the data
 _PROGRESS_ROWS = 1000
@@ -56,6 +63,8 @@ _EXCERPT_CHARS = 80
 _NAMED_DEPTH = 3  # nested columns that a message lists
 _EXAMPLES = 3
 _JSON = json.JSONEncoder(ensure_ascii=False)
+_PAIRS = pa.schema([("id", pa.string()), ("src", pa.large_string()), ("tgt", pa.large_string())])
+_LABELS = pa.schema([("label", pa.string())])
 _ABSENT = object()  # the row has no such column; None is a value, JSON's null
 
 _BREAKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
@@ -80,6 +89,37 @@ class Pair:
     tgt: str
 
 
+class PairTable(Table[Pair]):
+    """Pairs on disk, as `build_corpus` wrote them."""
+
+    def _made(self, fields: Mapping[str, Any]) -> Pair:
+        return Pair(**fields)
+
+    def among(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """[N]: whether each row's id is one of these."""
+        return self._values(pc.is_in(self._table.column("id"), pa.array(ids, pa.string())))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ids in their order, which stand for the texts; first 20 hex digits."""
+        hashed = hashlib.sha256()
+        for batch in self._table.to_batches():
+            hashed.update("".join(batch.column("id").to_pylist()).encode())
+        return hashed.hexdigest()[:20]
+
+
+class LabelTable(Table[str]):
+    """Noise labels on disk, "" for clean."""
+
+    def _made(self, fields: Mapping[str, Any]) -> str:
+        return str(fields["label"])
+
+    @property
+    def noisy(self) -> NDArray[np.bool_]:
+        """[N]: whether each row has one."""
+        return self._values(pc.not_equal(self._table.column("label"), ""))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """What `build_corpus` wrote.
@@ -89,16 +129,21 @@ class Corpus:
         seeds: trusted pairs, without duplicates and leaked rows.
         dev: pairs that decide between trials.
         test: pairs that are scored once.
-        labels: pool id -> known noise label, "" for clean; empty without `data.label_column`.
+        labels: the noise label of each row of the pool, "" for clean; None without `data.label_column`.
         summary: counts, such as `pool/read`; their names are those of `build_corpus`.
     """
 
-    pool: list[Pair]
-    seeds: list[Pair]
-    dev: list[Pair]
-    test: list[Pair]
-    labels: dict[str, str]
+    pool: PairTable
+    seeds: PairTable
+    dev: PairTable
+    test: PairTable
+    labels: LabelTable | None
     summary: dict[str, int]
+
+    @property
+    def noisy(self) -> NDArray[np.bool_] | None:
+        """[N]: whether each row of the pool has a noise label; None without labels."""
+        return None if self.labels is None else self.labels.noisy
 
 
 class Row(NamedTuple):
@@ -141,8 +186,8 @@ def one_line(text: str) -> str:
 def build_corpus(config: DataConfig, out: Path, progress: Progress | None = None) -> None:
     """Read the four sources and write them, checked, into the folder `out`.
 
-    pool.jsonl, seeds.jsonl, dev.jsonl, test.jsonl: id, src, tgt; in the order of their sources.
-    labels.jsonl: id and label of every pool row; only with `data.label_column`.
+    pool.arrow, seeds.arrow, dev.arrow, test.arrow: id, src, tgt; in the order of their sources.
+    labels.arrow: the label of every pool row; only with `data.label_column`.
     quarantine.jsonl: source, line, reason and excerpt of every unusable row.
     summary.json: per source `read`, `usable`, `duplicates`, `seeds_dropped`, `leaked_dropped`, `kept`,
     `quarantined` and, for each reason that occurred, `quarantined/<reason>`; as in `pool/kept`.
@@ -158,11 +203,11 @@ def build_corpus(config: DataConfig, out: Path, progress: Progress | None = None
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "quarantine.jsonl").write_text("", "utf-8")
-    (out / "labels.jsonl").unlink(missing_ok=True)
+    (out / "labels.arrow").unlink(missing_ok=True)
     summary: dict[str, int] = {}
     held_out: dict[int, str] = {}
     seeds: set[int] = set()
-    for role in _ROLES:
+    for role in ROLES:
         counts: Counter[str] = Counter()
         entries = _usable(config, role, out, counts, progress)
         if role == "pool":
@@ -181,16 +226,11 @@ def build_corpus(config: DataConfig, out: Path, progress: Progress | None = None
 
 
 def load_corpus(folder: Path) -> Corpus:
-    """Read what `build_corpus` wrote into `folder`, all of it into memory."""
-    labels = folder / "labels.jsonl"
-    return Corpus(
-        pool=_read_pairs(folder / "pool.jsonl"),
-        seeds=_read_pairs(folder / "seeds.jsonl"),
-        dev=_read_pairs(folder / "dev.jsonl"),
-        test=_read_pairs(folder / "test.jsonl"),
-        labels={line["id"]: line["label"] for line in _read_lines(labels)} if labels.exists() else {},
-        summary=json.loads((folder / "summary.json").read_text("utf-8")),
-    )
+    """What `build_corpus` wrote into `folder`, to be read row by row."""
+    parts = {role: PairTable(folder / f"{role}.arrow") for role in ROLES}
+    labels = folder / "labels.arrow"
+    return Corpus(**parts, labels=LabelTable(labels) if labels.exists() else None,
+                  summary=json.loads((folder / "summary.json").read_text("utf-8")))
 
 
 class _Entry(NamedTuple):
@@ -277,13 +317,12 @@ def _without_duplicates(entries: Iterable[_Entry], counts: Counter[str]) -> Iter
 def _written(entries: Iterable[_Entry], out: Path, role: Role, labelled: bool) -> Iterator[_Entry]:
     """Write every entry, then hand it on."""
     with contextlib.ExitStack() as files:
-        pairs = files.enter_context((out / f"{role}.jsonl").open("w", encoding="utf-8", newline="\n"))
-        labels = files.enter_context((out / "labels.jsonl").open("w", encoding="utf-8", newline="\n")) \
-            if labelled else None
+        pairs = files.enter_context(TableWriter(out / f"{role}.arrow", _PAIRS))
+        labels = files.enter_context(TableWriter(out / "labels.arrow", _LABELS)) if labelled else None
         for entry in entries:
-            pairs.write(_json_line({"id": entry.pair.id, "src": entry.pair.src, "tgt": entry.pair.tgt}))
+            pairs.write(vars(entry.pair))
             if labels:
-                labels.write(_json_line({"id": entry.pair.id, "label": entry.label}))
+                labels.write({"label": entry.label})
             yield entry
 
 
@@ -323,15 +362,6 @@ def _json_line(fields: Mapping[str, object]) -> str:
     return _JSON.encode(fields) + "\n"
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def _read_pairs(path: Path) -> list[Pair]:
-    return [Pair(**fields) for fields in _read_lines(path)]
-
-
 # -- One source, row by row ------------------------------------------------------------------------
 
 
@@ -352,6 +382,34 @@ def read_rows(config: DataConfig, role: Role) -> Iterator[Row]:
     except _READ_ERRORS as error:
         raise DataError(f"data.{role} ({source}) cannot be read, {type(error).__name__}: {error}; "
                         "check the file, or give another source") from error
+
+
+def count_rows(config: DataConfig, role: Role) -> int:
+    """About how many rows `read_rows` gives, for a progress bar; only JSON arrays and what is damaged are read for it."""
+    source = getattr(config, role)
+    if source.startswith("quickstart:"):
+        return len(getattr(_quickstart(), _quickstart_part(source)))
+    if source.startswith("hub:"):
+        return len(_hub_dataset(source))
+    path = _existing(source)
+    if path.is_dir():
+        return len(_folder_dataset(path))
+    with contextlib.suppress(*_READ_ERRORS, pa.ArrowException):
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return int(pq.read_metadata(path).num_rows)
+        if _form(path) in (".jsonl", ".tsv", ".csv"):
+            with _opened(path) as stream:
+                return _count_lines(stream)
+    return sum(1 for _ in read_rows(config, role))
+
+
+def _count_lines(stream: IO[bytes]) -> int:
+    count, last = 0, b"\n"
+    while block := stream.read(2**20):
+        count, last = count + block.count(b"\n"), block
+    return count + (not last.endswith(b"\n"))
 
 
 def _row(record: _Record, config: DataConfig, label_column: str | None) -> Row:
@@ -465,17 +523,24 @@ def _existing(source: str) -> Path:
 
 
 def _file_records(path: Path, columns: list[str]) -> Iterator[_Record]:
-    zipped = path.suffix.lower() == ".gz"
-    form = Path(path.stem).suffix.lower() if zipped else path.suffix.lower()
+    form = _form(path)
     readers = {".jsonl": _jsonl_records, ".json": _json_records, ".tsv": _tsv_records, ".csv": _csv_records}
-    if form == ".parquet" and not zipped:
+    if form == ".parquet" and path.suffix.lower() != ".gz":
         yield from _parquet_records(path, columns)
     elif form in readers:
-        with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
-            yield from readers[form](cast(IO[bytes], stream))
+        with _opened(path) as stream:
+            yield from readers[form](stream)
     else:
         raise DataError(f"{path} has the unknown suffix {''.join(path.suffixes[-2:])!r}: rename or convert it; "
                         f"a source is {SOURCES}")
+
+
+def _form(path: Path) -> str:
+    return Path(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[int, str | None]]:
@@ -644,16 +709,21 @@ def _loaded(source: str, name: str, config: str | None, split: str) -> Any:
 
 def _quickstart_records(source: str) -> Iterator[_Record]:
     part = _quickstart_part(source)
+    for number, fields in enumerate(getattr(_quickstart(), part), 1):
+        yield _Record(number, fields)
+
+
+@cache
+def _quickstart() -> Any:
     from mtselect.data import quickstart
 
-    for number, fields in enumerate(getattr(quickstart.generate(), part), 1):
-        yield _Record(number, fields)
+    return quickstart.generate()
 
 
 def _quickstart_part(source: str) -> str:
     part = source.removeprefix("quickstart:")
-    if part not in _ROLES:
-        raise DataError(f"a quickstart source must be one of {', '.join(f'quickstart:{role}' for role in _ROLES)}, "
+    if part not in ROLES:
+        raise DataError(f"a quickstart source must be one of {', '.join(f'quickstart:{role}' for role in ROLES)}, "
                         f"got {source!r}: correct it")
     return part
 
@@ -680,6 +750,13 @@ def source_fingerprint(source: str) -> str:
 
 
 def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest_of(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@cache
+def _digest_of(path: Path, *version: int) -> str:
+    """Read once for each version of the file: every stage asks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -11,13 +11,23 @@ imports no model library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mtselect.config import DataConfig, ModelConfig
 from mtselect.data.corpus import Pair
+from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import ConfigError
+
+_EXAMPLES = pa.schema([("prompt", pa.list_(pa.int32())), ("target", pa.list_(pa.int32())), ("start", pa.int32())])
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,35 @@ class Example:
         return len(self.prompt) + len(self.target)
 
 
+class ExampleTable(Table[Example]):
+    """Examples on disk, as `write_examples` wrote them."""
+
+    def _made(self, fields: Mapping[str, Any]) -> Example:
+        return Example(**fields)
+
+    @cached_property
+    def target_lengths(self) -> NDArray[np.int32]:
+        """Tokens of each target [N]."""
+        return self._values(pc.list_value_length(self._table.column("target")))
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each example [N]."""
+        return self._values(pc.list_value_length(self._table.column("prompt"))) + self.target_lengths
+
+
+def write_examples(examples: Iterable[Example], path: Path) -> None:
+    """Write what an `ExampleTable` reads."""
+    with TableWriter(path, _EXAMPLES) as table:
+        for example in examples:
+            table.write(vars(example))
+
+
+def lengths_of(examples: Sequence[Example]) -> NDArray[np.int32]:
+    """Tokens of each example [N]; of those on disk, no row is read for it."""
+    return examples.lengths if isinstance(examples, ExampleTable) else np.array([len(one) for one in examples], np.int32)
+
+
 def prompt_text(source: str, data: DataConfig, model: ModelConfig) -> str:
     """The prompt of one source sentence. `str.replace`, since sentences may hold braces."""
     text = model.prompt.replace("{src_lang}", data.src_lang).replace("{tgt_lang}", data.tgt_lang)
@@ -52,7 +91,7 @@ def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, mod
     code, or `model.prompt` if that was changed from its default (a prefix, as T5 wants, or Marian's `>>fra<<`).
     """
     if decoder_start is not None:
-        _set_languages(tokenizer, data)
+        set_languages(tokenizer, data)
         bare = model.prompt == ModelConfig.prompt
         return list(tokenizer([source if bare else prompt_text(source, data, model) for source in sources])["input_ids"])
     texts = [prompt_text(source, data, model) for source in sources]
@@ -115,7 +154,7 @@ def _frame(tokenizer: Any, side: str) -> tuple[list[int], list[int]]:
     return framed[:begin], framed[begin + len(bare) :]
 
 
-def _set_languages(tokenizer: Any, data: DataConfig) -> None:
+def set_languages(tokenizer: Any, data: DataConfig) -> None:
     """Tell a tokenizer of many languages which two it is for. Raises ConfigError where it does not know them."""
     if not hasattr(tokenizer, "src_lang"):
         return

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mtselect.data.prompts import Example
+from mtselect.data.prompts import Example, lengths_of
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,45 +52,47 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
+def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""
-    if examples[rows[0]].start is not None:
-        return _collate_encoder_decoder(rows, examples, pad_id)
-    width = max(len(examples[row]) for row in rows)
+    some = [examples[row] for row in rows]
+    if some[0].start is not None:
+        return _collate_encoder_decoder(rows, some, pad_id)
+    width = max(map(len, some))
     input_ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(input_ids, dtype=torch.bool)
     targets = torch.full_like(input_ids, -100)
-    for i, row in enumerate(rows):
-        prompt, target = examples[row].prompt, examples[row].target
-        end = len(prompt) + len(target)
-        input_ids[i, :end] = torch.tensor(prompt + target)
+    for i, example in enumerate(some):
+        n_prompt, end = len(example.prompt), len(example)
+        input_ids[i, :end] = torch.tensor(example.prompt + example.target)
         mask[i, :end] = True
-        targets[i, len(prompt) - 1 : end - 1] = torch.tensor(target)
-    return Batch(rows=torch.tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
+        targets[i, n_prompt - 1 : end - 1] = torch.tensor(example.target)
+    return Batch(rows=torch.as_tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
 
 
-def _collate_encoder_decoder(rows: Sequence[int], examples: Sequence[Example], pad_id: int) -> Batch:
-    sources = [torch.tensor(examples[row].prompt) for row in rows]
-    targets = [torch.tensor(examples[row].target) for row in rows]
-    decoder_ids = [torch.tensor([examples[row].start, *examples[row].target[:-1]]) for row in rows]
-    return Batch(rows=torch.tensor(rows), input_ids=pad_sequence(sources, True, pad_id),
+def _collate_encoder_decoder(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
+    sources = [torch.tensor(example.prompt) for example in examples]
+    targets = [torch.tensor(example.target) for example in examples]
+    decoder_ids = [torch.tensor([example.start, *example.target[:-1]]) for example in examples]
+    return Batch(rows=torch.as_tensor(rows), input_ids=pad_sequence(sources, True, pad_id),
                  mask=pad_sequence([torch.ones_like(source, dtype=torch.bool) for source in sources], True, False),
                  targets=pad_sequence(targets, True, -100), decoder_ids=pad_sequence(decoder_ids, True, pad_id))
 
 
-def sorted_batches(examples: Sequence[Example], batch_size: int, rows: range | None = None) -> list[list[int]]:
+def sorted_batches(lengths: NDArray[np.int32], batch_size: int, rows: range | None = None) -> list[Rows]:
     """The rows (all unless given) in batches of like length, longest first (so that a lack of memory shows at once)."""
-    order = sorted(range(len(examples)) if rows is None else rows, key=lambda row: (-len(examples[row]), row))
+    some = np.arange(len(lengths)) if rows is None else np.asarray(rows, np.int64)
+    order = some[np.argsort(-lengths[some], kind="stable")]
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def shuffled_batches(examples: Sequence[Example], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
+def shuffled_batches(lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator) -> list[Rows]:
     """One epoch: rows in random order, sorted by length within stretches of 20 batches, batches shuffled."""
-    order = rng.permutation(len(examples)).tolist()
+    order = rng.permutation(len(lengths))
     stretch = 20 * batch_size
     batches = []
     for i in range(0, len(order), stretch):
-        part = sorted(order[i : i + stretch], key=lambda row: len(examples[row]))
+        part = order[i : i + stretch]
+        part = part[np.argsort(lengths[part], kind="stable")]
         batches += [part[j : j + batch_size] for j in range(0, len(part), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -98,28 +103,28 @@ class _Collated(Dataset[Batch]):
     def __init__(self, examples: Sequence[Example], pad_id: int) -> None:
         self._examples, self._pad_id = examples, pad_id
 
-    def __getitem__(self, rows: list[int]) -> Batch:
+    def __getitem__(self, rows: Rows) -> Batch:
         return collate(rows, self._examples, self._pad_id)
 
 
-class _Epochs(Sampler[list[int]]):
+class _Epochs(Sampler[Rows]):
     """Yields the rows of each batch: the same every epoch, or new ones of all examples from a generator."""
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, rng: np.random.Generator | None, rows: range) -> None:
-        self._examples, self._batch_size, self._rng, self._rows = examples, batch_size, rng, rows
+    def __init__(self, lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator | None, rows: range) -> None:
+        self._lengths, self._batch_size, self._rng, self._rows = lengths, batch_size, rng, rows
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Rows]:
         if self._rng is None:
-            return iter(sorted_batches(self._examples, self._batch_size, self._rows))
-        return iter(shuffled_batches(self._examples, self._batch_size, self._rng))
+            return iter(sorted_batches(self._lengths, self._batch_size, self._rows))
+        return iter(shuffled_batches(self._lengths, self._batch_size, self._rng))
 
 
 def loader(examples: Sequence[Example], batch_size: int, pad_id: int,
            rng: np.random.Generator | None = None, rows: range | None = None) -> DataLoader[Batch]:
     """Batches sorted by length, over all examples or some rows of them; or of all, shuffled anew each epoch, if a generator is
     given."""
-    sampler = _Epochs(examples, batch_size, rng, range(len(examples)) if rows is None else rows)
+    sampler = _Epochs(lengths_of(examples), batch_size, rng, range(len(examples)) if rows is None else rows)
     return DataLoader(_Collated(examples, pad_id), sampler=sampler, batch_size=None)

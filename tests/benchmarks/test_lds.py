@@ -9,7 +9,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +56,6 @@ def test_ceiling_is_what_a_perfect_prediction_scores(bench: ModuleType) -> None:
     assert bound[0] == pytest.approx(bench.spearman(truth, losses.mean(0))[0], abs=0.05)
     same = np.stack([truth, truth])
     assert bench.ceiling(same)[1] == pytest.approx([1])
-
-
-def test_auc(bench: ModuleType) -> None:
-    """As scikit-learn's, with ties."""
-    rng = np.random.default_rng(3)
-    values, clean = rng.integers(0, 9, 50).astype(float), rng.random(50) < 0.4
-    assert bench.auc(values, clean) == pytest.approx(roc_auc_score(clean, values))
 
 
 def test_bootstrap_resamples_all_alike(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -348,10 +350,13 @@ def test_labels_stay_aside(tmp_path: Path, config: DataConfig) -> None:
     pool = jsonl(tmp_path / "labelled.jsonl", [*rows, {"src": "s", "tgt": "t"}])
     build_corpus(replace(config, pool=pool, label_column="noise"), tmp_path / "out")
     built = load_corpus(tmp_path / "out")
-    assert [built.labels[pair.id] for pair in built.pool] == ["copied", "", "", "", "True", "", ""]
-    assert "noise" not in (tmp_path / "out/pool.jsonl").read_text()
+    assert built.labels is not None and built.noisy is not None
+    assert list(built.labels) == ["copied", "", "", "", "True", "", ""]
+    assert built.noisy.tolist() == [True, False, False, False, True, False, False]
+    assert list(pd.read_feather(tmp_path / "out/pool.arrow")) == ["id", "src", "tgt"], "no selector sees a label"
     build_corpus(replace(config, pool=pool), tmp_path / "out")
-    assert load_corpus(tmp_path / "out").labels == {}
+    built = load_corpus(tmp_path / "out")
+    assert built.labels is None and built.noisy is None
 
 
 # -- Messages --------------------------------------------------------------------------------------
@@ -427,11 +432,39 @@ def test_the_same_corpus_twice_has_the_same_bytes(tmp_path: Path, config: DataCo
     for out in ("one", "two"):
         build_corpus(config, tmp_path / out)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["dev.jsonl", "pool.jsonl", "quarantine.jsonl", "seeds.jsonl", "summary.json", "test.jsonl"]
+    assert files == ["dev.arrow", "pool.arrow", "quarantine.jsonl", "seeds.arrow", "summary.json", "test.arrow"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert (tmp_path / "one/test.jsonl").read_text().splitlines()[0] == json.dumps(
-        {"id": pair_id("Ende", "End"), "src": "Ende", "tgt": "End"})
+    assert pd.read_feather(tmp_path / "one/test.arrow").to_dict("records")[0] == {
+        "id": pair_id("Ende", "End"), "src": "Ende", "tgt": "End"}
+
+
+def test_the_digest_is_of_the_pairs_in_their_order(tmp_path: Path, config: DataConfig) -> None:
+    def digest(*rows: tuple[str, str]) -> str:
+        build_corpus(replace(config, pool=jsonl(tmp_path / "other.jsonl", pairs(*rows))), tmp_path / "out")
+        return load_corpus(tmp_path / "out").pool.digest
+
+    assert digest(("a", "b"), ("c", "d")) == digest(("a ", "b"), ("c", "d"), ("a", "b"))
+    assert len({digest(("a", "b"), ("c", "d")), digest(("c", "d"), ("a", "b")), digest(("a", "b"), ("c", "e"))}) == 3
+
+
+def test_ids_find_their_rows(tmp_path: Path, config: DataConfig) -> None:
+    build_corpus(config, tmp_path / "out")
+    pool = load_corpus(tmp_path / "out").pool
+    assert np.flatnonzero(pool.among([pool[7].id, "0" * 16, pool[2].id])).tolist() == [2, 7]
+    assert np.flatnonzero(pool.take(np.array([9, 7, 1])).among([pool[7].id])).tolist() == [1]
+    assert not pool.among([]).any()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_rows_are_counted_before_they_are_read(tmp_path: Path, name: str) -> None:
+    """A header is counted too."""
+    path = WRITERS[name](tmp_path / name)
+    found = corpus.count_rows(DataConfig(pool=str(path)), "pool")
+    assert found == len(ROWS) + (path.suffix.lower() in (".tsv", ".csv"))
+    if path.suffix == ".jsonl":
+        path.write_bytes(path.read_bytes().rstrip())
+        assert corpus.count_rows(DataConfig(pool=str(path)), "pool") == len(ROWS)
 
 
 def test_progress_adds_up_to_the_rows(tmp_path: Path, config: DataConfig) -> None:
@@ -465,7 +498,7 @@ def test_fingerprint_of_the_quickstart() -> None:
 
 
 def test_import_loads_no_heavy_library() -> None:
-    code = "import sys, mtselect.data.corpus; print({'datasets', 'pyarrow', 'pandas', 'torch'} & set(sys.modules))"
+    code = "import sys, mtselect.data.corpus; print({'datasets', 'pandas', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -515,5 +548,5 @@ def test_any_corpus_loads_as_it_was_read(written: list[tuple[str, str]]) -> None
         rows = list(read_rows(config, "dev"))
         config = replace(config, seeds=jsonl(Path(folder) / "c.jsonl", pairs(("\N{SNOWMAN} seed", "x"))))
         build_corpus(config, Path(folder) / "out")
-        assert load_corpus(Path(folder) / "out").dev == [
+        assert list(load_corpus(Path(folder) / "out").dev) == [
             Pair(id=pair_id(row.src, row.tgt), src=row.src, tgt=row.tgt) for row in rows]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from mtselect.data.prompts import Example
+from mtselect.data.prompts import Example, ExampleTable, lengths_of, write_examples
 from mtselect.training.batching import collate, loader, shuffled_batches, sorted_batches
 
 PAD = 99
@@ -27,7 +28,7 @@ def test_collate_pads_right_and_shifts_the_targets() -> None:
 
 def test_a_target_is_the_next_token(tiny: SimpleNamespace) -> None:
     examples = tiny.examples(20)
-    for rows in sorted_batches(examples, 6):
+    for rows in sorted_batches(lengths_of(examples), 6):
         batch = collate(rows, examples, PAD)
         wanted = batch.targets[:, :-1] != -100
         assert torch.equal(batch.input_ids[:, 1:][wanted], batch.targets[:, :-1][wanted])
@@ -51,7 +52,8 @@ def test_a_batch_moves_whole() -> None:
 @pytest.mark.parametrize("size", [1, 4, 7, 23, 50])
 def test_every_row_comes_once_per_epoch(size: int, tiny: SimpleNamespace) -> None:
     examples = tiny.examples(23)
-    for batches in (sorted_batches(examples, size), shuffled_batches(examples, size, np.random.default_rng(0))):
+    lengths = lengths_of(examples)
+    for batches in (sorted_batches(lengths, size), shuffled_batches(lengths, size, np.random.default_rng(0))):
         assert sorted(row for rows in batches for row in rows) == list(range(23))
         assert len(batches) == -(-23 // size)
         assert max(map(len, batches)) <= size
@@ -59,7 +61,7 @@ def test_every_row_comes_once_per_epoch(size: int, tiny: SimpleNamespace) -> Non
 
 def test_sorted_batches_begin_with_the_longest(tiny: SimpleNamespace) -> None:
     examples = tiny.examples(23)
-    lengths = [len(examples[row]) for rows in sorted_batches(examples, 4) for row in rows]
+    lengths = [len(examples[row]) for rows in sorted_batches(lengths_of(examples), 4) for row in rows]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -84,8 +86,22 @@ def test_a_shuffled_batch_holds_like_lengths(tiny: SimpleNamespace) -> None:
         return sum(int((~collate(rows, examples, PAD).mask).sum()) for rows in batches)
 
     at_random = rng.permutation(400).reshape(-1, 8).tolist()
-    ratio = padding(shuffled_batches(examples, 8, rng)) / padding(at_random)
+    ratio = padding(shuffled_batches(lengths_of(examples), 8, rng)) / padding(at_random)
     assert ratio < 0.7, f"{ratio:.2f} of the padding of random batches"
+
+
+def test_examples_on_disk_make_the_same_batches(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    examples = tiny.examples(50, longest=30)
+    write_examples(examples, tmp_path / "examples.arrow")
+    table = ExampleTable(tmp_path / "examples.arrow")
+    rows = np.array([7, 3, 40, 40, 0])
+    for some, on_disk in ((examples, table), ([examples[row] for row in rows], table.take(rows))):
+        assert list(on_disk) == some
+        for seed in (None, 0):
+            rngs = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
+            for one, other in zip(loader(some, 4, PAD, rngs[0]), loader(on_disk, 4, PAD, rngs[1]), strict=True):
+                assert one.rows.tolist() == other.rows.tolist()
+                assert torch.equal(one.input_ids, other.input_ids) and torch.equal(one.targets, other.targets)
 
 
 def test_a_loader_without_generator_repeats_itself(tiny: SimpleNamespace) -> None:

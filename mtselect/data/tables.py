@@ -1,0 +1,100 @@
+"""Rows on disk, read when they are asked for: a pool of any size takes no memory to hold.
+
+Arrow's IPC file format, memory-mapped; `pandas.read_feather` opens such a file too.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+T_co = TypeVar("T_co", covariant=True)
+_BATCH = 4096  # rows that are written, and read in turn, at a time
+
+
+class Table(Sequence[T_co]):
+    """The rows of a file, or some of them; a subclass says what a row is. Opening it again in another process costs nothing.
+
+    Args:
+        path: an Arrow IPC file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with pa.memory_map(str(path)) as file:
+            self._table = pa.ipc.open_file(file).read_all()  # its buffers keep the map alive
+        self._rows: NDArray[Any] | None = None
+
+    @abstractmethod
+    def _made(self, fields: Mapping[str, Any]) -> T_co:
+        """The row from its columns."""
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Self:
+        """These rows [n] in this order; nothing is read."""
+        view = type(self).__new__(type(self))
+        view._table, view._rows = self._table, rows if self._rows is None else self._rows[rows]
+        return view
+
+    def __len__(self) -> int:
+        return len(self._table) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, row: int) -> T_co: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[T_co]: ...
+
+    def __getitem__(self, row: int | slice) -> T_co | list[T_co]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        place = row % len(self) if self._rows is None else int(self._rows[row])
+        return self._made({name: self._table.column(name)[place].as_py() for name in self._table.column_names})
+
+    def __iter__(self) -> Iterator[T_co]:
+        if self._rows is None:
+            for batch in self._table.to_batches():
+                yield from map(self._made, batch.to_pylist())
+        else:
+            yield from (self[i] for i in range(len(self)))
+
+    def _values(self, column: Any) -> NDArray[Any]:
+        """Numbers, computed for the whole file, of the rows that are here."""
+        values: NDArray[Any] = column.to_numpy()
+        return values if self._rows is None else values[self._rows]
+
+
+class TableWriter:
+    """Context manager that writes rows, whose columns and types are the schema's, to a file."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._file, schema)
+        self._schema, self._rows = schema, list[Mapping[str, Any]]()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._rows.append(row)
+        if len(self._rows) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._file:
+            if kind is None:
+                self._flush()
+                self._writer.close()
