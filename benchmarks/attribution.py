@@ -195,10 +195,10 @@ class Ours(Contestant):
         return benefits
 
     def record(self) -> Any:
-        """256 MiB in memory, the rest in a file."""
+        """64 MiB in memory, the rest in a file."""
         from mtselect.attribution.record import Record
 
-        return Record(2**28, self.work.folder)
+        return Record(2**26, self.work.folder)
 
     def sketch(self) -> Any:
         """Random projections, 16 by 16 numbers a layer."""

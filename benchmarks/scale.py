@@ -36,7 +36,7 @@ from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, 
 from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
-from mtselect.selection.resample import draw_evenly, rank_values, select_scored
+from mtselect.selection.resample import draw_evenly, rank_values, select
 from mtselect.store import Store
 
 
@@ -159,7 +159,7 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     drawn = step("draw", lambda: draw_evenly(labels, ranks, pool.budget, "best", np.random.default_rng(0)))
     facts["drawn"] = len(drawn)
     config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6)
-    chosen = step("selection at threshold 0.6", lambda: select_scored(mean, share, index, norms, config))
+    chosen = step("selection at threshold 0.6", lambda: select(mean, share, index, norms, config))
     facts["passed"] = chosen.n_passed
     return {"steps": steps, "facts": facts}
 

@@ -51,7 +51,7 @@ from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_sc
 from mtselect.progress import Advance, Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import SelectedSet, benefit_share, select_scored
+from mtselect.selection.resample import SelectedSet, benefit_share, select
 from mtselect.store import Entry, Recipe, Store, derive_seed, hash_ids, write_whole
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass, token_benefits
@@ -616,7 +616,7 @@ def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> Non
     gradients = gradients_entry(bench, experiment)
     index, rows = SketchIndex(gradients.path), np.load(gradients.path / "rows.npy")
     mean, share, norms = candidate_values(index)
-    chosen = select_scored(mean, share, index, norms, experiment.selection)
+    chosen = select(mean, share, index, norms, experiment.selection)
     pool = load_corpus(corpus_entry(bench, experiment).path).pool
     _write_selection(out, _with_benefits(pool, rows, chosen), len(rows), chosen.n_passed)
 

@@ -135,10 +135,28 @@ class Worker:
         record_gradients(self.tracker, self.parent, self.bench, self.sweep.experiment, self.sweep.tracking)
 
     def search(self) -> None:
-        """Run trials until the study has its number, none waits, and the other workers' trials are done too."""
-        self.take_up()
-        total = self._left(self.study.get_trials(deepcopy=False))
-        with self.bench.progress.task("trials", total) if total else contextlib.nullcontext(lambda n: None) as advance:
+        """Run trials until the study has its number, none waits, and the other workers' trials are done too; those whose
+        worker dies meanwhile are taken over."""
+        import optuna
+
+        told = False
+        while True:
+            self.take_up()
+            trials = self.study.get_trials(deepcopy=False)
+            if left := self._left(trials):
+                self._run_trials(left)
+            elif running := [trial for trial in trials if trial.state.name == "RUNNING"]:
+                if not told:
+                    workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
+                    self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
+                    told = True
+                time.sleep(_POLL_SECONDS)
+                optuna.storages.fail_stale_trials(self.study)  # of workers on other hosts
+            else:
+                return
+
+    def _run_trials(self, left: int) -> None:
+        with self.bench.progress.task("trials", left) as advance:
             while self._left(self.study.get_trials(deepcopy=False)):
                 self.study.sampler = slot_sampler(self.sweep)
                 try:
@@ -147,28 +165,11 @@ class Worker:
                     raise next((one for one in causes(error) if isinstance(one, StorageError)), error) from error
                 advance(1)
                 self.take_up()
-        self._await_others()
 
     def _left(self, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
         """Trials that nobody has begun."""
         waiting = sum(trial.state.name == "WAITING" for trial in trials)
         return waiting + max(0, self.sweep.study.n_trials - len(_first_tries(trials)))
-
-    def _await_others(self) -> None:
-        """Wait until no trial runs; take over those whose worker dies meanwhile."""
-        import optuna
-
-        told = False
-        while running := [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]:
-            if not told:
-                workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
-                self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
-                told = True
-            time.sleep(_POLL_SECONDS)
-            optuna.storages.fail_stale_trials(self.study)  # of workers on other hosts
-            self.take_up()
-            if self._left(self.study.get_trials(deepcopy=False)):
-                self.search()
 
     def run_baselines(self) -> None:
         """Queue the baselines that are missing and run them; random ones are as large as the best trial's set."""

@@ -99,15 +99,8 @@ def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[A
     return np.sort(drawn)
 
 
-def select(benefits: NDArray[np.floating[Any]], sketches: Sketches, norms: NDArray[np.floating[Any]],
-           config: SelectionConfig) -> SelectedSet:
-    """G-DIG's selection from all benefits `[N, Q]`, larger is better; see `select_scored`."""
-    check_finite("benefits", benefits)
-    return select_scored(benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits), sketches, norms, config)
-
-
-def select_scored(mean: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]], sketches: Sketches,
-                  norms: NDArray[np.floating[Any]], config: SelectionConfig) -> SelectedSet:
+def select(mean: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]], sketches: Sketches,
+           norms: NDArray[np.floating[Any]], config: SelectionConfig) -> SelectedSet:
     """G-DIG's selection: threshold on the benefit share, cluster what passed, draw evenly.
 
     Args:

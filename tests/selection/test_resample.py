@@ -16,7 +16,7 @@ from mtselect.config import SelectionConfig
 from mtselect.errors import ConfigError, NonFiniteError
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import benefit_share, draw_evenly, passes, rank_values, select, select_scored
+from mtselect.selection.resample import SelectedSet, benefit_share, draw_evenly, passes, rank_values, select
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
 GOLDEN_DRAW = [19, 33, 42, 74, 90, 115, 118, 188]
@@ -145,6 +145,11 @@ def test_rank_is_the_mean_benefit_or_that_per_gradient_norm() -> None:
     assert rank_values(benefits, norms, "benefit_per_norm").tolist() == [2, 0.5, -1, 0]
 
 
+def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config: SelectionConfig) -> SelectedSet:
+    """From all benefits [N, Q]."""
+    return select(benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits), sketches, norms, config)
+
+
 def a_pool(n_rows: int = 200, n_seeds: int = 10, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     random = generator(seed)
     benefits = random.normal(loc=random.normal(scale=0.5, size=(n_rows, 1)), size=(n_rows, n_seeds))
@@ -157,7 +162,7 @@ def a_pool(n_rows: int = 200, n_seeds: int = 10, seed: int = 0) -> tuple[NDArray
 def test_the_budget_is_met_exactly_or_all_that_passed_is_taken(threshold: float, budget: int, draw: Draw) -> None:
     benefits, sketches, norms = a_pool()
     config = SelectionConfig(budget=budget, threshold=threshold, n_clusters=4, draw=draw)
-    chosen = select(benefits, sketches, norms, config)
+    chosen = select_by(benefits, sketches, norms, config)
     passed = np.flatnonzero(passes(benefit_share(benefits), threshold))
     assert chosen.n_passed == len(passed)
     assert len(chosen.rows) == min(budget, len(passed))
@@ -169,7 +174,7 @@ def test_the_budget_is_met_exactly_or_all_that_passed_is_taken(threshold: float,
 
 def test_columns_belong_to_their_rows() -> None:
     benefits, sketches, norms = a_pool()
-    chosen = select(benefits, sketches, norms, SelectionConfig(budget=40, n_clusters=8))
+    chosen = select_by(benefits, sketches, norms, SelectionConfig(budget=40, n_clusters=8))
     assert chosen.benefit == pytest.approx(benefits[chosen.rows].mean(axis=1))
     assert chosen.benefit_share == pytest.approx((benefits[chosen.rows] > 0).mean(axis=1))
     assert (chosen.benefit_share >= np.float32(0.6)).all()
@@ -186,29 +191,29 @@ def test_golden_example() -> None:
     benefits = np.where(np.arange(5) < n_positive[:, None], 1.0, -1.0)
     sketches = np.eye(3, dtype=np.float16)[[0, 0, 0, 0, 0, 1, 1, 1, 2, 2]]
     norms = np.array([2, 1, 1, 1, 0.5, 1, 1, 1, 0.1, 1])
-    chosen = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3))
+    chosen = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3))
     # First turn 4 (0.6 / 0.5), 5 (1 / 1) and 8 (0.2 / 0.1); second turn 1 (1) and 9 (1) before 6 (0.2).
     assert chosen.rows.tolist() == [1, 4, 5, 8, 9]
     assert chosen.cluster.tolist() == [0, 0, 1, 2, 2]
     assert chosen.benefit.tolist() == pytest.approx([1, 0.6, 1, 0.2, 1])
     assert chosen.benefit_share.tolist() == pytest.approx([1, 0.8, 1, 0.6, 1])
     assert chosen.n_passed == 8
-    by_benefit = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, rank="benefit"))
+    by_benefit = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, rank="benefit"))
     assert by_benefit.rows.tolist() == [0, 1, 5, 6, 9]
-    paper = select(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, threshold=1.0))
+    paper = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, threshold=1.0))
     assert paper.rows.tolist() == [0, 1, 5, 9]
 
 
 def test_golden_random_draws() -> None:
     benefits, sketches, norms = a_pool()
     config = SelectionConfig(budget=8, n_clusters=8, draw="random")
-    assert select(benefits, sketches, norms, config).rows.tolist() == GOLDEN_DRAW
+    assert select_by(benefits, sketches, norms, config).rows.tolist() == GOLDEN_DRAW
     assert random_rows(1000, 6, seed=0).tolist() == GOLDEN_RANDOM
 
 
 def test_no_row_that_passes_gives_an_empty_set() -> None:
     _, sketches, norms = a_pool()
-    chosen = select(np.full((200, 3), -1.0), sketches, norms, SelectionConfig())
+    chosen = select_by(np.full((200, 3), -1.0), sketches, norms, SelectionConfig())
     assert chosen.n_passed == 0
     assert [len(column) for column in (chosen.rows, chosen.benefit, chosen.benefit_share, chosen.cluster)] == [0] * 4
 
@@ -217,14 +222,14 @@ def test_benefits_that_are_not_finite_name_the_first_row() -> None:
     benefits, sketches, norms = a_pool()
     benefits[[17, 40], 2] = np.nan, np.inf
     with pytest.raises(NonFiniteError, match=r"benefits must be finite, .* in row 17 \(2 of 200 rows\): set model"):
-        select(benefits, sketches, norms, SelectionConfig())
+        select_by(benefits, sketches, norms, SelectionConfig())
 
 
 def test_norms_that_are_not_finite_name_the_first_row() -> None:
     benefits, sketches, norms = a_pool()
     norms[5] = np.inf
     with pytest.raises(NonFiniteError, match=r"gradient norms must be finite, .* in row 5 \(1 of 200 rows\)"):
-        select(benefits, sketches, norms, SelectionConfig())
+        select_by(benefits, sketches, norms, SelectionConfig())
 
 
 def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
@@ -232,18 +237,7 @@ def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
     row = int(np.flatnonzero(passes(benefit_share(benefits), 0.6))[7])
     sketches[row] = np.nan
     with pytest.raises(NonFiniteError, match=rf"gradient sketches must be finite, .* in row {row} \("):
-        select(benefits, sketches, norms, SelectionConfig())
-
-
-@pytest.mark.parametrize("rank", ["benefit", "benefit_per_norm"])
-def test_mean_and_share_select_what_all_benefits_do(rank: Literal["benefit", "benefit_per_norm"]) -> None:
-    benefits, sketches, norms = a_pool()
-    config = SelectionConfig(budget=40, n_clusters=8, rank=rank)
-    dense = select(benefits, sketches, norms, config)
-    mean, share = benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits)
-    scored = select_scored(mean, share.astype(np.float32), sketches, norms, config)
-    for name, column in vars(dense).items():
-        assert np.array_equal(column, getattr(scored, name)), name
+        select_by(benefits, sketches, norms, SelectionConfig())
 
 
 def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
@@ -253,16 +247,9 @@ def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
         shard.sketches[:], shard.norms[:] = sketches[rows], norms[rows]
     index = SketchIndex(tmp_path)
     config = SelectionConfig(budget=40, n_clusters=8)
-    assert np.array_equal(select(benefits, index, index.norms(), config).rows, select(benefits, sketches, norms, config).rows)
+    stored, held = (select_by(benefits, *these, config) for these in ((index, index.norms()), (sketches, norms)))
+    assert np.array_equal(stored.rows, held.rows)
     assert np.array_equal(planar_map(index), planar_map(sketches))
-
-
-def test_a_mean_benefit_that_is_not_finite_names_its_row() -> None:
-    _, sketches, norms = a_pool()
-    mean = np.zeros(200)
-    mean[17] = np.nan
-    with pytest.raises(NonFiniteError, match=r"benefits must be finite, .* in row 17 \(1 of 200 rows\): set model"):
-        select_scored(mean, np.ones(200), sketches, norms, SelectionConfig())
 
 
 def test_random_rows_are_distinct_ascending_and_follow_the_seed() -> None:
