@@ -105,7 +105,8 @@ def record(bench: Bench, experiment: Experiment, sizes: tuple[int, int, int]) ->
     rows, others = np.sort(drawn[:n]), drawn[n : n + k]
     loaded = load_corpus(corpus_entry(bench, experiment).path)
     seeds = encode_pairs(loaded.seeds[:q], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
-    clean = None if loaded.noisy is None else ~loaded.noisy[rows]
+    noisy = loaded.noisy
+    clean = None if noisy is None else ~noisy[rows]
     passes = [keep(bench, lm, layers, examples) for examples in
               (pool.take(rows), seeds, pool.take(others))]
     return Work(candidates=passes[0], seeds=passes[1], anchors=passes[2], sizes=(len(rows), len(seeds), len(others)),

@@ -175,9 +175,10 @@ def start_comet(bench: Bench, experiment: Experiment) -> None:
 
 def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
     """Share of the ids with a noise label; None where the pool has no labels or nothing is selected."""
-    if corpus.noisy is None or not ids:
+    noisy = corpus.noisy
+    if noisy is None or not ids:
         return None
-    return float(corpus.noisy[corpus.pool.among(ids)].mean())
+    return float(noisy[corpus.pool.among(ids)].mean())
 
 
 def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -244,7 +245,7 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     With LoRA the folder holds the merged weights, and `adapter` beside it the adapters.
     """
     base, base_key = base_entry(bench, experiment)
-    pool = pool_examples(bench, experiment)  # here, so that its minutes count as its own
+    tokens_entry(bench, experiment)  # later stages read it; here, so that its minutes count as its own
     if experiment.warmup.epochs == 0:
         return base, base_key
     corpus = corpus_entry(bench, experiment)
@@ -253,6 +254,7 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     recipe = Recipe(stage="warmup", version=2 if lora else 1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
 
     def compute(out: Path) -> None:
+        pool = pool_examples(bench, experiment)
         examples = pool.take(_warmup_rows(experiment, _usable(experiment, pool)))
         lm = _train(bench, experiment, base, examples, [], experiment.warmup, "warmup", out)
         model = lm.model

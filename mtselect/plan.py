@@ -151,11 +151,10 @@ def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int,
         pool, seeds, dev = len(corpus.pool), len(corpus.seeds), len(corpus.dev)
         lengths = [len(pair.src) + len(pair.tgt) for pair in corpus.pool[:1000]]
     else:
-        for role in ROLES:  # what is wrong with a source shows in its first rows
-            _ = list(islice(read_rows(experiment.data, role), 1000))
+        # Of every source, since what is wrong with one shows in its first rows.
+        first = {role: list(islice(read_rows(experiment.data, role), 1000)) for role in ROLES}
         pool, seeds, dev = (count_rows(experiment.data, role) for role in ("pool", "seeds", "dev"))
-        lengths = [len(row.src) + len(row.tgt) for row in islice(read_rows(experiment.data, "pool"), 1000)
-                   if row.reason is None]
+        lengths = [len(row.src) + len(row.tgt) for row in first["pool"] if row.reason is None]
     dev = dev if experiment.evaluation.dev_rows is None else min(dev, experiment.evaluation.dev_rows)
     prompt = len(experiment.model.prompt) - len("{src}")
     return pool, seeds, dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2

@@ -389,11 +389,9 @@ def count_rows(config: DataConfig, role: Role) -> int:
     source = getattr(config, role)
     if source.startswith("quickstart:"):
         return len(getattr(_quickstart(), _quickstart_part(source)))
-    if source.startswith("hub:"):
-        return len(_hub_dataset(source))
+    if (dataset := _dataset(source)) is not None:
+        return len(dataset)
     path = _existing(source)
-    if path.is_dir():
-        return len(_folder_dataset(path))
     with contextlib.suppress(*_READ_ERRORS, pa.ArrowException):
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq
@@ -506,12 +504,17 @@ def _excerpt(value: object) -> str:
 def _records(source: str, columns: list[str]) -> Iterator[_Record]:
     if source.startswith("quickstart:"):
         return _quickstart_records(source)
+    if (dataset := _dataset(source)) is not None:
+        return _dataset_records(dataset, columns)
+    return _file_records(_existing(source), columns)
+
+
+def _dataset(source: str) -> Any:
+    """The Hugging Face dataset of a hub name or a folder; None where the source is a file."""
     if source.startswith("hub:"):
-        return _dataset_records(_hub_dataset(source), columns)
+        return _hub_dataset(source)
     path = _existing(source)
-    if path.is_dir():
-        return _dataset_records(_folder_dataset(path), columns)
-    return _file_records(path, columns)
+    return _folder_dataset(path) if path.is_dir() else None
 
 
 def _existing(source: str) -> Path:
@@ -525,7 +528,7 @@ def _existing(source: str) -> Path:
 def _file_records(path: Path, columns: list[str]) -> Iterator[_Record]:
     form = _form(path)
     readers = {".jsonl": _jsonl_records, ".json": _json_records, ".tsv": _tsv_records, ".csv": _csv_records}
-    if form == ".parquet" and path.suffix.lower() != ".gz":
+    if path.suffix.lower() == ".parquet":
         yield from _parquet_records(path, columns)
     elif form in readers:
         with _opened(path) as stream:
