@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -106,8 +107,15 @@ def test_merged_and_apart_are_the_same_model(make_lab: Callable[..., Any], tiny:
     assert relative(one, two) < 1e-4
 
 
+@pytest.fixture(params=[True, False], ids=["avx512_bf16", "plain"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """What bitsandbytes is told of the processor, whichever it is: with avx512_bf16 it would pack weights for a fused kernel."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: request.param)
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("layers", ["lora_[AB]", r"\.mlp\."])
-def test_a_base_of_four_bits(layers: str, make_lab: Callable[..., Any]) -> None:
+def test_a_base_of_four_bits(layers: str, processor: bool, make_lab: Callable[..., Any]) -> None:
     """Adapters train on it, gradients are taken at them or at the quantised layers themselves, and it decodes."""
     lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4",
                    experiment__attribution__layers=layers, experiment__attribution__sketch_rank=2,
@@ -125,20 +133,29 @@ def test_a_base_of_four_bits(layers: str, make_lab: Callable[..., Any]) -> None:
     assert (index.column("benefits") != 0).all()
 
 
-def test_gradients_at_four_bits_are_those_of_the_weights_they_stand_for(make_lab: Callable[..., Any], tiny: SimpleNamespace,
-                                                                       relative: Any) -> None:
-    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4")
+@pytest.mark.parametrize("width", [32, 192], ids=lambda width: f"width {width}")  # no multiple of its blocks, and one
+def test_four_bits_give_what_the_weights_they_stand_for_give(
+        width: int, processor: bool, make_lab: Callable[..., Any], tiny: SimpleNamespace, relative: Any) -> None:
+    """Logits and gradients, before and after the model has translated; and it holds the same weights all along."""
+    lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4",
+                   experiment__model__hidden_size=width)
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
-        lm = _scored_model(bench, experiment, warmup_entry(bench, experiment)[0])
-    examples = tiny.examples(5)
-    quantised = tiny.run(lm, tracked_layers(lm.model, experiment.attribution.layers), examples, tiny.Collector())
-    plain = LanguageModel(model=lm.model.dequantize().float(), tokenizer=lm.tokenizer)
-    layers = tracked_layers(plain.model, experiment.attribution.layers)
-    assert all(type(layer) is torch.nn.Linear for layer in layers.values())
-    for row, example in enumerate(examples):
-        for name, gradient in tiny.loop(plain, layers, example).items():
-            assert relative(quantised.gradients[row][name], gradient) < 1e-4
+        folder, _ = warmup_entry(bench, experiment)
+        lm = _scored_model(bench, experiment, folder)
+    plain = LanguageModel(model=copy.deepcopy(lm.model).dequantize().float(), tokenizer=lm.tokenizer)
+    examples, weights = tiny.examples(5), dict(plain.model.named_parameters())
+    for _ in range(2):
+        with torch.no_grad():
+            assert all(relative(tiny.logits(lm, one), tiny.logits(plain, one)) < 1e-5 for one in examples)
+        quantised = tiny.run(lm, tracked_layers(lm.model, experiment.attribution.layers), examples, tiny.Collector())
+        layers = tracked_layers(plain.model, experiment.attribution.layers)
+        assert all(type(layer) is torch.nn.Linear for layer in layers.values())
+        for row, example in enumerate(examples):
+            for name, gradient in tiny.loop(plain, layers, example).items():
+                assert relative(quantised.gradients[row][name], gradient) < 1e-5
+    for name, weight in copy.deepcopy(lm.model).dequantize().float().named_parameters():
+        assert torch.equal(weight, weights[name]), name
 
 
 def test_four_bits_want_their_library(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,8 @@ def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = No
         model = kind.from_pretrained(name, dtype=dtype, **({} if quantize is None else _four_bits(dtype)))
     except (OSError, ValueError) as error:
         raise ModelError(_not_loaded(name, error)) from error
+    if quantize is not None:
+        _leave_packed_as_saved(model)
     if adapter is not None:
         from peft import PeftModel
 
@@ -121,6 +123,18 @@ def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",  # type: ignore[no-untyped-call]
                                 bnb_4bit_compute_dtype=dtype)
     return {"quantization_config": config, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
+
+
+def _leave_packed_as_saved(model: nn.Module) -> None:
+    """Keep bitsandbytes off its fused kernel for processors with avx512_bf16.
+
+    At the first forward pass without a gradient that path packs a layer's weight anew, in place: rows or columns that are no
+    multiple of its blocks crash, `dequantize` and saving give other weights afterwards, and scales are rounded to bfloat16, so
+    that gradients are off by up to 1 %. Without it a layer multiplies with the dequantised weight on every processor.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_lora(model: Any, config: ModelConfig) -> Any:
