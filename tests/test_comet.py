@@ -324,10 +324,10 @@ def test_install_is_whole_or_done_again(tmp_path: Path) -> None:
     assert ran.stdout.splitlines() == [f"COMET is now installed in {path}", f"next: export MTSELECT_COMET_ENV={path}"]
     assert is_installed(path)
 
-    before, start = (path / MARKER).stat().st_mtime_ns, time.monotonic()
+    before = (path / MARKER).stat().st_mtime_ns
     ran = run_command(command, variables)
     assert ran.stdout.startswith(f"COMET is already installed in {path}")
-    assert (path / MARKER).stat().st_mtime_ns == before and time.monotonic() - start < 10
+    assert (path / MARKER).stat().st_mtime_ns == before
 
     (path / "lib").rename(tmp_path / "lib")  # it cannot import comet any more: both starts fail, and the error says why
     (path / MARKER).write_text(REQUIREMENTS.read_text("utf-8"))

@@ -311,16 +311,15 @@ def test_a_server_that_does_not_come_back_is_one_line_and_a_wrong_request_is_not
     with pytest.raises(StorageError, match=r"refuses to record \(.*401.*\): set MLFLOW_TRACKING_USERNAME and"):
         tracker.find_study()
     proxy.stop()
-    start = time.monotonic()
     with pytest.raises(StorageError, match=r"does not record any more \(.*refused.*\): start its server again"):
         tracker.find_study()
-    assert 2 <= time.monotonic() - start < 15
     assert capsys.readouterr().err.count("does not answer") == 1
-    start = time.monotonic()
+    pauses: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
     with pytest.raises(StorageError):  # it was waited for: now a command must come to its end
         tracker.find_study()
     tracker.abandon("run", "KILLED")
-    assert time.monotonic() - start < 1
+    assert pauses == []
 
 
 # --- Optuna's storage --------------------------------------------------------------------------------
