@@ -97,11 +97,12 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages, as fresh small ones cost more than copying
     import torch
+    from joblib import cpu_count
 
     from mtselect.pipeline import Bench
     from mtselect.store import Store
 
-    torch.set_num_threads(runtime.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(runtime.threads or cpu_count())  # what affinity and the cgroup's quota grant
     handler = signal.getsignal(signal.SIGINT)  # as `run` installed it
     progress = ConsoleProgress(console, handler if isinstance(handler, Interruption) else None)
     return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=progress)

@@ -15,16 +15,17 @@ from typing import Any
 
 PATIENCE = 15 * 60.0  # seconds
 _LONGEST_PAUSE = 10.0  # between two attempts
+_SHORTEST_SECRET = 8  # characters; `1` is in every address, and nobody who has a secret has one like that
 _SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET|ACCESS_KEY|CONNECTION_STRING)$")
 
 
 def shown(text: str) -> str:
     """An address or a message without credentials: what stands before the host of a URL, what follows `password=` and its like,
-    and the values of environment variables that hold secrets."""
+    and the values of environment variables that hold secrets, if they are long enough to be some."""
     text = re.sub(r"://\S*@", "://***@", text)
     text = re.sub(r"(?i)((?:password|token|secret|signature|sig|credential)=)[^&\s]+", r"\1***", text)
     for name, value in os.environ.items():
-        if _SECRET_NAMES.search(name) and value.strip():
+        if _SECRET_NAMES.search(name) and len(value.strip()) >= _SHORTEST_SECRET:
             text = text.replace(value.strip(), "***")
     return text
 

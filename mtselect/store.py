@@ -144,14 +144,22 @@ class Store:
 
 
 def _aside(path: Path) -> Path:
-    return Path(f"{path}.part-{socket.gethostname()}-{os.getpid()}")
+    return Path(f"{path}.part-{_writer()}")
+
+
+def _writer() -> str:
+    """Names this process among all that share a folder."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file aside and rename it: it is whole whenever it exists, also if several processes write the same at once."""
-    part = path.with_name(f"{os.getpid()}.{path.name}")
-    write(part)
-    part.replace(path)
+    """Write a file aside and rename it: it is whole whenever it exists, also if processes of several hosts write it at once."""
+    part = path.with_name(f"{_writer()}.{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def hash_json(value: Any) -> str:

@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,6 +123,7 @@ class Worker:
                  console: Console) -> None:
         self.sweep, self.bench, self.tracker = sweep, bench, tracker
         self.study, self.parent, self.console = study, parent, console
+        self._unsigned: dict[int, float] = {}
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
@@ -187,7 +187,7 @@ class Worker:
         trials = self.study.get_trials(deepcopy=False)
         superseded = {trial.user_attrs.get("retries") for trial in trials}
         for trial in trials:
-            dead = trial.state.name == "RUNNING" and not _alive(trial)
+            dead = trial.state.name == "RUNNING" and not _alive(trial, self._unsigned)
             if not dead and (trial.state.name != "FAIL" or "failed" in trial.user_attrs or trial.number in superseded):
                 continue
             if dead:
@@ -544,14 +544,19 @@ def _worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
-def _alive(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a running trial's worker still runs; one on another host is taken to (its database's heartbeat tells)."""
+def _alive(trial: optuna.trial.FrozenTrial, unsigned: dict[int, float]) -> bool:
+    """Whether a running trial's worker still runs; one on another host is taken to (its database's heartbeat tells).
+
+    Args:
+        trial: that is running.
+        unsigned: number -> when this process first saw the trial without its worker's name. Optuna's own times are local ones
+            of the worker's host, without a zone.
+    """
     import psutil
 
     worker = trial.user_attrs.get("worker")
     if worker is None:
-        started = trial.datetime_start
-        return started is not None and (datetime.now() - started).total_seconds() < _SIGNING_SECONDS
+        return time.monotonic() - unsigned.setdefault(trial.number, time.monotonic()) < _SIGNING_SECONDS
     host, pid, created = worker.rsplit(":", 2)
     if host != socket.gethostname():
         return True

@@ -108,6 +108,20 @@ def test_both_signals_end_alike_and_their_handlers_come_back(which: signal.Signa
     assert signal.getsignal(which) is before
 
 
+def test_a_worker_takes_the_cores_that_its_cgroup_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("joblib.externals.loky.backend.context._cpu_count_cgroup", lambda cores: 3)
+    try:
+        cli.make_bench(RuntimeConfig(workdir=str(tmp_path)), Console())
+        assert torch.get_num_threads() == 3
+        cli.make_bench(RuntimeConfig(workdir=str(tmp_path), threads=2), Console())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_an_interruption_that_was_swallowed_is_raised_at_the_next_step(tmp_path: Path) -> None:
     """As callbacks of C libraries do: `Exception ignored in ...`."""
     steps = []

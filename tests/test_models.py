@@ -109,7 +109,7 @@ def test_merged_and_apart_are_the_same_model(make_lab: Callable[..., Any], tiny:
 
 @pytest.fixture(params=[True, False], ids=["avx512_bf16", "plain"])
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """What bitsandbytes is told of the processor, whichever it is: with avx512_bf16 it would pack weights for a fused kernel."""
+    """What bitsandbytes is told of the processor: with avx512_bf16 it would pack weights for a fused kernel."""
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: request.param)
     return bool(request.param)
 

@@ -399,7 +399,7 @@ def test_a_sweep_whose_storage_stays_away_ends_in_one_line_and_goes_on(
     postgres.start()
     entries = lab.manifests()
     assert len(lab.manifests("finetune")) == 1, "what was trained was thrown away"
-    monkeypatch.setattr("mtselect.sweep._alive", lambda trial: False)  # the worker that ended was this process
+    monkeypatch.setattr("mtselect.sweep._alive", lambda trial, seen: False)  # the worker that ended was this process
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.manifests("finetune").items() <= entries.items()
 
@@ -467,16 +467,20 @@ def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tmp
     ("http://host:5000/#/experiments/1", "http://host:5000/#/experiments/1"),
     ("models:/mtselect.x@champion", "models:/mtselect.x@champion"),
     ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
-    ("the key is Hush1!", "the key is ***"),
+    ("the key is HushHush1!", "the key is ***"),
+    ("http://127.0.0.1:5000 is away since 2024", "http://127.0.0.1:5000 is away since 2024"),  # MYSQL_ALLOW_EMPTY_PASSWORD=1
+    ("a secret of seven is no secret", "a secret of seven is no secret"),
 ])
 def test_credentials_are_not_shown(text: str, safe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "Hush1!\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HushHush1!\n")
+    monkeypatch.setenv("MYSQL_ALLOW_EMPTY_PASSWORD", "1")
+    monkeypatch.setenv("SHORT_TOKEN", "seven i")
     assert shown(text) == safe
 
 
 @pytest.mark.parametrize(("environment", "authorization"), [
-    ({"MLFLOW_TRACKING_USERNAME": "lab", "MLFLOW_TRACKING_PASSWORD": "Sekret"}, "Basic bGFiOlNla3JldA=="),
-    ({"MLFLOW_TRACKING_TOKEN": "Sekret"}, "Bearer Sekret"),
+    ({"MLFLOW_TRACKING_USERNAME": "lab", "MLFLOW_TRACKING_PASSWORD": "Sekret00"}, "Basic bGFiOlNla3JldDAw"),
+    ({"MLFLOW_TRACKING_TOKEN": "Sekret00"}, "Bearer Sekret00"),
 ])
 def test_credentials_of_the_environment_reach_the_server(environment: dict[str, str], authorization: str, proxy: Proxy,
                                                          tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,7 +497,7 @@ def test_credentials_of_the_environment_reach_the_server(environment: dict[str, 
 
 def test_a_token_that_cannot_be_sent_is_not_told(mlflow_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`requests` puts a header that it refuses into its error."""
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "Sekret\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "Sekret00\n")
     with pytest.raises(StorageError, match=r"cannot be used: .*header value: 'Bearer \*") as told:
         open_tracker(TrackingConfig(uri=mlflow_server.uri), f"lost-{tmp_path.name}", tmp_path)
     assert "Se" not in str(told.value).split("Bearer")[1]

@@ -17,7 +17,7 @@ import pytest
 
 from mtselect.config import AttributionConfig, Experiment, SelectionConfig, with_fields
 from mtselect.errors import ConfigError, StorageError
-from mtselect.store import Recipe, Store, derive_seed, hash_json
+from mtselect.store import Recipe, Store, derive_seed, hash_json, write_whole
 
 RECIPE = Recipe(stage="stage", version=1, section={"b": 2, "a": [1, "ü"]}, upstream=["k1", "k2"])
 
@@ -193,6 +193,30 @@ while len(list(root.glob("ready-*"))) < 3:
 entry = Store(root / "store").fetch(Recipe(stage="s", version=1, section=1, upstream=[]), compute)
 print(entry.computed, (entry.path / "value").read_text())
 """
+
+
+def test_two_hosts_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their process ids may be equal, as in two containers."""
+    monkeypatch.setattr("os.getpid", lambda: 7)
+
+    def write(path: Path) -> None:
+        path.write_text("the first", encoding="utf-8")
+        monkeypatch.setattr("socket.gethostname", lambda: "other")
+        write_whole(tmp_path / "file.txt", lambda path: path.write_text("the second", encoding="utf-8"))
+
+    monkeypatch.setattr("socket.gethostname", lambda: "one")
+    write_whole(tmp_path / "file.txt", write)
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"file.txt": "the first"}
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        path.write_text("half", encoding="utf-8")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "file.txt", write)
+    assert not list(tmp_path.iterdir())
 
 
 def test_processes_that_fetch_the_same_key_compute_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import socket
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -525,6 +526,25 @@ def test_a_trial_killed_before_it_signed_its_run_is_closed(warm_lab: Callable[..
 
 
 # --- odd data and odd states ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-8, 0, 8])
+def test_a_trial_whose_worker_has_not_signed_is_given_ten_seconds_whatever_its_hosts_time_zone(
+        hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    from mtselect import sweep
+
+    clock = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, value=None)
+    trial.datetime_start = datetime.now() + timedelta(hours=hours)  # as Optuna writes it on a host elsewhere
+    seen: dict[int, float] = {}
+    assert sweep._alive(trial, seen)
+    clock += 9
+    assert sweep._alive(trial, seen)
+    clock += 2
+    assert not sweep._alive(trial, seen)
 
 
 def test_a_study_whose_mlflow_is_gone_says_so(warm_lab: Callable[..., Any]) -> None:

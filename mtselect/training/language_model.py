@@ -125,7 +125,7 @@ def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
 
 
-def _leave_packed_as_saved(model: nn.Module) -> None:
+def _leave_packed_as_saved(model: Any) -> None:
     """Keep bitsandbytes off its fused kernel for processors with avx512_bf16.
 
     At the first forward pass without a gradient that path packs a layer's weight anew, in place: rows or columns that are no
