@@ -30,7 +30,7 @@ class _Spilled:
 
 
 class Record:
-    """Keeps a gradient pass (a GradientConsumer).
+    """Keeps a gradient pass (a GradientConsumer); what it gives back does not depend on where it is kept.
 
     Args:
         memory_bytes: what of the tokens stays in memory.
@@ -74,23 +74,33 @@ class Record:
         for i, captured in enumerate(self.batches(group)):
             changed = change(captured).layers
             source = self._sources[group[0]]
-            self._inputs[source][i] = self._write(self._inputs[source][i], changed[group[0]][0])
+            self._inputs[source][i] = self._rewrite(self._inputs[source][i], changed[group[0]][0])
             for name in group:
-                self._gradients[name][i] = self._write(self._gradients[name][i], changed[name][1])
+                self._gradients[name][i] = self._rewrite(self._gradients[name][i], changed[name][1])
 
     def _keep(self, tensor: Tensor) -> Tensor | _Spilled:
+        if tensor.nbytes > self._left:
+            return self._spill(tensor)
         self._left -= tensor.nbytes
-        if self._left >= 0:
-            return tensor
+        return tensor
+
+    def _rewrite(self, place: Tensor | _Spilled, tensor: Tensor) -> Tensor | _Spilled:
+        """Keep a tensor in the place of another; a wider one (float32 for bfloat16) in a place of its own."""
+        if isinstance(place, Tensor):
+            self._left += place.nbytes
+            return self._keep(tensor)
+        if tensor.dtype != place.dtype:
+            return self._spill(tensor)
+        return self._write(place, tensor)
+
+    def _spill(self, tensor: Tensor) -> _Spilled:
         place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
         self._end += tensor.nbytes
         return self._write(place, tensor)
 
-    def _write(self, place: Tensor | _Spilled, tensor: Tensor) -> Tensor | _Spilled:
-        if isinstance(place, Tensor):
-            return tensor
+    def _write(self, place: _Spilled, tensor: Tensor) -> _Spilled:
         self._file.seek(place.offset)
-        left = _bytes(tensor.to("cpu", place.dtype).contiguous())
+        left = _bytes(tensor.to("cpu").contiguous())
         while left:
             left = left[self._file.write(left) :]
         return place
@@ -112,19 +122,19 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def fit(record: Record) -> Curvature:
-    """EK-FAC of all layers from a record, whose tokens are left in the eigenbasis."""
+    """EK-FAC of all layers from a record, which stays as it is."""
     curvature: Curvature = {}
     for group in record.groups():
-        curvature.update(fit_group(record, group))
+        refit = EigenvalueRefit(_eigenbasis(record, group))
+        for batch in record.batches(group):
+            refit.update(batch)
+        curvature.update(refit.curvature())
     return curvature
 
 
 def fit_group(record: Record, group: Sequence[str]) -> Curvature:
     """EK-FAC of one group of layers from a record, whose tokens are left in the eigenbasis."""
-    covariances = Covariances()
-    for batch in record.batches(group):
-        covariances.update(batch)
-    kfac = covariances.eigenbasis()
+    kfac = _eigenbasis(record, group)
     refit = EigenvalueRefit(kfac)
 
     def rotate(captured: Captured) -> Captured:
@@ -134,3 +144,10 @@ def fit_group(record: Record, group: Sequence[str]) -> Curvature:
 
     record.replace(group, rotate)
     return refit.curvature()
+
+
+def _eigenbasis(record: Record, group: Sequence[str]) -> Curvature:
+    covariances = Covariances()
+    for batch in record.batches(group):
+        covariances.update(batch)
+    return covariances.eigenbasis()

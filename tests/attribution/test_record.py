@@ -11,7 +11,7 @@ import torch
 
 from mtselect.attribution.influence import PoolScorer, SeedGradients, fit_and_score
 from mtselect.attribution.kfac import Covariances, EigenvalueRefit
-from mtselect.attribution.record import Record, fit
+from mtselect.attribution.record import Record, fit, fit_group
 from mtselect.training.language_model import tracked_layers
 
 # The same float32 products; sums in another order, and seeds that are turned back or not.
@@ -37,6 +37,16 @@ def test_the_file_holds_what_memory_would(memory: int, dtype: torch.dtype, tiny:
     assert one.groups() == two.groups()
     assert len(contents(one)) == len(contents(two)) > 100
     assert all(x.dtype == dtype and torch.equal(x, y) for x, y in zip(contents(one), contents(two), strict=True))
+
+
+@pytest.mark.parametrize("memory", [0, 1_000, 20_000])
+def test_what_is_put_in_place_of_tokens_does_not_depend_on_the_bound(memory: int, tiny: SimpleNamespace, pattern: str) -> None:
+    """In bfloat16 tokens are turned into the eigenbasis in float32; the file keeps that too."""
+    one, two = (taken(tiny, pattern, bound, dtype=torch.bfloat16) for bound in (EVERYTHING, memory))
+    for record in (one, two):
+        for group in record.groups():
+            fit_group(record, group)
+    assert all(x.dtype == torch.float32 and torch.equal(x, y) for x, y in zip(contents(one), contents(two), strict=True))
 
 
 def test_an_input_that_layers_share_is_kept_once(tiny: SimpleNamespace, pattern: str) -> None:
