@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtselect.config import TrainConfig
 from mtselect.data.prompts import Example
@@ -80,10 +80,18 @@ class FinetuneModule(L.LightningModule):
         torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, learning rate rising over `ramp_share` of the steps and falling linearly to 0."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=self._config.learning_rate, weight_decay=self._config.weight_decay,
-                                      fused=True)
+        """AdamW, learning rate rising over `ramp_share` of the steps and falling linearly to 0.
+
+        Matrices decay; norms, biases and embeddings (also one that is the head's weight too) do not.
+        """
+        embeddings = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups[parameter.ndim > 1 and id(parameter) not in embeddings].append(parameter)
+        optimizer = torch.optim.AdamW([{"params": groups[True], "weight_decay": self._config.weight_decay},
+                                       {"params": groups[False], "weight_decay": 0.0}],
+                                      lr=self._config.learning_rate, fused=True)
         ramp = max(1, round(self._config.ramp_share * self._n_steps))
 
         def scale(step: int) -> float:

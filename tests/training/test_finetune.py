@@ -11,7 +11,7 @@ import torch
 from mtselect.config import FinetuneConfig, ModelConfig
 from mtselect.errors import NonFiniteError
 from mtselect.training.batching import collate
-from mtselect.training.finetune_module import CurvePoint, finetune
+from mtselect.training.finetune_module import CurvePoint, FinetuneModule, finetune
 from mtselect.training.language_model import LanguageModel, add_lora, target_logits, target_losses
 
 # Mean of per-batch sums in float32.
@@ -105,6 +105,22 @@ def test_gradients_are_clipped(tiny: SimpleNamespace) -> None:
         train(tiny, lm, FinetuneConfig(epochs=1, batch_size=4, max_grad_norm=norm, weight_decay=0))
         moved.append(float((weights(lm) - before).norm()))
     assert moved[1] < 1e-2 * moved[0], f"moved {moved[1]:.1e} clipped, {moved[0]:.1e} unclipped"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5", "marian"])
+def test_norms_biases_and_embeddings_do_not_decay(architecture: str, tiny: SimpleNamespace) -> None:
+    """Nor does a head whose weight is an embedding's. At a learning rate that moves nothing else, all others shrink."""
+    lm = tiny.model(architecture)
+    module = FinetuneModule(lm.model, FinetuneConfig(weight_decay=0.5), 1, "finetune", lambda n: None, None)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    embeddings = {id(part.weight) for part in lm.model.modules() if isinstance(part, torch.nn.Embedding)}
+    named = {name: parameter for name, parameter in lm.model.named_parameters() if parameter.requires_grad}
+    assert decays.keys() == {id(parameter) for parameter in named.values()}
+    for name, parameter in named.items():
+        kept = parameter.ndim == 1 or id(parameter) in embeddings
+        assert decays[id(parameter)] == (0.0 if kept else 0.5), name
+    assert set(decays.values()) == {0.0, 0.5}
 
 
 def test_on_epoch_may_raise_to_stop(tiny: SimpleNamespace) -> None:
