@@ -130,7 +130,7 @@ class TrainConfig:
         epochs: passes over the set; 0 leaves the model as it is.
         learning_rate: peak of the schedule.
         batch_size: pairs per optimiser step.
-        weight_decay: AdamW's decoupled decay.
+        weight_decay: AdamW's decoupled decay; of matrices, not of norms, biases and embeddings.
         ramp_share: share of the steps in which the learning rate rises from 0.
         max_grad_norm: gradients with a larger norm are scaled down to it.
     """
@@ -257,6 +257,11 @@ class EvaluationConfig:
         comet_model: COMET's model: name on the hub, or folder or file of a checkpoint; with references or without.
         num_beams: 1 is greedy decoding.
         max_new_tokens: longest hypothesis.
+        length_penalty: beam search divides a hypothesis' log-probability by its length to this power; 1 is the mean.
+        early_stopping: beam search stops once it has num_beams hypotheses, rather than when none can become better.
+        repetition_penalty: divides the scores of tokens that the prompt or the hypothesis has already; 1 is none. Models tuned
+            for chat ship with more, which punishes names and numbers that a translation copies.
+        no_repeat_ngram_size: no n-gram of this size comes twice; 0 allows all.
         dev_rows: only this many dev rows, from the start, decide between trials; null takes all.
         bootstrap: resamples behind the intervals.
     """
@@ -265,6 +270,10 @@ class EvaluationConfig:
     comet_model: str = "Unbabel/wmt22-comet-da"
     num_beams: int = 1
     max_new_tokens: int = 128
+    length_penalty: float = 1.0
+    early_stopping: bool = False
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
     dev_rows: int | None = None
     bootstrap: int = 1000
 
@@ -274,6 +283,8 @@ class EvaluationConfig:
         _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
         _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,
                "at least 1, or null for all")
+        _check(self.repetition_penalty > 0, "evaluation.repetition_penalty", self.repetition_penalty, "above 0", "1 is none")
+        _check(self.no_repeat_ngram_size >= 0, "evaluation.no_repeat_ngram_size", self.no_repeat_ngram_size, "at least 0")
         _check(self.bootstrap >= 100, "evaluation.bootstrap", self.bootstrap, "at least 100")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -46,7 +46,7 @@ from mtselect.data.prompts import (
 from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.comet.client import CometScorer
 from mtselect.evaluation.comet.install import comet_version
-from mtselect.evaluation.decode import decode
+from mtselect.evaluation.decode import decode, decoding_signature
 from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_score, paired_bootstrap, paired_means, score
 from mtselect.progress import Advance, Progress
 from mtselect.selection.baselines import all_rows, random_rows
@@ -251,7 +251,7 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     corpus = corpus_entry(bench, experiment)
     section = {**_encoding(experiment), "warmup": experiment.warmup, "seed": experiment.seed}
     lora = experiment.model.lora_rank > 0
-    recipe = Recipe(stage="warmup", version=2 if lora else 1, section=section, upstream=[*_digests(corpus, "pool"), base_key])
+    recipe = Recipe(stage="warmup", version=3, section=section, upstream=[*_digests(corpus, "pool"), base_key])
 
     def compute(out: Path) -> None:
         pool = pool_examples(bench, experiment)
@@ -448,7 +448,7 @@ def _finetune_recipe(bench: Bench, experiment: Experiment, selection: Selection)
     section = {"finetune": experiment.finetune, **_encoding(experiment), "seed": experiment.seed,
                "dev_rows": experiment.evaluation.dev_rows, "selected": selection.digest if selection.pairs else None}
     upstream = [*_digests(corpus_entry(bench, experiment), "dev"), _start(bench, experiment)[1]]
-    return Recipe(stage="finetune", version=1, section=section, upstream=upstream)
+    return Recipe(stage="finetune", version=2, section=section, upstream=upstream)
 
 
 def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selection, split: Split) -> Recipe:
@@ -456,7 +456,7 @@ def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selectio
     upstream = [*_digests(corpus_entry(bench, experiment), split), _finetune_recipe(bench, experiment, selection).key]
     if "comet" in experiment.evaluation.metrics and Path(experiment.evaluation.comet_model).exists():
         upstream.append(source_fingerprint(experiment.evaluation.comet_model))
-    return Recipe(stage="evaluation", version=1, section=section, upstream=upstream)
+    return Recipe(stage="evaluation", version=2, section=section, upstream=upstream)
 
 
 def _digests(corpus: Entry, *parts: str) -> list[str]:
@@ -660,7 +660,8 @@ def _to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
 
 def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: str | None, pairs: list[Pair],
                       split: Split, out: Path) -> None:
-    lm = load(name, adapter=adapter, quantize=experiment.model.quantize)
+    # As it was trained: adapters stay apart, since what they add to a bfloat16 weight is lost in its last digits.
+    lm = load(name, getattr(torch, experiment.model.dtype), adapter=adapter, merge=False, quantize=experiment.model.quantize)
     _to_device(lm, bench.runtime)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
@@ -683,6 +684,8 @@ def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: 
         else:
             scores.append(score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap, seed=seed,
                                 tgt_lang=experiment.data.tgt_lang))
+    decoded = decoding_signature(settings, experiment.model.dtype)
+    scores = [replace(one, signature=f"{one.signature}|{decoded}") for one in scores]
     _write_lines(out / "hypotheses.jsonl", rows)
     (out / "scores.json").write_text(json.dumps([asdict(one) for one in scores], indent=1), encoding="utf-8")
 

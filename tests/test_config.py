@@ -168,6 +168,8 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (EvaluationConfig, {"num_beams": 0}, "evaluation.num_beams must be at least 1, got 0"),
     (EvaluationConfig, {"max_new_tokens": 0}, "evaluation.max_new_tokens must be at least 1, got 0"),
     (EvaluationConfig, {"dev_rows": 0}, "evaluation.dev_rows must be at least 1, or null for all, got 0"),
+    (EvaluationConfig, {"repetition_penalty": 0.0}, "evaluation.repetition_penalty must be above 0, got 0.0: 1 is none"),
+    (EvaluationConfig, {"no_repeat_ngram_size": -1}, "evaluation.no_repeat_ngram_size must be at least 0, got -1"),
     (EvaluationConfig, {"bootstrap": 99}, "evaluation.bootstrap must be at least 100, got 99"),
     (Range, {}, "search range must be either low and high, or choices, got"),
     (Range, {"low": 1}, "search range must be either low and high, or choices, got"),

@@ -158,6 +158,26 @@ def test_four_bits_give_what_the_weights_they_stand_for_give(
         assert torch.equal(weight, weights[name]), name
 
 
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_translations_are_made_in_the_models_dtype(lora_rank: int, make_lab: Callable[..., Any],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of 7B in float32 are 28 GB. Adapters stay apart, in float32, as they were trained."""
+    seen: list[set[torch.dtype]] = [set(), set()]
+
+    def decode(model: Any, tokenizer: Any, prompts: Any, *_: Any, **__: Any) -> list[str]:
+        for name, weight in model.named_parameters():
+            seen["lora_" in name].add(weight.dtype)
+        return [""] * len(prompts)
+
+    monkeypatch.setattr("mtselect.pipeline.decode", decode)
+    lab = make_lab(database=False, experiment__model__lora_rank=lora_rank, experiment__model__dtype="bfloat16",
+                   experiment__selection={"method": "random", "budget": 20}, experiment__warmup={"epochs": 0})
+    with contextlib.chdir(lab.folder):
+        result = run_trial(*bench_and_experiment(lab))
+    assert seen == [{torch.bfloat16}, {torch.float32} if lora_rank else set()]
+    assert all("|num_beams:1|" in score.signature and "dtype:bfloat16" in score.signature for score in result.evaluation.scores)
+
+
 def test_four_bits_want_their_library(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

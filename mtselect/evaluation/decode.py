@@ -1,8 +1,14 @@
-"""Batched generation: prompts -> hypotheses."""
+"""Batched generation: prompts -> hypotheses.
+
+What is decided in `EvaluationConfig` is all that decides: the `generation_config` that a model comes with (penalties, sampling,
+lengths) is put aside.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,10 +22,16 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
            batch_size: int, dtype: str, advance: Advance, decoder_start: int | None = None) -> list[str]:
     """Translate prompts (token ids), in batches of like length; hypotheses come back in the prompts' order.
 
-    Greedy for `num_beams` 1, else beam search; generation stops at EOS or `max_new_tokens`. Whitespace runs, newlines
-    too, become one space, so that a hypothesis is one line. `decoder_start` is an encoder-decoder's (`LanguageModel`).
+    Greedy for `num_beams` 1, else beam search; generation stops at EOS or `max_new_tokens`, and padding is never generated.
+    Whitespace runs, newlines too, become one space, so that a hypothesis is one line. `decoder_start` is an encoder-decoder's
+    (`LanguageModel`).
     """
     model.eval()
+    fresh = type(model.generation_config)
+    model.generation_config = fresh()  # `generate` fills in from it what it is not told
+    settings = fresh(**generation_fields(config), do_sample=False, pad_token_id=pad_id,
+                     eos_token_id=tokenizer.eos_token_id,
+                     suppress_tokens=[pad_id] if pad_id != tokenizer.eos_token_id else None)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     hypotheses = [""] * len(prompts)
     device = next(model.parameters()).device
@@ -27,34 +39,43 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             some = [prompts[row] for row in rows]
-            texts = (_generate(model, tokenizer, some, config, pad_id, device) if decoder_start is None
-                     else _translate(model, tokenizer, some, config, pad_id, device, decoder_start))
+            texts = (_generate(model, tokenizer, some, settings, device) if decoder_start is None
+                     else _translate(model, tokenizer, some, settings, device, decoder_start))
             for row, text in zip(rows, texts, strict=True):
                 hypotheses[row] = " ".join(text.split())
             advance(len(rows))
     return hypotheses
 
 
-def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], config: EvaluationConfig, pad_id: int,
-              device: torch.device) -> list[str]:
+def generation_fields(config: EvaluationConfig) -> dict[str, Any]:
+    """What of the settings decides the hypotheses, by the names of transformers' GenerationConfig."""
+    names = ("num_beams", "max_new_tokens", "length_penalty", "early_stopping", "repetition_penalty", "no_repeat_ngram_size")
+    return {name: getattr(config, name) for name in names}
+
+
+def decoding_signature(config: EvaluationConfig, dtype: str) -> str:
+    """What decides the hypotheses beside the model and its prompts, in the form of sacreBLEU's signatures."""
+    fields = {**generation_fields(config), "dtype": dtype, "transformers": version("transformers")}
+    return "|".join(f"{name}:{value}" for name, value in fields.items())
+
+
+def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], settings: Any, device: torch.device) -> list[str]:
+    pad_id = settings.pad_token_id
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad_id] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=config.max_new_tokens,
-                            num_beams=config.num_beams, do_sample=False, pad_token_id=pad_id,
-                            eos_token_id=tokenizer.eos_token_id)
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     return list(tokenizer.batch_decode(output[:, width:], skip_special_tokens=True))
 
 
-def _translate(model: Any, tokenizer: Any, sources: list[list[int]], config: EvaluationConfig, pad_id: int,
-               device: torch.device, decoder_start: int) -> list[str]:
+def _translate(model: Any, tokenizer: Any, sources: list[list[int]], settings: Any, device: torch.device,
+               decoder_start: int) -> list[str]:
     """By an encoder-decoder: sources are padded right, as in training; positions of some models count from the left."""
     width = max(len(source) for source in sources)
-    ids = torch.tensor([source + [pad_id] * (width - len(source)) for source in sources], device=device)
+    ids = torch.tensor([source + [settings.pad_token_id] * (width - len(source)) for source in sources], device=device)
     mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources], device=device)
     start, head = target_frame(tokenizer, decoder_start)
-    output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=config.max_new_tokens,
-                            num_beams=config.num_beams, do_sample=False, pad_token_id=pad_id,
-                            eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=start,
-                            **({"forced_bos_token_id": head[0]} if head else {}))
+    settings = copy.copy(settings)
+    settings.decoder_start_token_id, settings.forced_bos_token_id = start, head[0] if head else None
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     return list(tokenizer.batch_decode(output[:, 1 + len(head) :], skip_special_tokens=True))

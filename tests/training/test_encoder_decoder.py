@@ -176,9 +176,13 @@ def learned(made: SimpleNamespace) -> SimpleNamespace:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_decoding_equals_generation_one_by_one(beams: int, learned: SimpleNamespace) -> None:
     """And gives most of the learned targets back."""
+    from transformers import GenerationConfig
+
     made, tokenizer, model = learned, learned.lm.tokenizer, learned.lm.model
     prompts = encode_prompts(SOURCES, tokenizer, made.data, ModelConfig(), made.lm.decoder_start)
     expected = []
+    model.generation_config = GenerationConfig(pad_token_id=made.lm.pad_id, eos_token_id=tokenizer.eos_token_id,
+                                               suppress_tokens=[made.lm.pad_id])
     for prompt in prompts:
         extra = {"forced_bos_token_id": made.code} if made.kind in ("nllb", "mbart50", "m2m100") else {}
         ids = model.generate(input_ids=torch.tensor([prompt]), decoder_start_token_id=made.start, num_beams=beams,
