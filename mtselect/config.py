@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import re
 import typing
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class DataConfig:
         tgt_lang: the target language, likewise.
         max_chars: rows with a longer side go to the quarantine.
         max_unusable_share: a larger share of unusable rows in a source stops the run.
-        drop_leaked: drop pool and seed rows that are also in dev or test, rather than stop.
+        drop_leaked: drop pool and seed rows that are also in dev or test, and dev rows that are also in test, rather than stop.
         licence: SPDX identifier of the pool's licence (cc-by-4.0), for the dataset card; promotion asks for it.
     """
 
@@ -72,6 +73,10 @@ class DataConfig:
         _check(self.max_chars > 0, "data.max_chars", self.max_chars, "at least 1")
         _check(0 <= self.max_unusable_share <= 1, "data.max_unusable_share", self.max_unusable_share,
                "between 0 and 1")
+        roles = ("test", "dev", "seeds", "pool")
+        for one, other in itertools.combinations(roles, 2):
+            _check(getattr(self, one) != getattr(self, other), f"data.{other}", getattr(self, other),
+                   f"another source than data.{one}", "what is chosen, and what chooses, may not be what is scored")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -564,6 +569,8 @@ def _check_search(sweep: Sweep) -> None:
 
 def _check_objectives(sweep: Sweep) -> None:
     known = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
+    _check(len(set(sweep.study.objectives)) == len(sweep.study.objectives), "study.objectives", sweep.study.objectives,
+           "different metrics")
     for name in sweep.study.objectives:
         _check(name in known, "study.objectives", name, f"of {', '.join(known)}", "no other metric decides")
     _check("select/noise_share" not in sweep.study.objectives or sweep.experiment.data.label_column is not None,

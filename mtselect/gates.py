@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtselect.config import DataConfig
 from mtselect.data.corpus import Pair, pair_id
+from mtselect.data.normalise import normalise
 from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
@@ -69,18 +69,18 @@ def schema(pairs: Sequence[SelectedPair], budget: int) -> Gate:
 
 
 def contamination(pairs: Sequence[SelectedPair], held_out: Mapping[str, Sequence[Pair]]) -> Gate:
-    """No selected source sentence is one of dev or test, whatever its case, spaces, punctuation and Unicode form.
+    """No selected source sentence is one of dev or test, as the corpus stage sees it too (`data.normalise`).
 
     Args:
         pairs: selected.
         held_out: name of a split -> its pairs.
     """
-    known = {bare(pair.src): split for split, rows in held_out.items() for pair in rows}
-    found = [(pair, known[bare(pair.src)]) for pair in pairs if bare(pair.src) in known]
+    known = {normalise(pair.src): split for split, rows in held_out.items() for pair in rows}
+    found = [(pair, known[normalise(pair.src)]) for pair in pairs if normalise(pair.src) in known]
     if found:
         pair, split = found[0]
-        return Gate(name="contamination", passed=False, detail=f"{len(found)} selected sources are in dev or test but for "
-                    f"punctuation, such as {pair.id} {pair.src[:60]!r} ({split}): take them out of the pool")
+        return Gate(name="contamination", passed=False, detail=f"{len(found)} selected sources are in dev or test, such "
+                    f"as {pair.id} {pair.src[:60]!r} ({split}): take them out of the pool")
     return Gate(name="contamination", passed=True, detail="no selected source is in " + " or ".join(
         f"{split} ({len(rows):,})" for split, rows in held_out.items()))
 
@@ -123,9 +123,3 @@ def above_champion(metric: str, value: float, test_digest: str, champion: Mappin
                     "that the two cannot be compared: --force makes this one the champion")
     return Gate(name=name, passed=value > float(before),
                 detail=f"{metric} on test {value:.2f}, the champion's is {float(before):.2f}")
-
-
-def bare(sentence: str) -> str:
-    """Only letters and digits, in one Unicode form and case; the sentence itself where it has none."""
-    folded = unicodedata.normalize("NFKC", sentence).casefold()
-    return "".join(filter(str.isalnum, folded)) or folded

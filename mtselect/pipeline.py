@@ -196,7 +196,7 @@ def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
         digests = {part: getattr(corpus, part).digest for part in ROLES}
         (out / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
 
-    return bench.store.fetch(Recipe(stage="corpus", version=2, section=data, upstream=files), compute)
+    return bench.store.fetch(Recipe(stage="corpus", version=3, section=data, upstream=files), compute)
 
 
 def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import socket
 import sys
@@ -324,7 +325,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
     Raises:
         StorageError: the storage cannot be opened.
-        ConfigError: the study was begun with another experiment or search, so its trials would not compare.
+        ConfigError: the study was begun with another question, so its trials would not compare.
     """
     import warnings
 
@@ -341,15 +342,32 @@ def open_study(sweep: Sweep) -> optuna.Study:
         address = None if sweep.study.storage is None else shown(sweep.study.storage)
         raise StorageError(f"study.storage {address!r} cannot be used ({first_line(error)}): start the database, correct the "
                            "URL, or leave it null for a journal file") from error
-    asked = {"experiment": dataclasses.asdict(sweep.experiment),
-             "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()}}
+    asked = question(sweep)
     begun = study.user_attrs.get("sweep")
     if begun is None:
         study.set_user_attr("sweep", asked)
-    elif changed := _differences(begun, asked):
+    else:
+        refuse_other_question(sweep, begun, asked)
+    return study
+
+
+def question(sweep: Sweep) -> dict[str, Any]:
+    """What a study asks: trials that answer another question do not compare. Optuna itself only knows how many objectives there
+    are, and would rank BLEU among chrF."""
+    from mtselect.data.corpus import source_fingerprint
+
+    data = sweep.experiment.data
+    return {"experiment": dataclasses.asdict(sweep.experiment),
+            "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},
+            "objectives": dict(zip(sweep.study.objectives, directions(sweep), strict=True)),
+            "content": {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev")}}
+
+
+def refuse_other_question(sweep: Sweep, begun: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise ConfigError with the values of both if a study was begun with another question."""
+    if changed := _differences(begun, asked):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")
-    return study
 
 
 def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
@@ -530,11 +548,11 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Dotted fields in which two plain values differ, as `field: old -> new`."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    """Dotted fields in which two plain values differ, as `field: old -> new`. Objectives differ as a whole, also in order."""
+    if isinstance(old, dict) and isinstance(new, dict) and path != "objectives":
         keys = [*old, *(key for key in new if key not in old)]
         return [text for key in keys for text in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+    return [] if json.dumps(old) == json.dumps(new) else [f"{path}: {old!r} -> {new!r}"]
 
 
 def _worker_name() -> str:

@@ -2,6 +2,7 @@
 
 CLEAN is a folder with train, dev and test as .jsonl or .jsonl.gz (columns src and tgt). OUT gets pool.jsonl (src, tgt, noise),
 seeds.jsonl, dev.jsonl and test.jsonl. Seeds are drawn from train and leave the pool; they stay clean, as do dev and test.
+A sentence of test leaves dev, one of either leaves train (`mtselect.data.normalise` says what is the same sentence).
 The label is a column of its own, which `data.label_column` keeps from every selector. Each noisy row has one kind:
 
     misaligned     the target of another pool row
@@ -21,6 +22,8 @@ import random
 import sys
 from pathlib import Path
 
+from mtselect.data.normalise import normalise
+
 Row = dict[str, str]
 KINDS = ("misaligned", "untranslated", "truncated", "shuffled")
 
@@ -36,9 +39,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     splits = {name: read(arguments.clean, name) for name in ("train", "dev", "test")}
-    held_out = {row["src"].casefold() for name in ("dev", "test") for row in splits[name]}
+    in_test = {normalise(row["src"]) for row in splits["test"]}
+    splits["dev"] = [row for row in splits["dev"] if normalise(row["src"]) not in in_test]
+    held_out = in_test | {normalise(row["src"]) for row in splits["dev"]}
     rng = random.Random(f"inject_noise {arguments.seed}")
-    train = [row for row in unique(splits["train"]) if row["src"].casefold() not in held_out]
+    train = [row for row in unique(splits["train"]) if normalise(row["src"]) not in held_out]
     rng.shuffle(train)
     seeds, clean = train[: arguments.seeds], train[arguments.seeds : arguments.seeds + arguments.rows]
     pool = inject(clean, arguments.share, rng)
@@ -63,18 +68,23 @@ def read(folder: Path, name: str) -> list[Row]:
 
 def unique(rows: list[Row]) -> list[Row]:
     """The first row of each source sentence."""
-    return list({row["src"].casefold(): row for row in reversed(rows)}.values())[::-1]
+    return list({normalise(row["src"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def inject(rows: list[Row], share: float, rng: random.Random) -> list[Row]:
     """Corrupt a share of the rows, each kind equally often; the order of the rows stays."""
     noisy = rng.sample(range(len(rows)), round(share * len(rows)))
     kinds = {row: KINDS[i % len(KINDS)] for i, row in enumerate(noisy)}
-    return [row | {"noise": kinds.get(i, ""), "tgt": corrupt(row, kinds.get(i, ""), rows, rng)} for i, row in enumerate(rows)]
+    pool = []
+    for i, row in enumerate(rows):
+        target = corrupt(row, kinds.get(i, ""), rows, rng)
+        label = kinds.get(i, "") if normalise(target) != normalise(row["tgt"]) else ""  # "OK" untranslated is no noise
+        pool.append(row | {"noise": label, "tgt": target})
+    return pool
 
 
 def corrupt(row: Row, kind: str, rows: list[Row], rng: random.Random) -> str:
-    """The target of a row after one kind of noise; it always differs from the right one."""
+    """The target of a row after one kind of noise; it differs from the right one where it can."""
     target = row["tgt"]
     if kind == "untranslated":
         return row["src"]
@@ -84,7 +94,7 @@ def corrupt(row: Row, kind: str, rows: list[Row], rng: random.Random) -> str:
     changed = target
     for _ in range(100 if kind else 0):  # "aaa" has no other order
         changed = rng.choice(rows)["tgt"] if kind == "misaligned" else glue.join(rng.sample(units, len(units)))
-        if changed.strip() not in ("", target):
+        if changed.strip() and normalise(changed) != normalise(target):
             break
     return changed
 

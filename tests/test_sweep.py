@@ -235,6 +235,10 @@ def test_trials_with_the_same_set_share_one_finetuning(warm_lab: Callable[..., A
 @pytest.mark.parametrize(("change", "message"), [
     (["--experiment.finetune.epochs", "2"], r"experiment\.finetune\.epochs: 1 -> 2"),
     (["--experiment.seed", "1"], r"experiment\.seed: 0 -> 1"),
+    (["--study.objectives", "[eval/bleu]"], r"objectives: \{'eval/chrf': 'maximize'\} -> \{'eval/bleu': 'maximize'\}"),
+    (["--study.objectives", "[select/pairs]"], r"objectives: \{'eval/chrf': 'maximize'\} -> \{'select/pairs': 'minimize'\}"),
+    (["--study.objectives", "[eval/chrf, eval/bleu]"], r"objectives: .* -> \{'eval/chrf': .*, 'eval/bleu': 'maximize'\}"),
+    (["--experiment.evaluation.dev_rows", "5"], r"experiment\.evaluation\.dev_rows: None -> 5"),
 ])
 def test_another_experiment_under_the_same_name_is_refused(swept: Any, capsys: pytest.CaptureFixture[str], change: list[str],
                                                            message: str) -> None:
@@ -243,6 +247,19 @@ def test_another_experiment_under_the_same_name_is_refused(swept: Any, capsys: p
     error = one_line(capsys)
     assert re.search(rf"study 'tiny' was begun with other settings \({message}\).*choose another study\.name", error)
     assert (swept.manifests(), len(swept.runs())) == (entries, runs)
+
+
+@pytest.mark.parametrize("part", ["dev", "pool"])
+def test_another_dev_set_or_pool_under_the_same_path_is_refused(part: str, swept: Any,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    path = swept.folder / "data" / f"{part}.jsonl"
+    before = path.read_bytes()
+    try:
+        path.write_bytes(b"".join(before.splitlines(keepends=True)[:-1]))
+        assert swept.run("sweep", "sweep.yaml") == 2
+    finally:
+        path.write_bytes(before)
+    assert re.search(rf"study 'tiny' was begun with other settings \(content\.{part}: '\w+' -> '\w+'\)", one_line(capsys))
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,6 +1,6 @@
 """Sentence pairs from any source to four clean tables: read, check, quarantine, deduplicate.
 
-`build_corpus` reads dev, test, seeds and pool, in this order and row by row, so that a pool streams from
+`build_corpus` reads test, dev, seeds and pool, in this order and row by row, so that a pool streams from
 file to file; only a hash per pair stays in memory, some 80 bytes (and JSON arrays, which are read whole).
 
 Text is kept as it is, but for this: outer whitespace goes, and a run of spaces, tabs and line breaks
@@ -8,10 +8,11 @@ Text is kept as it is, but for this: outer whitespace goes, and a run of spaces,
 spaces inside a sentence stay.
 
 Duplicate: the same pair again, in the pool or in the seeds; the first stays. Dev and test keep theirs.
-Seed in the pool: the same pair; it leaves the pool.
-Leak: a pool or seed row whose source sentence is also a source sentence of dev or test, whatever its
-case and whitespace and whatever its target. That covers the same pair; a shared target alone ("Yes.")
-is legitimate. There is no exception for short sentences.
+Seed in the pool: the same pair, as `normalise` sees it; it leaves the pool.
+Leak: a pool or seed row whose source sentence is also a source sentence of dev or test, or a dev row whose
+source sentence is one of test, as `normalise` sees it (whatever its case, spaces, punctuation and Unicode
+form) and whatever its target. That covers the same pair; a shared target alone ("Yes.") is legitimate.
+There is no exception for short sentences.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtselect.config import DataConfig
+from mtselect.data.normalise import sentence_key
 from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import DataError
 
@@ -55,7 +57,7 @@ TOO_LONG = "longer than data.max_chars"
 SOURCES = (".jsonl, .json, .tsv, .csv (each also .gz), .parquet, a folder that Hugging Face datasets can open, "
            "hub:NAME[:CONFIG]:SPLIT, or quickstart:pool|seeds|dev|test")
 
-ROLES: tuple[Role, ...] = ("dev", "test", "seeds", "pool")  # the pool last: the others decide what it may hold
+ROLES: tuple[Role, ...] = ("test", "dev", "seeds", "pool")  # each may hold nothing of those before it
 _MAX_LINE_BYTES = 2**24  # a longer line is never parsed; 16 MiB holds any pair of sentences many times over
 _PROBED_ROWS = 1000  # a column that none of the first rows has is a wrong name, not a gap in the data
 _PROGRESS_ROWS = 1000
@@ -199,7 +201,7 @@ def build_corpus(config: DataConfig, out: Path, progress: Progress | None = None
 
     Raises:
         DataError: a source or a column is missing, too many rows of a source are unusable, a source keeps
-            no row, or (unless `data.drop_leaked`) a pool or seed row leaked from dev or test.
+            no row, or (unless `data.drop_leaked`) a row of the pool, the seeds or dev leaked.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "quarantine.jsonl").write_text("", "utf-8")
@@ -209,17 +211,21 @@ def build_corpus(config: DataConfig, out: Path, progress: Progress | None = None
     seeds: set[int] = set()
     for role in ROLES:
         counts: Counter[str] = Counter()
+        fresh: dict[int, str] = {}  # apart, since a split may hold a sentence twice
         entries = _usable(config, role, out, counts, progress)
         if role == "pool":
             entries = _without_seeds(entries, seeds, counts)
+        if role != "test":
+            entries = _without_leaks(entries, config, role, held_out, counts)
         if role in ("seeds", "pool"):
-            entries = _without_duplicates(_without_leaks(entries, config, role, held_out, counts), counts)
+            entries = _without_duplicates(entries, counts)
         for entry in _written(entries, out, role, labelled=role == "pool" and bool(config.label_column)):
             counts["kept"] += 1
             if role in ("dev", "test"):
-                held_out.setdefault(_sentence_key(entry.pair.src), role)
+                fresh.setdefault(sentence_key(entry.pair.src), role)
             elif role == "seeds":
-                seeds.add(int(entry.pair.id, 16))
+                seeds.add(sentence_key(entry.pair.src, entry.pair.tgt))
+        held_out |= fresh
         _refuse_empty(config, role, counts)
         summary |= _named_counts(role, counts)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
@@ -278,10 +284,10 @@ def _refuse_unusable(config: DataConfig, role: Role, out: Path, counts: Counter[
 
 def _without_leaks(entries: Iterable[_Entry], config: DataConfig, role: Role, held_out: Mapping[int, str],
                    counts: Counter[str]) -> Iterator[_Entry]:
-    """Drop and count the entries whose source sentence is in dev or test; unless allowed, stop at the end."""
+    """Drop and count the entries whose source sentence is in test or dev; unless allowed, stop at the end."""
     examples: list[str] = []
     for entry in entries:
-        where = held_out.get(_sentence_key(entry.pair.src))
+        where = held_out.get(sentence_key(entry.pair.src))
         if where is None:
             yield entry
             continue
@@ -291,13 +297,13 @@ def _without_leaks(entries: Iterable[_Entry], config: DataConfig, role: Role, he
     if examples and not config.drop_leaked:
         raise DataError(
             f"data.{role} ({getattr(config, role)}) has {counts['leaked_dropped']} rows whose source sentence is also "
-            f"in dev or test, none is allowed: {', '.join(examples)}; take these rows out, or drop them with "
-            "--experiment.data.drop_leaked true")
+            f"in {'test' if role == 'dev' else 'dev or test'}, none is allowed: {', '.join(examples)}; take these rows out, "
+            "or drop them with --experiment.data.drop_leaked true")
 
 
 def _without_seeds(entries: Iterable[_Entry], seeds: set[int], counts: Counter[str]) -> Iterator[_Entry]:
     for entry in entries:
-        if int(entry.pair.id, 16) in seeds:
+        if sentence_key(entry.pair.src, entry.pair.tgt) in seeds:
             counts["seeds_dropped"] += 1
         else:
             yield entry
@@ -350,12 +356,6 @@ def _watched(rows: Iterable[Row], progress: Progress | None) -> Iterator[Row]:
             waiting = 0
     if progress and waiting:
         progress(waiting)
-
-
-def _sentence_key(sentence: str) -> int:
-    """Equal for sentences that differ only in case and whitespace; 8 bytes, so a clash is out of reach."""
-    text = " ".join(sentence.split()).casefold()
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _json_line(fields: Mapping[str, object]) -> str:

@@ -22,10 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data import corpus
 from mtselect.data.corpus import Pair, Row, build_corpus, load_corpus, pair_id, read_rows, source_fingerprint
-from mtselect.errors import DataError
+from mtselect.errors import ConfigError, DataError
+from mtselect.pipeline import SelectedPair
 
 ROWS = [("Guten Tag.", "Good day."), ('Er sagt "ja', "He says “yes”, twice"), ("日本 語", "e\u0301\u00a0!"),
         ("Ein Satz, mit Komma", "A sentence, with a comma")]
@@ -322,11 +324,39 @@ def test_one_source_with_two_targets_is_no_duplicate(tmp_path: Path, config: Dat
 
 
 def test_seeds_leave_the_pool(tmp_path: Path, config: DataConfig) -> None:
-    pool = jsonl(tmp_path / "p.jsonl", pairs(("Saat 1", "Seed 1"), ("a", "b"), ("Saat  1", "Seed 1"), ("Saat 1", "x")))
+    rows = pairs(("Saat 1", "Seed 1"), ("a", "b"), ("SAAT  1!", "\u201eSeed 1\u201c."), ("Saat 1", "x"))
+    pool = jsonl(tmp_path / "p.jsonl", rows)
     build_corpus(replace(config, pool=pool), tmp_path / "out")
     built = load_corpus(tmp_path / "out")
     assert [(pair.src, pair.tgt) for pair in built.pool] == [("a", "b"), ("Saat 1", "x")]
     assert (built.summary["pool/seeds_dropped"], built.summary["pool/duplicates"]) == (2, 0)
+
+
+@pytest.mark.parametrize("sentence", ["Ende", "ENDE!", "\u00bbEnde\u00ab", " ende .", "\uff25nde", "E-n-d-e"])
+def test_a_sentence_leaks_whatever_its_case_spaces_punctuation_and_form(tmp_path: Path, config: DataConfig,
+                                                                       sentence: str) -> None:
+    """The gate of promotion looks with the same eyes, so that nothing is found only at the end."""
+    for role in ("dev", "seeds", "pool"):
+        leaking = with_source(config, role, jsonl(tmp_path / "leak.jsonl", pairs(("a", "b"), (sentence, "x"))))
+        with pytest.raises(DataError, match=rf"data\.{role} .* has 1 rows whose source sentence is also in (dev or )?test"):
+            build_corpus(leaking, tmp_path / "out")
+        build_corpus(replace(leaking, drop_leaked=True), tmp_path / "out")
+        assert [pair.src for pair in getattr(load_corpus(tmp_path / "out"), role)] == ["a"]
+    assert not gates.contamination([SelectedPair(id="1", src=sentence, tgt="x")],
+                                   {"test": load_corpus(tmp_path / "out").test}).passed
+
+
+def test_marks_are_letters(tmp_path: Path, config: DataConfig) -> None:
+    """Vowels of Hindi are marks: two words are not the same sentence."""
+    test = jsonl(tmp_path / "test.jsonl", pairs(("\u0915\u093f", "that"), ("\u0915\u0940", "of")))
+    dev = jsonl(tmp_path / "dev.jsonl", pairs(("\u0915\u093e", "of")))
+    build_corpus(replace(config, test=test, dev=dev), tmp_path / "out")
+    assert len(load_corpus(tmp_path / "out").dev) == 1
+
+
+def test_dev_may_not_be_test(config: DataConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.dev must be another source than data\.test, got '.*': what is chosen, and"):
+        replace(config, dev=config.test)
 
 
 @pytest.mark.parametrize("role", ["pool", "seeds"])
@@ -366,7 +396,7 @@ def test_labels_stay_aside(tmp_path: Path, config: DataConfig) -> None:
     ("no/such.jsonl", r"^no/such\.jsonl does not exist \(looked for /.*\): correct the path; a source is \.jsonl, "),
     ("hub:", r"a hub source must be hub:NAME\[:CONFIG\]:SPLIT, got 'hub:': write for example hub:wmt/wmt14"),
     ("hub:name", r"a hub source must be hub:NAME\[:CONFIG\]:SPLIT, got 'hub:name'"),
-    ("quickstart:train", r"must be one of quickstart:dev, .*quickstart:pool, got 'quickstart:train': correct it")])
+    ("quickstart:train", r"must be one of quickstart:test, .*quickstart:pool, got 'quickstart:train': correct it")])
 def test_sources_that_are_not_there(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         rows_of(source)
@@ -493,7 +523,7 @@ def test_fingerprint_of_the_quickstart() -> None:
     pytest.importorskip("mtselect.data.quickstart")
     assert len(source_fingerprint("quickstart:pool")) == 64
     assert source_fingerprint("quickstart:pool") != source_fingerprint("quickstart:dev")
-    with pytest.raises(DataError, match="must be one of quickstart:dev"):
+    with pytest.raises(DataError, match="must be one of quickstart:test"):
         source_fingerprint("quickstart:nothing")
 
 
@@ -544,7 +574,8 @@ def test_any_corpus_loads_as_it_was_read(written: list[tuple[str, str]]) -> None
     with tempfile.TemporaryDirectory() as folder:
         source = jsonl(Path(folder) / "a.jsonl", pairs(*written))
         other = jsonl(Path(folder) / "b.jsonl", pairs(("\N{SNOWMAN} only here", "x")))
-        config = DataConfig(pool=other, seeds=other, dev=source, test=source, drop_leaked=True)
+        test = jsonl(Path(folder) / "d.jsonl", pairs(("\N{SNOWMAN} only in test, which no strategy writes", "x")))
+        config = DataConfig(pool=other, dev=source, test=test, drop_leaked=True)
         rows = list(read_rows(config, "dev"))
         config = replace(config, seeds=jsonl(Path(folder) / "c.jsonl", pairs(("\N{SNOWMAN} seed", "x"))))
         build_corpus(config, Path(folder) / "out")
