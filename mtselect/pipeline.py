@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,7 +29,7 @@ from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Both, layer_shape
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
-from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, spectrum, to_tensors
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.attribution.tokens import MeanSeed
@@ -181,6 +182,15 @@ def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
     return float(noisy[corpus.pool.among(ids)].mean())
 
 
+def shared_stages(experiment: Experiment) -> dict[str, Callable[[Bench, Experiment], Any]]:
+    """The stages before the selection, in order: curvature and gradients only for a selector that reads them."""
+    always: dict[str, Callable[[Bench, Experiment], Any]] = {
+        "corpus": corpus_entry, "base": base_entry, "tokens": tokens_entry, "warmup": warmup_entry}
+    if experiment.selection.method != "gdig":
+        return always
+    return {**always, "curvature": curvature_entry, "gradients": gradients_entry}
+
+
 def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
     """pool.arrow, seeds.arrow, dev.arrow, test.arrow, labels.arrow, quarantine.jsonl, summary.json, digests.json.
 
@@ -270,7 +280,8 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
 
 
 def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """curvature.safetensors: eigenbases and eigenvalues per tracked layer; empty for the identity."""
+    """curvature.safetensors: eigenbases and eigenvalues per tracked layer; spectra.json, for the picture. Empty for the
+    identity."""
     corpus = corpus_entry(bench, experiment)
     folder, key = warmup_entry(bench, experiment)
     attribution = experiment.attribution
@@ -281,14 +292,16 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
     def compute(out: Path) -> None:
         curvature = {} if attribution.curvature == "identity" else _fit_curvature(bench, experiment, folder)
         save_file(to_tensors(curvature), out / "curvature.safetensors")
+        spectra = {name: spectrum(layer.eigenvalues) for name, layer in curvature.items()}
+        (out / "spectra.json").write_text(json.dumps(spectra), encoding="utf-8")
 
-    recipe = Recipe(stage="curvature", version=1, section=section, upstream=[*_digests(corpus, "pool"), key])
+    recipe = Recipe(stage="curvature", version=2, section=section, upstream=[*_digests(corpus, "pool"), key])
     return bench.store.fetch(recipe, compute)
 
 
 def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """The candidates' index (`attribution/index.py`: sketches [N, R], benefits [N, Q], gradient_norms [N, layers] in shards),
-    rows.npy [N] (in the pool) and layers.json.
+    """The candidates' index (`attribution/index.py`: sketches [N, R], benefits [N, Q], gradient_norms [N, layers], and their
+    mean, share and norm [N], in shards), rows.npy [N] (in the pool) and layers.json.
 
     Any number of workers write it together, and a killed pass goes on with its first missing shard.
     """
@@ -298,7 +311,7 @@ def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
     section = {**_encoding(experiment), "attribution": experiment.attribution, "seed": experiment.seed}
     upstream = [*_digests(corpus, "pool", "seeds"), key, curvature.key]
 
-    recipe = Recipe(stage="gradients", version=2, section=section, upstream=upstream)
+    recipe = Recipe(stage="gradients", version=3, section=section, upstream=upstream)
 
     def write(out: Path) -> None:
         tensors = load_file(curvature.path / "curvature.safetensors")
@@ -570,6 +583,7 @@ def _fit_curvature(bench: Bench, experiment: Experiment, folder: str) -> Curvatu
 def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: Entry, curvature: Curvature,
                     recipe: Recipe, out: Path) -> None:
     """One pass over the seeds, then over the candidates shard by shard."""
+    start = time.monotonic()
     lm = _scored_model(bench, experiment, folder)
     attribution = experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
@@ -587,14 +601,18 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     write_whole(out / "rows.npy", partial(np.save, arr=rows))
     write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
     layout = Layout(n_rows=len(rows), width=projections.width, shard_rows=_SHARD_ROWS, content=recipe.key,
-                    columns={"benefits": len(seeds), "gradient_norms": len(layers)})
-    writer = IndexWriter(out, layout, recipe.content())
+                    columns={"benefits": len(seeds), "gradient_norms": len(layers)}, values=["mean", "share", "norm"])
+    writer = IndexWriter(out, layout, recipe.content(), time.monotonic() - start)
     with bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
             sketcher = Sketcher(projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)
             scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
             run(candidates, Both(scores, sketcher), advance=advance, rows=shard.rows)
+            benefits = shard.columns["benefits"]
+            shard.values["mean"][:] = benefits.mean(1, dtype=np.float64)
+            shard.values["share"][:] = benefit_share(benefits)
+            shard.values["norm"][:] = np.sqrt(np.square(shard.columns["gradient_norms"], dtype=np.float64).sum(1))
 
 
 def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature, attribution: AttributionConfig,
@@ -624,10 +642,8 @@ def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> Non
 
 
 def candidate_values(index: SketchIndex) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean benefit [N], benefit share [N] and total gradient norm [N] of the candidates, a shard in memory at a time."""
-    return (index.column("benefits", lambda benefits: benefits.mean(1, dtype=np.float64)),
-            index.column("benefits", benefit_share),
-            index.column("gradient_norms", lambda norms: np.sqrt(np.square(norms, dtype=np.float64).sum(1))))
+    """Mean benefit [N], benefit share [N] and total gradient norm [N] of the candidates; benefits [N, Q] are not read."""
+    return index.column("mean"), index.column("share"), index.column("norm")
 
 
 def _with_benefits(pool: PairTable, rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:

@@ -10,8 +10,8 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +19,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtselect.attribution.gradients import layer_shape
-from mtselect.config import Experiment, RuntimeConfig, Sweep
+from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep
 from mtselect.data.corpus import ROLES, count_rows, load_corpus, read_rows
 from mtselect.errors import UserError
-from mtselect.pipeline import Bench, base_entry, corpus_entry, curvature_entry, gradients_entry, tokens_entry, warmup_entry
-from mtselect.store import Entry, Recipe, Store
+from mtselect.pipeline import Bench, corpus_entry, shared_stages
+from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import empty_model, tracked_layers
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHARED: dict[str, Callable[[Bench, Experiment], Any]] = {
-    "corpus": corpus_entry, "base": base_entry, "tokens": tokens_entry, "warmup": warmup_entry, "curvature": curvature_entry,
-    "gradients": gradients_entry}
 _CHARACTERS = 4.0  # of a token
 _USED = 0.35  # of the speed of a large product, that training a model reaches
 
@@ -46,6 +43,7 @@ class Step:
         minutes: of one; null if nobody knows.
         gigabytes: it leaves on disk.
         source: of the minutes: `measured here`, `arithmetic`, or empty.
+        shared: by all trials.
     """
 
     name: str
@@ -53,35 +51,17 @@ class Step:
     minutes: float | None
     gigabytes: float
     source: str
-
-
-class _Missing(Exception):  # noqa: N818  (an answer, not a fault)
-    """The store has no such entry."""
-
-
-class _LookingStore(Store):
-    """A store that computes nothing."""
-
-    def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
-        """The entry, if it is there."""
-        path = self.root / recipe.stage / recipe.key
-        if not (path / "manifest.json").is_file():
-            raise _Missing(recipe.stage)
-        return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
-
-    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
-        """The same."""
-        return self.fetch(recipe, write)
+    shared: bool
 
 
 def cached_stages(bench: Bench, experiment: Experiment) -> set[str]:
     """The stages all trials share whose output is in the store; one that is not hides those after it."""
-    looking = replace(bench, store=_LookingStore(bench.store.root))
+    looking = replace(bench, store=LookingStore(bench.store.root))
     found: set[str] = set()
-    for name, entry in SHARED.items():
+    for name, entry in shared_stages(experiment).items():
         try:
             entry(looking, experiment)
-        except _Missing:
+        except NotStored:
             return found
         found.add(name)
     return found
@@ -107,20 +87,21 @@ def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> 
     disk = {"tokens": 4.0 * tokens * pairs} | ({} if model is None else _bytes(experiment, model, pairs, seeds))
     speed = _speed(experiment.model.dtype) * _USED
     left = max(0, sweep.study.n_trials - n_finished)
-    counts = {**{name: int(name not in cached) for name in SHARED}, "finetune": left + n_baselines,
+    counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left + n_baselines,
               "evaluation": left + n_baselines}
     steps = []
     for name, count in counts.items():
-        measured = _measured(bench.store.root / name)
+        measured = _measured(bench.store.root / name, experiment.model, pairs if name == "gradients" else None)
         minutes = measured if measured is not None else work[name] / speed / 60 if name in work else None
         kept = 0.0 if name == "finetune" and not bench.runtime.keep_models else disk.get(name, 0.0)
         steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
-                          source="" if minutes is None else "measured here" if measured is not None else "arithmetic"))
+                          source="" if minutes is None else "measured here" if measured is not None else "arithmetic",
+                          shared=name in shared_stages(experiment)))
     return steps
 
 
 def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:
-    """The steps as a table, and the sums."""
+    """The steps as a table, and the sums: each stage's seconds are its own, so none counts twice."""
     from rich import box
     from rich.table import Table
 
@@ -129,11 +110,11 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
         table.add_column(heading, justify="left" if heading in ("step", "minutes from") else "right")
     for step in steps:
         if step.count:
-            left = "to run" if step.name in SHARED else str(step.count)
+            left = "to run" if step.shared else str(step.count)
             minutes = "?" if step.minutes is None else f"{step.minutes * step.count:.1f}"
             table.add_row(step.name, left, minutes, f"{step.gigabytes:.2f}", step.source)
         else:
-            table.add_row(step.name, "in the store" if step.name in SHARED else "none", "", "", "")
+            table.add_row(step.name, "in the store" if step.shared else "none", "", "", "")
     console.print(table)
     total = sum(step.minutes * step.count for step in steps if step.minutes is not None)
     unknown = " and what is marked ?" if any(step.minutes is None and step.count for step in steps) else ""
@@ -192,13 +173,15 @@ def _bytes(experiment: Experiment, model: Any, pairs: int, seeds: int) -> dict[s
             "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
 
 
-def _measured(folder: Path) -> float | None:
-    """Median minutes of a stage's entries under this workdir; of a finetuning those that took time."""
+def _measured(folder: Path, model: ModelConfig, pairs: int | None) -> float | None:
+    """Median minutes of a stage's entries under this workdir, of the same model where the stage has one; for so many pairs, if
+    its manifest says how many there were."""
     seconds = []
     for path in folder.glob("*/manifest.json"):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if "seconds" in manifest:
-            seconds.append(manifest["seconds"])
+        section = manifest["section"]
+        if "seconds" in manifest and section.get("model", asdict(model)) == asdict(model):
+            seconds.append(manifest["seconds"] * (1 if pairs is None else pairs / manifest["n_rows"]))
     return statistics.median(seconds) / 60 if seconds else None
 
 

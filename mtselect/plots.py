@@ -50,14 +50,13 @@ def cluster_map(points: Array, selected: NDArray[np.bool_], clusters: Array) -> 
     return figure
 
 
-def spectra(eigenvalues: Mapping[str, Array]) -> Figure:
-    """Eigenvalues of each tracked layer's curvature, largest first, log-log."""
+def spectra(eigenvalues: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Eigenvalues of each tracked layer's curvature (`attribution.kfac.spectrum`), largest first, log-log."""
     figure, (axes,) = _figure(1)
     colours = _colours(len(eigenvalues))
-    for colour, (name, values) in zip(colours, eigenvalues.items(), strict=True):
-        ordered = np.sort(values.ravel())[::-1]
-        ranks = np.unique(np.geomspace(1, len(ordered), 200).astype(int))
-        axes.plot(ranks, np.maximum(ordered[ranks - 1], max(ordered[0] * 1e-12, 1e-30)), color=colour, linewidth=1, label=name)
+    for colour, (name, points) in zip(colours, eigenvalues.items(), strict=True):
+        values = np.asarray(points["values"])
+        axes.plot(points["ranks"], np.maximum(values, max(values[0] * 1e-12, 1e-30)), color=colour, linewidth=1, label=name)
     axes.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue of the layer's curvature")
     if len(eigenvalues) <= 24:
         axes.legend(fontsize=5, ncols=2)

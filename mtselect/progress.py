@@ -1,18 +1,22 @@
-"""Progress bars with time left, behind one small interface so that no stage knows how they are drawn; and where work stops
-when it is asked to."""
+"""Progress with time left, as bars on a terminal and lines in a log, behind one small interface so that no stage knows how it
+is shown; and where work stops when it is asked to."""
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int], None]
+# Without a terminal, how often a line says how far the work is, also while a step takes longer.
+LINE_SECONDS = 30.0
 
 
 class Interruption:
@@ -60,8 +64,27 @@ class SilentProgress:
         yield lambda n: None
 
 
+@dataclass
+class _Task:
+    """What is being done: its name, how much of how much, and when it began (monotonic seconds)."""
+
+    name: str
+    total: int
+    done: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def line(self) -> str:
+        """Name, done, rate and time left."""
+        seconds = time.monotonic() - self.start
+        rate = self.done / seconds if seconds else 0.0
+        speed = f"{rate:,.1f}/s" if rate >= 1 or not rate else f"{1 / rate:,.1f} s each"
+        left = _clock(max(0, self.total - self.done) / rate) if rate else "?"
+        return f"  {self.name:<26} {self.done:>7,} of {self.total:,}  {speed}  {_clock(seconds)} gone  {left} left"
+
+
 class ConsoleProgress:
-    """Bars on a terminal (several may nest); one line per finished task elsewhere, such as a log file."""
+    """Bars on a terminal (several may nest). Elsewhere, such as in a log file, a line every half minute about the innermost
+    task. One line per finished task everywhere."""
 
     def __init__(self, console: Console, interruption: Interruption | None = None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -72,30 +95,44 @@ class ConsoleProgress:
         self._bars = Bars(TextColumn("{task.description:<26}"), BarColumn(bar_width=30), MofNCompleteColumn(),
                           TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                           console=console, transient=True, disable=not console.is_terminal)
-        self._depth = 0
+        self._tasks: list[_Task] = []
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Show one bar while the block runs, then one line with its duration."""
         self._interruption.check()
-        start = time.monotonic()
+        task = _Task(name, total)
         bar = self._bars.add_task(name, total=total)
-        self._depth += 1
+        self._tasks.append(task)
         self._bars.start()
-        done = 0
+        ended = threading.Event()
+        if len(self._tasks) == 1 and not self._console.is_terminal:
+            threading.Thread(target=self._say, args=(ended,), daemon=True).start()
 
         def advance(n: int) -> None:
-            nonlocal done
-            done += n
+            task.done += n
             self._bars.advance(bar, n)
             self._interruption.check()
 
         try:
             yield advance
         finally:
+            ended.set()
             self._bars.remove_task(bar)
-            self._depth -= 1
-            if not self._depth:
+            self._tasks.remove(task)
+            if not self._tasks:
                 self._bars.stop()
-            self._console.print(f"  {name:<26} {done:>7,} of {total:,} in {time.monotonic() - start:.1f} s",
+            self._console.print(f"  {name:<26} {task.done:>7,} of {total:,} in {time.monotonic() - task.start:.1f} s",
                                 style="dim", highlight=False)
+
+    def _say(self, ended: threading.Event) -> None:
+        """A line now and then about what is done at that moment, until the outermost task has ended."""
+        while not ended.wait(LINE_SECONDS):
+            for task in self._tasks[-1:]:
+                self._console.print(task.line(), style="dim", highlight=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

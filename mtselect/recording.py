@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from mtselect import plots
 from mtselect.attribution.index import SketchIndex
@@ -79,6 +78,13 @@ def record_trial(tracker: Tracker, run_id: str, bench: Bench, result: TrialResul
         _record_pictures(tracker, run_id, bench, result)
 
 
+def record_corpus(tracker: Tracker, parent: str, bench: Bench, experiment: Experiment) -> None:
+    """On the study's run: what became of the rows of each source, and the noise of the pool."""
+    summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
+    tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
+                                 **_pool_noise(bench, experiment)})
+
+
 def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Experiment, config: TrackingConfig) -> None:
     """Once per gradients entry, on the study's run: norm quantiles per layer, spectra, and the sketch index or where
     it is."""
@@ -90,17 +96,13 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
     index = SketchIndex(entry.path)
     step = -(-len(index) // _MEASURED_NORMS)
     norms = index.column("gradient_norms", lambda norms: norms[::step])
-    summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
-    tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
-                                 **_pool_noise(bench, experiment)})
     quantiles = {name: dict(zip(("p05", "p50", "p95"), map(float, values), strict=True))
                  for name, values in zip(layers, np.percentile(norms, (5, 50, 95), axis=0).T, strict=True)}
     tracker.log_text(parent, json.dumps(quantiles, indent=1), f"{folder}/norms.json")
     tracker.log_figure(parent, plots.norms_by_layer(layers, norms), f"{folder}/norms.png")
-    tensors = load_file(curvature_entry(bench, experiment).path / "curvature.safetensors")
-    eigenvalues = {key.split("|")[0]: value for key, value in tensors.items() if key.endswith("|eigenvalues")}
-    if eigenvalues:
-        tracker.log_figure(parent, plots.spectra(eigenvalues), f"{folder}/spectra.png")
+    spectra = json.loads((curvature_entry(bench, experiment).path / "spectra.json").read_text(encoding="utf-8"))
+    if spectra:
+        tracker.log_figure(parent, plots.spectra(spectra), f"{folder}/spectra.png")
     files = [path for path in sorted(entry.path.rglob("*")) if path.suffix in (".npy", ".json")]
     size = sum(path.stat().st_size for path in files)
     if size <= config.index_limit_mb * 2**20:
@@ -191,7 +193,8 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
     found = []
     if best is not None:
-        figures.append(_candidates_figure(bench, experiments[best.run_id], best.name))
+        if experiments[best.run_id].selection.method == "gdig":
+            figures.append(_candidates_figure(bench, experiments[best.run_id], best.name))
         found = _compare_with_baselines(tracker, parent, bench, metric, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]

@@ -1,7 +1,7 @@
 """Content-addressed outputs of the stages.
 
     <root>/<stage>/<key>/               a finished output, never written again
-    <root>/<stage>/<key>/manifest.json  stage, version, section, upstream keys; written last
+    <root>/<stage>/<key>/manifest.json  stage, version, section, upstream keys, seconds of its own; written last
     <root>/<stage>/<key>.part-*         work in progress; renamed when finished, else left behind and swept
 
 `key` = hash of {stage, its version, its section, upstream keys, content hashes of input files}: the same
@@ -68,6 +68,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._inner = [0.0]  # of each stage that is being computed: seconds of the stages it asked for meanwhile
 
     def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
         """Return the entry of a recipe, computing it first if it is missing.
@@ -111,9 +112,16 @@ class Store:
 
     def discard(self, recipe: Recipe) -> None:
         """Remove a recipe's entry, if there is one; the next fetch computes it again."""
-        path = self.root / recipe.stage / recipe.key
+        self.remove(self.root / recipe.stage / recipe.key)
+
+    def remove(self, path: Path) -> None:
+        """Remove an entry by its path."""
         with contextlib.suppress(OSError):  # renamed first: a half-removed entry must not be taken for a whole one
             shutil.rmtree(path.rename(_aside(path)))
+
+    def entries(self) -> list[Path]:
+        """The paths of all finished entries."""
+        return [path.parent for path in sorted(self.root.glob("*/*/manifest.json")) if ".part-" not in path.parent.name]
 
     @contextlib.contextmanager
     def _disk(self, stage: str) -> Iterator[None]:
@@ -127,6 +135,19 @@ class Store:
             raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
                                "free space or set runtime.workdir to another disk, then run the same command") from error
 
+    @contextlib.contextmanager
+    def own_seconds(self) -> Iterator[Callable[[], float]]:
+        """Yields a function: the block's seconds, without those of the stages computed in it, so that each counts once."""
+        start = time.monotonic()
+        self._inner.append(0.0)
+        end: list[float] = []
+        try:
+            yield lambda: (end[0] if end else time.monotonic() - start - self._inner[-1])
+        finally:
+            spent = time.monotonic() - start
+            end.append(spent - self._inner.pop())
+            self._inner[-1] += spent
+
     def _compute(self, path: Path, recipe: Recipe, compute: Callable[[Path], None]) -> None:
         for left in path.parent.glob(f"{path.name}.part-*"):  # of a killed process: the lock is ours
             shutil.rmtree(left, ignore_errors=True)
@@ -134,13 +155,42 @@ class Store:
         part.mkdir()
         start = time.time()
         try:
-            compute(part)
-            manifest = {**recipe.content(), "started": start, "seconds": round(time.time() - start, 3)}
+            with self.own_seconds() as seconds:
+                compute(part)
+            manifest = {**recipe.content(), "started": start, "seconds": round(seconds(), 3)}
             (part / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
             part.rename(path)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+
+class NotStored(Exception):  # noqa: N818  (an answer, not a fault)
+    """The store has no such entry."""
+
+
+class LookingStore(Store):
+    """A store that computes nothing, and remembers what it was asked for.
+
+    Raises:
+        NotStored: from `fetch` and `share`, where the entry is not there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: set[Path] = set()
+
+    def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
+        """The entry, if it is there."""
+        path = self.root / recipe.stage / recipe.key
+        self.asked.add(path)
+        if not (path / "manifest.json").is_file():
+            raise NotStored(recipe.stage)
+        return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
+
+    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
+        """The same."""
+        return self.fetch(recipe, write)
 
 
 def _aside(path: Path) -> Path:

@@ -20,7 +20,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mtselect import cli
 from mtselect.config import Experiment, Sweep, field_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
+from mtselect.progress import LINE_SECONDS
 from mtselect.remote import causes, first_line, shown
 from mtselect.store import derive_seed
 
@@ -125,32 +126,50 @@ class Worker:
         self.sweep, self.bench, self.tracker = sweep, bench, tracker
         self.study, self.parent, self.console = study, parent, console
         self._unsigned: dict[int, float] = {}
+        self._recorded: set[str] = set()  # keys of gradients
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
-        from mtselect.pipeline import start_comet
-        from mtselect.recording import record_gradients
+        from mtselect.pipeline import gradients_entry, start_comet
+        from mtselect.recording import record_corpus
 
         self._check_records()
         start_comet(self.bench, self.sweep.experiment)
-        record_gradients(self.tracker, self.parent, self.bench, self.sweep.experiment, self.sweep.tracking)
+        stages = shared_by_trials(self.sweep)
+        with self.bench.progress.task("shared stages", len(stages)) as advance:
+            for stage in stages:
+                stage(self.bench, self.sweep.experiment)
+                advance(1)
+        record_corpus(self.tracker, self.parent, self.bench, self.sweep.experiment)
+        if gradients_entry in stages:
+            self._record_gradients(self.sweep.experiment)
+
+    def _record_gradients(self, experiment: Experiment) -> None:
+        """Once for each gradients entry of the study."""
+        from mtselect.pipeline import gradients_entry
+        from mtselect.recording import record_gradients
+
+        key = gradients_entry(self.bench, experiment).key
+        if key not in self._recorded:
+            record_gradients(self.tracker, self.parent, self.bench, experiment, self.sweep.tracking)
+            self._recorded.add(key)
 
     def search(self) -> None:
         """Run trials until the study has its number, none waits, and the other workers' trials are done too; those whose
         worker dies meanwhile are taken over."""
         import optuna
 
-        told = False
+        told = float("-inf")
         while True:
             self.take_up()
             trials = self.study.get_trials(deepcopy=False)
             if left := self._left(trials):
                 self._run_trials(left)
             elif running := [trial for trial in trials if trial.state.name == "RUNNING"]:
-                if not told:
+                if time.monotonic() - told >= LINE_SECONDS:
                     workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
                     self.console.print(f"waiting for the last trials of {', '.join(workers)}", style="dim")
-                    told = True
+                    told = time.monotonic()
                 time.sleep(_POLL_SECONDS)
                 optuna.storages.fail_stale_trials(self.study)  # of workers on other hosts
             else:
@@ -254,6 +273,8 @@ class Worker:
         try:
             result = run_trial(self.bench, experiment, None if baseline else self._pruning(trial))
             record_trial(self.tracker, run_id, self.bench, result, self.sweep.tracking)
+            if experiment.selection.method == "gdig":
+                self._record_gradients(experiment)
             minutes = (time.monotonic() - start) / 60
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})
             self.tracker.end(run_id, "FINISHED")
@@ -368,6 +389,22 @@ def refuse_other_question(sweep: Sweep, begun: dict[str, Any], asked: dict[str, 
     if changed := _differences(begun, asked):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")
+
+
+def shared_by_trials(sweep: Sweep) -> list[Callable[[Bench, Experiment], Any]]:
+    """The stages that every trial asks for with the same settings: those whose settings are not searched, up to the first one
+    whose are. A sweep that searches the selector, or has one without gradients, computes none before a trial asks for them."""
+    from mtselect.pipeline import shared_stages
+
+    stages = shared_stages(sweep.experiment)
+    decides = {"corpus": ("data.",), "base": ("model.", "seed"), "tokens": (), "warmup": ("warmup.",),
+               "curvature": ("attribution.", "selection.method"), "gradients": ()}
+    found: list[Callable[[Bench, Experiment], Any]] = []
+    for name, stage in stages.items():
+        if any(path.startswith(decides[name]) for path in sweep.search if decides[name]):
+            return found
+        found.append(stage)
+    return found
 
 
 def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:

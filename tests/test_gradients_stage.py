@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def write(lab: Any, **changes: Any) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Path -> bytes of all that an entry holds."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Path -> bytes of all that an entry holds, without seconds."""
+    return {str(path.relative_to(folder)): re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes())
+            for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".txt"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,24 @@ def undisturbed(warm_lab: Callable[..., Any]) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(lab.folder):
         patch.setattr(pipeline, "_SHARD_ROWS", 40)
         yield write(lab)
+
+
+def test_a_trial_reads_no_benefits_and_its_pictures_no_curvature(warm_lab: Callable[..., Any],
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 10M pairs and 256 seeds benefits are 10 GB; of the curvature a picture needs 200 numbers a layer."""
+    lab, read = warm_lab(), []
+    original = SketchIndex._map
+
+    def note(self: SketchIndex, number: int, name: str) -> Any:
+        read.append(name)
+        return original(self, number, name)
+
+    monkeypatch.setattr(SketchIndex, "_map", note)
+    for path in lab.store.glob("curvature/*/curvature.safetensors"):
+        path.write_bytes(b"")
+    assert lab.run("sweep", "sweep.yaml", "--study.n_trials", "1", "--study.baselines", "[]") == 0
+    assert {"sketches", "mean", "share", "norm"} <= set(read)
+    assert "benefits" not in read
 
 
 @contextlib.contextmanager

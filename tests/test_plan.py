@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mtselect.config import ModelConfig
+from mtselect.plan import _measured
 
 
 def files(lab: Any) -> dict[str, int]:
@@ -47,6 +53,36 @@ def test_stages_in_the_store_are_not_to_do_again(warm_lab: Callable[..., Any], c
     assert found["base"] == ["in the store"]
     assert [found[name][0] for name in ("warmup", "curvature", "gradients")] == ["to run"] * 3
     assert found["warmup"][-1] == "measured here"
+
+
+def test_the_gradients_were_measured_too(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    damped = {"curvature_rows": 60, "sketch_rank": 4, "damping": 0.2}
+    lab = warm_lab(experiment__attribution=damped)
+    found = plan(lab, capsys)
+    assert found["gradients"][0] == "to run" and found["gradients"][-1] == "measured here"
+    other = {"hidden_size": 64, "n_layers": 1, "n_heads": 2, "vocab_size": 400, "dtype": "float32"}
+    assert plan(warm_lab(experiment__model=other), capsys)["gradients"][-1] == "arithmetic", "of another model"
+
+
+def test_measured_seconds_are_those_of_as_many_pairs(tmp_path: Path) -> None:
+    for n_rows in (100, 200):
+        (tmp_path / str(n_rows)).mkdir()
+        manifest = {"section": {"model": asdict(ModelConfig())}, "seconds": 0.6 * n_rows, "n_rows": n_rows}
+        (tmp_path / str(n_rows) / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert _measured(tmp_path, ModelConfig(), 1000) == pytest.approx(10)
+    assert _measured(tmp_path, ModelConfig(), None) == pytest.approx(1.5)
+    assert _measured(tmp_path, ModelConfig(n_layers=1), 1000) is None
+
+
+def test_the_evaluations_seconds_are_not_those_of_the_finetuning(swept: Any) -> None:
+    """Entries of both stages begin one after the other; their own seconds add up to less than the time between the first begin
+    and the last end."""
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for stage in ("finetune", "evaluation")
+                 for path in swept.store.glob(f"{stage}/*/manifest.json")]
+    first = min(manifest["started"] for manifest in manifests)
+    last = max(path.stat().st_mtime for path in swept.store.glob("evaluation/*/manifest.json"))
+    assert len(manifests) > 6
+    assert sum(manifest["seconds"] for manifest in manifests) < last - first
 
 
 @pytest.mark.parametrize("part", ["pool", "seeds", "dev", "test"])

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mtselect import plots
+from mtselect.attribution.kfac import spectrum
 
 RNG = np.random.default_rng(0)
 NONE, SOME = np.zeros(30, bool), np.arange(30) < 10
@@ -29,6 +31,10 @@ def rows(kinds: list[tuple[str, int, float]]) -> list[dict[str, Any]]:
              "value": value, "low": value - 1, "high": value + 1} for i, (method, pairs, value) in enumerate(kinds)]
 
 
+def spectra(eigenvalues: dict[str, Any]) -> Any:
+    return plots.spectra({name: spectrum(torch.from_numpy(values)) for name, values in eigenvalues.items()})
+
+
 MANY = {f"model.layers.{i}.mlp": RNG.random((8, 4)) + 0.1 for i in range(40)}
 
 FIGURES = {
@@ -41,11 +47,11 @@ FIGURES = {
     "map, nothing selected": lambda: plots.cluster_map(RNG.normal(size=(30, 2)), NONE, np.zeros(0, int)),
     "map, all selected": lambda: plots.cluster_map(RNG.normal(size=(30, 2)), ~NONE, np.arange(30)),
     "map, one point": lambda: plots.cluster_map(np.zeros((1, 2)), np.ones(1, bool), np.zeros(1, int)),
-    "spectra": lambda: plots.spectra({"a": RNG.random((8, 4)), "b": RNG.random((16, 2))}),
-    "spectra, single layer with one value": lambda: plots.spectra({"a": np.ones((1, 1))}),
-    "spectra, zeros": lambda: plots.spectra({"a": np.array([[1.0, 0.0]])}),
-    "spectra, all zero": lambda: plots.spectra({"a": np.zeros((2, 2))}),
-    "spectra, more layers than fit the legend": lambda: plots.spectra(MANY),
+    "spectra": lambda: spectra({"a": RNG.random((8, 4)), "b": RNG.random((16, 2))}),
+    "spectra, single layer with one value": lambda: spectra({"a": np.ones((1, 1))}),
+    "spectra, zeros": lambda: spectra({"a": np.array([[1.0, 0.0]])}),
+    "spectra, all zero": lambda: spectra({"a": np.zeros((2, 2))}),
+    "spectra, more layers than fit the legend": lambda: spectra(MANY),
     "norms": lambda: plots.norms_by_layer(["a", "b"], RNG.random((30, 2)) + 0.1),
     "norms, single layer and pair": lambda: plots.norms_by_layer(["a"], np.ones((1, 1))),
     "norms, all zero": lambda: plots.norms_by_layer(["a", "b"], np.zeros((30, 2))),
@@ -83,11 +89,13 @@ def test_the_map_colours_the_selected_by_cluster() -> None:
 
 
 def test_the_spectrum_descends() -> None:
-    (axes,) = plots.spectra({"a": RNG.random((50, 20))}).axes
+    eigenvalues = RNG.random((50, 20))
+    (axes,) = spectra({"a": eigenvalues}).axes
     ranks, values = axes.lines[0].get_data()
     assert ranks[0] == 1
     assert ranks[-1] == 1000
-    assert (np.diff(values) <= 0).all()
+    assert (np.diff(ranks) > 0).all()
+    assert values == pytest.approx(np.sort(eigenvalues.ravel())[::-1][ranks - 1])
 
 
 def test_the_front_is_of_trials_that_none_beats_with_as_few_pairs() -> None:

@@ -97,6 +97,29 @@ def test_manifest_says_what_was_computed(store: Store) -> None:
     assert manifest == {}
 
 
+def test_seconds_of_a_stage_that_another_one_asks_for_count_once(store: Store) -> None:
+    """Else a plan that adds them up counts the training of a model again in its evaluation."""
+    def recipe(stage: str) -> Recipe:
+        return Recipe(stage=stage, version=1, section={}, upstream=[])
+
+    def inner(out: Path) -> None:
+        time.sleep(0.05)
+
+    def outer(out: Path) -> None:
+        for stage in ("first", "second", "first"):
+            store.fetch(recipe(stage), inner)
+        time.sleep(0.02)
+
+    start = time.monotonic()
+    store.fetch(recipe("outer"), outer)
+    spent = time.monotonic() - start
+    seconds = {path.parent.parent.name: json.loads(path.read_text(encoding="utf-8"))["seconds"]
+               for path in store.root.glob("*/*/manifest.json")}
+    assert seconds.keys() == {"first", "second", "outer"}
+    assert sum(seconds.values()) <= spent + 0.003  # each is rounded to a thousandth
+    assert seconds["outer"] >= 0.02
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt(), ConfigError("wrong")])
 def test_a_crash_leaves_no_entry_and_the_next_call_works(error: BaseException, store: Store) -> None:
     with pytest.raises(type(error)):

@@ -389,6 +389,29 @@ def test_samplers_run_beside_baselines(sampler: str, n_trials: int, warm_lab: Ca
     assert sorted(lab.children()) == [*(f"t{i:03d}" for i in range(n_trials)), "untuned"]
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_no_gradients_where_nothing_asks_for_them(searched: bool, warm_lab: Callable[..., Any]) -> None:
+    search = {"selection.method": {"choices": ["random"]}} if searched else {}
+    method = "gdig" if searched else "random"
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), search={**search, "selection.budget": {"choices": [20, 30]}},
+                   study__n_trials=2, experiment__selection={"method": method, "n_clusters": 1, "budget": 20})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert {run.data.params["method"] for run in lab.children().values()} == {"random", "untuned", "pool"}
+    assert not lab.manifests("curvature") and not lab.manifests("gradients") and not lab.manifests("map")
+    parent = next(run for run in lab.runs() if run.data.tags["mtselect.kind"] == "study")
+    assert parent.data.metrics["data/pool/read"] == 300
+
+
+def test_gradients_of_a_searched_attribution_are_those_of_the_trials(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), search={"attribution.damping": {"choices": [0.5]}},
+                   study__n_trials=1, study__baselines=[],
+                   experiment__selection={"n_clusters": 2, "budget": 20, "threshold": 0.3})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert len(lab.manifests("gradients")) == 1
+    parent = next(run for run in lab.runs() if run.data.tags["mtselect.kind"] == "study")
+    assert len(list(lab.artifact(parent, "gradients").iterdir())) == 1
+
+
 def test_the_median_pruner_stops_a_poor_trial(warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab(search={"finetune.learning_rate": {"choices": [1e-9, 2e-2]}, "selection.seed": {"low": 0, "high": 99}},
                    study__pruner="median", study__n_trials=7, study__sampler="random", study__baselines=[],
@@ -598,9 +621,9 @@ def test_when_nothing_passes_the_trial_says_so_and_is_no_rival(warm_lab: Callabl
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1,
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 1.0})
-    benefits = np.load(next(lab.store.glob("gradients/*/*/benefits.npy")), mmap_mode="r+")
-    benefits[:, 0] = -1  # so that no pair helps the first seed
-    benefits.flush()
+    share = np.load(next(lab.store.glob("gradients/*/*/share.npy")), mmap_mode="r+")
+    share[:] = np.minimum(share, 1 - 1 / 16)  # so that no pair helps all seeds
+    share.flush()
     assert lab.run("sweep", "sweep.yaml") == 0
     children = lab.children()
     assert sorted(children) == ["pool", "t000", "untuned"]

@@ -4,8 +4,10 @@
     <folder>/000000000000-000000016384/       a finished shard, named by its rows [begin, end)
         sketches.npy  [n, R] float16 of unit length      norms.npy  [n] float32, the lengths divided out
         <column>.npy  [n, width] float32 for each further column: exact benefits [n, Q], gradient norms [n, layers]
+        <value>.npy  [n] float64 for each value: mean and share of the benefits, gradient norm; what is read for every trial
+        seconds.txt  how long it took
     <folder>/000000000000-000000016384.part/  work in progress; of a killed process, swept by the next one
-    <folder>/manifest.json                    the layout again and the shards' names; written last
+    <folder>/manifest.json                    the layout again, the shards' names and their seconds; written last
 
 A shard is written aside and renamed, so one that exists is whole; an index is whole once it has a manifest. Any number of
 processes may write one index: a lock file per shard, freed by the system when its process dies, says who works on it. What
@@ -21,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -37,6 +40,7 @@ from mtselect.errors import NonFiniteError, StorageError
 
 # Of one block's sketches in float32 while scoring: few enough to stay in a processor's cache.
 _BLOCK_BYTES = 8 * 2**20
+_SECONDS = "seconds.txt"
 _UNFILLED = -1.0  # no norm is negative
 
 
@@ -50,6 +54,7 @@ class Layout:
         shard_rows: rows of every shard but the last; what a killed process loses, and what is in memory at a time.
         content: names what was sketched (the key of model, rows and projections), so that no other work goes on with it.
         columns: name -> width of further float32 arrays.
+        values: names of further float64 arrays, one number a candidate.
     """
 
     n_rows: int
@@ -57,6 +62,7 @@ class Layout:
     shard_rows: int
     content: str
     columns: dict[str, int] = field(default_factory=dict)
+    values: list[str] = field(default_factory=list)
 
     def shards(self) -> list[range]:
         """The rows of each shard, in order."""
@@ -72,12 +78,14 @@ class Shard:
         sketches: [n, R] float16, of unit length.
         norms: [n] float32.
         columns: name -> [n, width] float32, zeros.
+        values: name -> [n] float64, zeros.
     """
 
     rows: range
     sketches: NDArray[np.float16]
     norms: NDArray[np.float32]
     columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class IndexWriter:
@@ -87,13 +95,14 @@ class IndexWriter:
         folder: of the index.
         layout: what it holds.
         about: what else its manifest says.
+        seconds: of what was done for the index before, such as the seeds' gradients; counted in the manifest.
 
     Raises:
         StorageError: the folder holds another index, or cannot be written.
     """
 
-    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, Any] | None = None) -> None:
-        self._folder, self._layout, self._about = folder, layout, about or {}
+    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, Any] | None = None, seconds: float = 0.0) -> None:
+        self._folder, self._layout, self._about, self._seconds = folder, layout, about or {}, seconds
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._write_once("layout.json", asdict(layout))
@@ -131,6 +140,7 @@ class IndexWriter:
     def _fill(self, rows: range) -> Iterator[Shard]:
         path = _shard_path(self._folder, rows)
         part = Path(f"{path}.part")
+        start = time.monotonic()
         shutil.rmtree(part, ignore_errors=True)  # of a killed process: the lock is ours
         try:
             part.mkdir()
@@ -138,22 +148,26 @@ class IndexWriter:
             norms = reserve(part / "norms.npy", (len(rows),), np.float32)
             columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
                        for name, width in self._layout.columns.items()}
+            values = {name: reserve(part / f"{name}.npy", (len(rows),), np.float64) for name in self._layout.values}
         except OSError as error:
             raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
                                "command; finished shards are kept") from error
         norms[:] = _UNFILLED
-        yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns)
+        yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
         _check_filled(norms, rows)
-        for array in (sketches, norms, *columns.values()):
+        for array in (sketches, norms, *columns.values(), *values.values()):
             array.flush()
+        (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
         part.rename(path)
 
     def _lock(self, rows: range, timeout: float = -1) -> FileLock:
         return FileLock(f"{_shard_path(self._folder, rows)}.lock", timeout=timeout)
 
     def _finish(self) -> None:
-        names = [_shard_path(self._folder, rows).name for rows in self._layout.shards()]
-        self._write_once("manifest.json", {**self._about, **asdict(self._layout), "shards": names})
+        shards = [_shard_path(self._folder, rows) for rows in self._layout.shards()]
+        seconds = self._seconds + sum(float((shard / _SECONDS).read_text(encoding="utf-8")) for shard in shards)
+        self._write_once("manifest.json", {**self._about, **asdict(self._layout), "shards": [shard.name for shard in shards],
+                                           "seconds": round(seconds, 3)})
         for lock in self._folder.glob("*.lock"):
             lock.unlink(missing_ok=True)
 
@@ -207,7 +221,7 @@ class SketchIndex:
         return np.concatenate([self._map(number, "norms") for number in range(len(self._shards))])
 
     def column(self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray) -> NDArray[Any]:
-        """A further column of all candidates, [N, width], or of each shard what `reduce` makes of [n, width]."""
+        """A further column of all candidates, [N, width], or a value [N]; or of each shard what `reduce` makes of it."""
         return np.concatenate([reduce(self._map(number, name)) for number in range(len(self._shards))])
 
     def blocks(self, size: int) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32]]]:

@@ -141,6 +141,13 @@ class EigenvalueRefit:
                 for name, layer in self._curvature.items()}
 
 
+def spectrum(eigenvalues: Tensor, points: int = 200) -> dict[str, list[float]]:
+    """Eigenvalues, largest first, at some ranks from 1 to the last one, evenly spaced on a log scale: `ranks` and `values`."""
+    ordered = eigenvalues.flatten().sort(descending=True).values
+    ranks = sorted({round(len(ordered) ** (i / (points - 1))) for i in range(points)})
+    return {"ranks": ranks, "values": ordered[torch.tensor(ranks) - 1].double().tolist()}
+
+
 def to_tensors(curvature: Curvature) -> dict[str, Tensor]:
     """Flat names for a safetensors file."""
     return {f"{name}|{part}": getattr(layer, part).contiguous().clone()
