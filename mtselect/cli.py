@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mtselect.config import RuntimeConfig, Sweep, load
 from mtselect.errors import UserError
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtselect.pipeline import Bench
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it and exit with status 2."""
+        self.exit(2, f"error: {message}: `{self.prog} --help` says what is allowed\n")
 
 
 def run(main: Callable[[Console], object], again: str) -> int:

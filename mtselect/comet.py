@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m mtselect.comet", description=str(__doc__).split("\n\n")[1])
+    parser = cli.Parser(prog="python -m mtselect.comet", description=str(__doc__).split("\n\n")[1])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("install", help="make COMET's environment (some minutes, 1.5 GB without and 6 GB with CUDA)")
     command.add_argument("--path", type=Path, default=environment(),

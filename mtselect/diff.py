@@ -59,8 +59,8 @@ class Side:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m mtselect.diff", description=str(__doc__).split("\n\n", 1)[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m mtselect.diff", description=str(__doc__).split("\n\n", 1)[1],
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", metavar="A", help="a selected set")
     parser.add_argument("b", metavar="B", help="another")
     parser.add_argument("--examples", type=int, default=3, help="pairs to show of what only one has (default: 3)")

@@ -7,7 +7,6 @@ sentence, add up to its benefit. Without --ids the N candidates with the largest
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -48,18 +47,19 @@ class Explained:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
+    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser.add_argument("--ids")
+    parser.add_argument("--top", default="5")
+    parser.add_argument("--out", type=Path)
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+
     def command(given: list[str], console: Console) -> None:
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("--ids")
-        parser.add_argument("--top", default="5")
-        parser.add_argument("--out", type=Path)
-        arguments, rest = parser.parse_known_args(given)
         if not arguments.top.isdecimal() or int(arguments.top) < 1:
             raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
         ids = None if arguments.ids is None else arguments.ids.split(",")
-        explain(cli.read_arguments(rest, COMMAND), ids, int(arguments.top), arguments.out, console)
+        explain(cli.read_arguments(given, COMMAND), ids, int(arguments.top), arguments.out, console)
 
-    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
+    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
 
 
 def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:

@@ -50,8 +50,8 @@ class Candidate:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m mtselect.promote", description=str(__doc__).split("\n\n")[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m mtselect.promote", description=str(__doc__).split("\n\n")[1],
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="quickstart", help="the study's name (default: quickstart)")
     parser.add_argument("--force", action="store_true", help="promote to champion even if a gate is not passed")
     parser.add_argument("--dry-run", action="store_true", help="ask every gate and say what would happen; register nothing")

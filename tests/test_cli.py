@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -47,6 +48,27 @@ def test_a_users_error_is_one_line_and_status_2(command: str, tmp_path: Path) ->
     assert ran.stderr.splitlines() == ["error: unknown field 'experiment.selection.bugdet': did you mean "
                                        "'experiment.selection.budget'?"]
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize("command", [
+    "sweep --experiment.selection.budget", "sweep QUICKSTART another.yaml", "sweep --dry-run=1", "sweep --nonsense 3",
+    "sweep --search.selection.budget.low", "sweep --study.n_trials x", "sweep --study.objectives eval/chrf", "sweep no.yaml",
+    "select", "select --out", "select --out x --nonsense", "explain --ids", "explain --top", "explain --top 0", "explain --out",
+    "explain --ids --top 3", "explain --nonsense 1", "diff", "diff a", "diff a b c", "diff a b --examples x",
+    "diff a b --json=3", "promote a b", "promote --nonsense", "promote --tracking.uri", "promote --export", "comet",
+    "comet nonsense", "comet install --path", "comet score", "comet score a", "comet score --batch-size x a b c"])
+def test_a_bad_argument_is_one_line(command: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name, *arguments = command.replace("QUICKSTART", str(cli.quickstart_file())).split()
+    with contextlib.chdir(tmp_path):
+        try:
+            status = importlib.import_module(f"mtselect.{name}").main(arguments)
+        except SystemExit as left:
+            status = left.code
+    said = capfd.readouterr()
+    assert status == 2
+    assert len(said.err.splitlines()) == 1 and said.err.startswith("error: "), said.err
+    assert not said.out
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_quickstart_is_found_and_parses() -> None:
