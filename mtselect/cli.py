@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mtselect.config import RuntimeConfig, Sweep, load
-from mtselect.errors import UserError
+from mtselect.errors import Faults, UserError
 from mtselect.progress import ConsoleProgress, Interruption
 from mtselect.remote import shown
 
@@ -45,7 +45,8 @@ def run(main: Callable[[Console], object], again: str) -> int:
         with Interruption().installed():
             main(console)
     except UserError as error:
-        print(f"error: {shown(str(error))}", file=sys.stderr)  # a faulty line that it quotes may hold a password
+        for line in error.lines if isinstance(error, Faults) else [str(error)]:
+            print(f"error: {shown(line)}", file=sys.stderr)  # what it quotes may hold a password
         return 2
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         print(f"\nstopped. {again}", file=sys.stderr)
@@ -77,12 +78,12 @@ def print_help(command: str) -> None:
     parser(command).print_help()
 
 
-def read_arguments(argv: list[str], command: str) -> Sweep:
-    """The sweep file (first argument; the quickstart if there is none) with overrides."""
+def read_arguments(argv: list[str], command: str, *, checked: bool = True) -> Sweep:
+    """The sweep file (first argument; the quickstart if there is none) with overrides; `checked` as for `config.load`."""
     path: str | Path = quickstart_file()
     if argv and not argv[0].startswith("-"):
         path, argv = argv[0], argv[1:]
-    return load(path, argv, command)
+    return load(path, argv, command, checked=checked)
 
 
 def program(command: str) -> str:

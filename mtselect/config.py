@@ -12,21 +12,31 @@ before any work and names the nearest valid one. `with_fields` makes a trial's e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
 import re
 import typing
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mtselect.errors import ConfigError
+from mtselect.errors import ConfigError, Faults
+
+_COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
 
 def _check(ok: bool, name: str, value: object, allowed: str, advice: str = "") -> None:
-    if not ok:
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}{': ' + advice if advice else ''}")
+    """Raise, or while a whole file is read, remember what is wrong."""
+    if ok:
+        return
+    message = f"{name} must be {allowed}, got {value!r}{': ' + advice if advice else ''}"
+    if (collected := _COLLECTED.get()) is None:
+        raise ConfigError(message)
+    collected.append(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +44,8 @@ class DataConfig:
     """Where the sentence pairs come from and what makes a row unusable.
 
     A source is a file (.jsonl, .json, .tsv, .csv, .parquet, the text forms also .gz), a folder that
-    Hugging Face `datasets` can open, `hub:NAME[:CONFIG]:SPLIT`, or `quickstart:pool` and its like,
-    the corpus that mtselect generates.
+    Hugging Face `datasets` can open, `hub:NAME[@REVISION][:CONFIG]:SPLIT` (without a revision, the commit that the hub
+    has when the study begins), or `quickstart:pool` and its like, the corpus that mtselect generates.
 
     Args:
         pool: source of the noisy candidates.
@@ -84,7 +94,8 @@ class ModelConfig:
     """The language model, causal or encoder-decoder, and how a pair becomes a prompt.
 
     Args:
-        name: hub name or local folder. Null builds a small Llama with random weights and trains a
+        name: local folder, or hub name, which may end in @ and a revision (without one, the commit that the hub has when the
+            study begins). Null builds a small Llama with random weights and trains a
             byte-level BPE tokenizer on the pool; only then the four sizes below count.
         hidden_size: width of the built Llama.
         n_layers: its depth.
@@ -201,8 +212,10 @@ class AttributionConfig:
         curvature_rows: pool rows the curvature is fitted on; null takes all.
         damping: relative to the mean eigenvalue of each layer.
         sketch_rank: directions per side and layer; a sketch has sketch_rank**2 numbers per layer.
-        seed_rank: keep each seed's preconditioned gradient at this rank (16 is a good start), for models whose dense ones do
-            not fit: seeds times tracked parameters. The mean benefit stays exact. Null keeps it dense.
+        seed_rank: keep each seed's preconditioned gradient at this rank, for models whose dense ones do not fit: seeds times
+            tracked parameters. The mean benefit stays exact, and 16 keeps the benefits' order. Null keeps them dense. `auto`
+            is null where that fits the device's memory, else the largest power of two that does, as the sweep says at its
+            begin and keeps for its study.
     """
 
     layers: str = (r"\.(mlp|self_attn|attn|attention|self_attention|encoder_attn|SelfAttention|EncDecAttention"
@@ -212,13 +225,14 @@ class AttributionConfig:
     curvature_rows: int | None = 2000
     damping: float = 0.1
     sketch_rank: int = 8
-    seed_rank: int | None = None
+    seed_rank: int | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         _check(self.damping > 0, "attribution.damping", self.damping, "above 0", "0.1 is a good start")
         _check(self.sketch_rank > 0, "attribution.sketch_rank", self.sketch_rank, "at least 1")
-        _check(self.seed_rank is None or self.seed_rank > 0, "attribution.seed_rank", self.seed_rank, "at least 1, or null")
-        _check(self.seed_rank is None or self.curvature != "identity", "attribution.seed_rank", self.seed_rank,
+        _check(self.seed_rank in (None, "auto") or int(self.seed_rank or 0) > 0, "attribution.seed_rank", self.seed_rank,
+               "at least 1, null or auto")
+        _check(self.seed_rank in (None, "auto") or self.curvature != "identity", "attribution.seed_rank", self.seed_rank,
                "null where attribution.curvature is identity", "it cuts in the eigenbasis: use ekfac or kfac")
         _check(self.curvature_rows is None or self.curvature_rows > 0, "attribution.curvature_rows",
                self.curvature_rows, "at least 1, or null for all")
@@ -429,26 +443,57 @@ class Sweep:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def load(path: str | Path | None, overrides: list[str], command: str = "python -m mtselect.sweep") -> Sweep:
+def load(path: str | Path | None, overrides: list[str], command: str = "python -m mtselect.sweep", *,
+         checked: bool = True) -> Sweep:
     """Read a sweep file and command-line overrides (`--experiment.selection.budget 500`).
+
+    Args:
+        path: the file; null is none.
+        overrides: arguments.
+        command: that they were given to.
+        checked: also what holds between sections; else the caller asks `cross_faults`.
 
     Raises:
         ConfigError: the file is missing or not YAML; a key is unknown, mistyped or out of range.
+        Faults: more than one such thing.
     """
     data = {} if path is None else _read_yaml(Path(path))
-    _check_keys(data, Sweep)
-    try:
-        arguments = ["--config", str(path)] if data else []
-        parsed = parser(command).parse_args([*arguments, *overrides])
-        sweep = parser(command).instantiate(parsed)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(_one_line(error, overrides)) from error
+    _raise(list(_unknown_keys(data, Sweep)))
+    with _collecting() as faults:
+        try:
+            arguments = ["--config", str(path)] if data else []
+            parsed = parser(command).parse_args([*arguments, *overrides])
+            sweep = parser(command).instantiate(parsed)
+        except Exception as error:
+            if not faults:  # else a check went on with a value that is out of range
+                raise ConfigError(_one_line(error, overrides)) from error
+    _raise(faults)
     result = Sweep(**{f.name: getattr(sweep, f.name) for f in dataclasses.fields(Sweep)})
-    _check_search(result)
-    _check_objectives(result)
+    if checked:
+        _raise(cross_faults(result))
     return result
+
+
+def cross_faults(sweep: Sweep) -> list[str]:
+    """What is wrong between sections: ranges that leave a field's own, and objectives that no trial has."""
+    return list(dict.fromkeys([*_search_faults(sweep), *_objective_faults(sweep)]))
+
+
+def _raise(faults: list[str]) -> None:
+    different = list(dict.fromkeys(faults))
+    if different:
+        raise ConfigError(different[0]) if len(different) == 1 else Faults(different)
+
+
+@contextlib.contextmanager
+def _collecting() -> Iterator[list[str]]:
+    """While the block runs, what is out of range goes to the list."""
+    found: list[str] = []
+    token = _COLLECTED.set(found)
+    try:
+        yield found
+    finally:
+        _COLLECTED.reset(token)
 
 
 def parser(command: str) -> Any:
@@ -506,21 +551,22 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"sweep file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _check_keys(data: Any, cls: Any, prefix: str = "") -> None:
-    """Raise on the first key that is no field, with the nearest valid one."""
+def _unknown_keys(data: Any, cls: Any, prefix: str = "") -> Iterator[str]:
+    """What is wrong with each key that is no field, with the nearest valid one."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{prefix or 'sweep file'} must be a mapping of fields, got {data!r}")
+        yield f"{prefix or 'sweep file'} must be a mapping of fields, got {data!r}"
+        return
     hints = typing.get_type_hints(cls)
     for key, value in data.items():
         path = f"{prefix}.{key}" if prefix else str(key)
         if key not in hints:
             siblings = [f"{prefix}.{name}" for name in hints]
-            raise ConfigError(f"unknown field {path!r}{_nearest(path, [*siblings, *_field_paths(Sweep)])}")
-        if dataclasses.is_dataclass(hints[key]):
-            _check_keys(value, hints[key], path)
+            yield f"unknown field {path!r}{_nearest(path, [*siblings, *_field_paths(Sweep)])}"
+        elif dataclasses.is_dataclass(hints[key]):
+            yield from _unknown_keys(value, hints[key], path)
         elif hints[key] == dict[str, Range] and isinstance(value, dict):
             for name, space in value.items():
-                _check_keys(space, Range, f"{path}.{name}")
+                yield from _unknown_keys(space, Range, f"{path}.{name}")
 
 
 def _field_paths(cls: Any, prefix: str = "") -> list[str]:
@@ -545,26 +591,52 @@ def _one_line(error: Exception, overrides: list[str]) -> str:
     return " ".join(str(error).split())
 
 
-def _check_search(sweep: Sweep) -> None:
+def search_ends(sweep: Sweep) -> dict[str, list[Any]]:
+    """Searched field -> its choices, or the ends of its interval.
+
+    Raises:
+        ConfigError: no such field, or values it does not take.
+    """
+    return {path: _ends(path, space) for path, space in sweep.search.items()}
+
+
+def _ends(path: str, space: Range) -> list[Any]:
+    kind = field_type(path)
+    if dataclasses.is_dataclass(kind):
+        raise ConfigError(f"search: {path!r} is a section, not a field: name one of its fields")
+    if space.choices is None and kind not in (int, float):
+        raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
+    ends = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
+    for value in ends:
+        if not _is_a(value, kind):
+            allowed = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")
+            raise ConfigError(f"search.{path} offers {value!r}, but the field takes {allowed}: correct the choice")
+    return ends
+
+
+def _search_faults(sweep: Sweep) -> Iterator[str]:
     """Each end of each range must make a valid experiment, the others at the end that suits it best."""
     ends: dict[str, list[Any]] = {}
     for path, space in sweep.search.items():
-        kind = field_type(path)
-        if dataclasses.is_dataclass(kind):
-            raise ConfigError(f"search: {path!r} is a section, not a field: name one of its fields")
-        if space.choices is None and kind not in (int, float):
-            raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
-        ends[path] = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
-        for value in ends[path]:
-            if not _is_a(value, kind):
-                allowed = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")
-                raise ConfigError(f"search.{path} offers {value!r}, but the field takes {allowed}: correct the choice")
+        try:
+            ends[path] = _ends(path, space)
+        except ConfigError as error:
+            yield str(error)
     budgets = ends.get("selection.budget", [sweep.experiment.selection.budget])
     clusters = ends.get("selection.n_clusters", [sweep.experiment.selection.n_clusters])
     worst = {"selection.budget": min(budgets), "selection.n_clusters": max(clusters)} if ends else {}
     for path, values in ends.items():
         for value in values:
-            with_fields(sweep.experiment, worst if path in worst else {**worst, path: value})
+            try:
+                with_fields(sweep.experiment, worst if path in worst else {**worst, path: value})
+            except ConfigError as error:
+                yield str(error)
+
+
+def _objective_faults(sweep: Sweep) -> list[str]:
+    with _collecting() as faults:
+        _check_objectives(sweep)
+    return faults
 
 
 def _check_objectives(sweep: Sweep) -> None:

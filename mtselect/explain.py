@@ -71,10 +71,11 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import benefits_of_tokens, resolve
+    from mtselect.pipeline import benefits_of_tokens
+    from mtselect.resolve import resolve
     from mtselect.store import write_whole
 
-    experiment = resolve(sweep.experiment)
+    experiment = resolve(sweep.experiment, sweep.runtime)
     pairs = _pairs(bench, experiment, ids, top)
     found = [Explained(pair=pair, words=into_words(tokens))
              for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -30,11 +29,21 @@ from mtselect.attribution.gradients import Both, layer_shape
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, spectrum, to_tensors
+from mtselect.attribution.memory import seed_pass_bytes
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.attribution.tokens import MeanSeed
-from mtselect.config import AttributionConfig, EvaluationConfig, Experiment, RuntimeConfig, TrainConfig, with_fields
-from mtselect.data.corpus import ROLES, Corpus, Pair, PairTable, build_corpus, count_rows, load_corpus, source_fingerprint
+from mtselect.config import AttributionConfig, EvaluationConfig, Experiment, RuntimeConfig, TrainConfig
+from mtselect.data.corpus import (
+    ROLES,
+    Corpus,
+    Pair,
+    PairTable,
+    build_corpus,
+    count_rows,
+    load_corpus,
+    source_fingerprint,
+)
 from mtselect.data.prompts import (
     Example,
     ExampleTable,
@@ -54,13 +63,13 @@ from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import SelectedSet, benefit_share, select
 from mtselect.store import Entry, Recipe, Store, derive_seed, hash_ids, write_whole
+from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass, token_benefits
 from mtselect.training.language_model import (
     LanguageModel,
     add_lora,
     build_small_llama,
-    compute_dtype,
     decoder_start,
     load,
     load_tokenizer,
@@ -151,7 +160,7 @@ def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = N
 
     Args:
         bench: store, runtime, progress.
-        experiment: with `model.dtype` resolved (`resolve`).
+        experiment: with everything decided (`resolve.resolve`).
         on_epoch: called with (epoch, dev loss) while finetuning computes; may raise to stop the trial.
     """
     selection = select_pairs(bench, experiment)
@@ -159,11 +168,6 @@ def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = N
     corpus = load_corpus(corpus_entry(bench, experiment).path)
     return TrialResult(experiment=experiment, selection=selection, evaluation=evaluation,
                        noise_share=noise_share(corpus, [pair.id for pair in selection.pairs]))
-
-
-def resolve(experiment: Experiment) -> Experiment:
-    """The experiment with `model.dtype: auto` replaced by what this machine computes in, since results depend on it."""
-    return with_fields(experiment, {"model.dtype": compute_dtype(experiment.model)})
 
 
 def start_comet(bench: Bench, experiment: Experiment) -> None:
@@ -526,7 +530,7 @@ def _train(bench: Bench, experiment: Experiment, start: str, examples: Sequence[
            config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
     """Train from a folder or hub name on the examples; writes curve.jsonl."""
     lora = experiment.model.lora_rank > 0
-    lm = load(start, getattr(torch, experiment.model.dtype) if lora else torch.float32, quantize=experiment.model.quantize)
+    lm = _load(bench, experiment, start, getattr(torch, experiment.model.dtype) if lora else torch.float32)
     if lm.decoder_start is not None:
         set_languages(lm.tokenizer, experiment.data)  # it is saved with them
     if lora:
@@ -544,9 +548,14 @@ def _scored_model(bench: Bench, experiment: Experiment, folder: str) -> Language
     dtype = getattr(torch, experiment.model.dtype)
     if "lora_" in experiment.attribution.layers and experiment.model.lora_rank and experiment.warmup.epochs:
         adapter = Path(folder).parent / "adapter"
-        return load(base_entry(bench, experiment)[0], dtype, adapter=str(adapter), merge=False,
-                    quantize=experiment.model.quantize)
-    return load(folder, dtype, quantize=experiment.model.quantize)
+        return _load(bench, experiment, base_entry(bench, experiment)[0], dtype, adapter=str(adapter))
+    return _load(bench, experiment, folder, dtype)
+
+
+def _load(bench: Bench, experiment: Experiment, name: str, dtype: torch.dtype, adapter: str | None = None) -> LanguageModel:
+    """A model in 4 bits where the experiment says so, and its adapters apart."""
+    return load(name, dtype, adapter=adapter, merge=False, quantize=experiment.model.quantize,
+                device=compute_device(bench.runtime.accelerator))
 
 
 def _fit_curvature(bench: Bench, experiment: Experiment, folder: str) -> Curvature:
@@ -596,8 +605,10 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     projections = random_projections(shapes, attribution.sketch_rank, generator)
     run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
                   accelerator=bench.runtime.accelerator)
+    _refuse_too_large(lm, bench.runtime, seed_pass_bytes(len(seeds), shapes, _rank(attribution), bench.runtime.batch_size,
+                                                         curved=bool(curvature)), len(seeds), len(shapes))
     with bench.progress.task("seed gradients", len(seeds)) as advance:
-        scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution, shapes)
+        scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_whole(out / "rows.npy", partial(np.save, arr=rows))
     write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
     layout = Layout(n_rows=len(rows), width=projections.width, shard_rows=_SHARD_ROWS, content=recipe.key,
@@ -615,21 +626,33 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
             shard.values["norm"][:] = np.sqrt(np.square(shard.columns["gradient_norms"], dtype=np.float64).sum(1))
 
 
-def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature, attribution: AttributionConfig,
-               shapes: Mapping[str, tuple[int, int]]) -> Callable[..., Scorer]:
+def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature,
+               attribution: AttributionConfig) -> Callable[..., Scorer]:
     """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
-    if attribution.seed_rank is not None:
-        factored = FactoredSeeds(n_seeds, curvature, attribution.damping, attribution.seed_rank)
+    if (rank := _rank(attribution)) is not None:
+        factored = FactoredSeeds(n_seeds, curvature, attribution.damping, rank)
         run(factored)
         return partial(FactoredScorer, factored.factors)
-    needed = 4e-9 * n_seeds * sum(n_out * n_in for n_out, n_in in shapes.values())
-    free = 1e-9 * (torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available)
-    if needed > free:
-        raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {needed:.1f} GB of the {free:.1f} GB "
-                          "free: set attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
     dense = SeedGradients(n_seeds, curvature, attribution.damping)
     run(dense)
     return partial(PoolScorer, dense.preconditioned)
+
+
+def _rank(attribution: AttributionConfig) -> int | None:
+    assert attribution.seed_rank != "auto", "an experiment is resolved before its stages run"
+    return attribution.seed_rank
+
+
+def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_seeds: int, n_layers: int) -> None:
+    """What was planned with may be taken by now. A model that is to move to a GPU is not there yet."""
+    device = compute_device(runtime.accelerator)
+    free = device_memory(device).free
+    if lm.model.device.type != device.type:
+        needed += sum(parameter.nbytes for parameter in lm.model.parameters())
+    if needed > free:
+        raise ConfigError(f"the gradients of {n_seeds} seeds at {n_layers} layers take {1e-9 * needed:.1f} GB, with what is "
+                          f"there beside them, of the {1e-9 * free:.1f} GB free on {device_name(device)}: set "
+                          "attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
 
 
 def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> None:
@@ -670,14 +693,15 @@ def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_
 
 
 def _to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
-    if runtime.accelerator != "cpu" and torch.cuda.is_available() and lm.model.device.type != "cuda":
-        lm.model.to("cuda")
+    device = compute_device(runtime.accelerator)
+    if lm.model.device.type != device.type:
+        lm.model.to(device)
 
 
 def _decode_and_score(bench: Bench, experiment: Experiment, name: str, adapter: str | None, pairs: list[Pair],
                       split: Split, out: Path) -> None:
     # As it was trained: adapters stay apart, since what they add to a bfloat16 weight is lost in its last digits.
-    lm = load(name, getattr(torch, experiment.model.dtype), adapter=adapter, merge=False, quantize=experiment.model.quantize)
+    lm = _load(bench, experiment, name, getattr(torch, experiment.model.dtype), adapter)
     _to_device(lm, bench.runtime)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mtselect.attribution.gradients import layer_shape
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep
 from mtselect.data.corpus import ROLES, count_rows, load_corpus, read_rows
-from mtselect.errors import UserError
 from mtselect.pipeline import Bench, corpus_entry, shared_stages
+from mtselect.resolve import scored_model
 from mtselect.store import LookingStore, NotStored
-from mtselect.training.language_model import empty_model, tracked_layers
+from mtselect.training.language_model import empty_model
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+Shapes = list[tuple[int, int]]  # (O, I) of each tracked layer
 _CHARACTERS = 4.0  # of a token
 _USED = 0.35  # of the speed of a large product, that training a model reaches
 
@@ -72,19 +72,17 @@ def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> 
 
     Args:
         bench: store, runtime, progress.
-        sweep: with `model.dtype` resolved.
+        sweep: with everything decided (`resolve.resolve`).
         n_finished: trials that are done.
         n_baselines: baselines that are not.
     """
     experiment = sweep.experiment
     cached = cached_stages(bench, experiment)
     pairs, seeds, dev, tokens = _sizes(bench, experiment, "corpus" in cached)
-    try:
-        model = empty_model(experiment.model)
-    except UserError:
-        model = None
-    work = {} if model is None else _products(sweep, model, pairs, seeds, dev, tokens)
-    disk = {"tokens": 4.0 * tokens * pairs} | ({} if model is None else _bytes(experiment, model, pairs, seeds))
+    model, shapes = (scored_model(experiment) if experiment.selection.method == "gdig" else
+                     (empty_model(experiment.model), {}))
+    work = _products(sweep, model, list(shapes.values()), pairs, seeds, dev, tokens)
+    disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, list(shapes.values()), pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
     left = max(0, sweep.study.n_trials - n_finished)
     counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left + n_baselines,
@@ -118,11 +116,16 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
     console.print(table)
     total = sum(step.minutes * step.count for step in steps if step.minutes is not None)
     unknown = " and what is marked ?" if any(step.minutes is None and step.count for step in steps) else ""
-    path = Path(runtime.workdir).absolute()
-    free = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free / 1e9
+    free = free_bytes(runtime) / 1e9
     console.print(f"about {total:.0f} minutes{unknown} with one worker; {sum(step.gigabytes for step in steps):.2f} GB of the "
                   f"{free:.0f} GB free in {runtime.workdir}")
     console.print("next: the same command without --dry-run")
+
+
+def free_bytes(runtime: RuntimeConfig) -> int:
+    """Of the disk that the workdir is on, or will be."""
+    path = Path(runtime.workdir).absolute()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
 
 
 def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int, int, float]:
@@ -141,11 +144,10 @@ def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int,
     return pool, seeds, dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
 
 
-def _products(sweep: Sweep, model: Any, pairs: int, seeds: int, dev: int, tokens: float) -> dict[str, float]:
+def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, dev: int, tokens: float) -> dict[str, float]:
     """Multiplications and additions of each step. A pass forward takes 2 a parameter and token, one back 4, or 2 where weights
     are frozen."""
     experiment, size = sweep.experiment, sum(parameter.numel() for parameter in model.parameters())
-    shapes = [layer_shape(layer) for layer in tracked_layers(model, experiment.attribution.layers).values()]
     tracked = sum(n_out * n_in for n_out, n_in in shapes)
     rotated = sum(n_out**2 + n_in**2 for n_out, n_in in shapes)
     warmed = min(experiment.warmup.rows or pairs, pairs)
@@ -161,15 +163,13 @@ def _products(sweep: Sweep, model: Any, pairs: int, seeds: int, dev: int, tokens
             "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
 
 
-def _bytes(experiment: Experiment, model: Any, pairs: int, seeds: int) -> dict[str, float]:
-    layers = tracked_layers(model, experiment.attribution.layers)
-    shapes = [layer_shape(layer) for layer in layers.values()]
+def _bytes(experiment: Experiment, model: Any, shapes: Shapes, pairs: int, seeds: int) -> dict[str, float]:
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
-    width = len(layers) * experiment.attribution.sketch_rank**2
+    width = len(shapes) * experiment.attribution.sketch_rank**2
     return {"base": weights if experiment.model.name is None else 0.0,
             "warmup": weights if experiment.warmup.epochs else 0.0,
             "curvature": 4.0 * sum(n_out**2 + n_in**2 + n_out * n_in for n_out, n_in in shapes),
-            "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(layers))),
+            "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
             "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
 
 

@@ -37,12 +37,13 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import resolve, select_pairs
+    from mtselect.pipeline import select_pairs
+    from mtselect.resolve import resolve
     from mtselect.store import write_whole
     from mtselect.tracking import jsonl
 
     chosen = sweep.experiment.selection
-    selection = select_pairs(bench, resolve(sweep.experiment))
+    selection = select_pairs(bench, resolve(sweep.experiment, sweep.runtime))
     write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed threshold {chosen.threshold:g}, budget {chosen.budget:,})")

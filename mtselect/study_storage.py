@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 
 from mtselect.config import Sweep
 from mtselect.errors import StorageError
-from mtselect.remote import Patience, causes, reason, shown
+from mtselect.remote import Patience, causes, first_line, reason, shown
 
 
 def storage(sweep: Sweep) -> Any:
@@ -29,17 +30,40 @@ def storage(sweep: Sweep) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
-def begun_trials(sweep: Sweep) -> list[optuna.trial.FrozenTrial]:
-    """The study's trials so far, without making a study, a file or a table; none where there is no such study."""
+def begun_study(sweep: Sweep) -> optuna.Study | None:
+    """The study as it is, without making a study, a file or a table; null where there is none.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
     url = sweep.study.storage
     path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
     if url is None and not path.exists():
-        return []
-    found: Any = storage(sweep) if url is None else RDBStorage(url, skip_table_creation=True, skip_compatibility_check=True)
+        return None
     try:
-        return optuna.load_study(study_name=sweep.study.name, storage=found).get_trials(deepcopy=False)
+        if url is not None and (file := make_url(url).database) and url.startswith("sqlite") and not Path(file).exists():
+            if not Path(file).absolute().parent.is_dir():
+                raise FileNotFoundError(f"there is no folder {Path(file).parent}")
+            return None  # SQLite would make it
+        return optuna.load_study(study_name=sweep.study.name, storage=storage(sweep) if url is None else _read_only(url))
     except KeyError:
-        return []
+        return None
+    except Exception as error:
+        if _has_no_tables(error):
+            return None
+        raise unusable(sweep, error) from error
+
+
+def unusable(sweep: Sweep, error: BaseException) -> StorageError:
+    """What to say of a storage that cannot be opened."""
+    address = None if sweep.study.storage is None else shown(sweep.study.storage)
+    return StorageError(f"study.storage {address!r} cannot be used ({first_line(error)}): start the database, correct the URL, "
+                        "or leave it null for a journal file")
+
+
+def _read_only(url: str) -> Any:
+    return RDBStorage(url, skip_table_creation=True, skip_compatibility_check=True,
+                      engine_kwargs={"connect_args": _limits(url)})
 
 
 def database_storage(url: str) -> Any:
@@ -97,8 +121,18 @@ def database_storage(url: str) -> Any:
     for name, method in {**vars(RDBStorage), **vars(PatientStorage)}.items():
         if inspect.isfunction(method) and not name.startswith("__") and name != "record_heartbeat":
             setattr(PatientStorage, name, patient(method))
-    limits = {"connect_timeout": 10, "tcp_user_timeout": 60_000}  # of libpq: seconds, milliseconds; else it may wait for hours
-    parsed = make_url(url)
-    options = {name: value for name, value in limits.items() if name not in parsed.query}
-    return PatientStorage(url, heartbeat_interval=60, grace_period=grace, engine_kwargs={
-        "pool_pre_ping": True, "connect_args": options if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}})
+    return PatientStorage(url, heartbeat_interval=60, grace_period=grace,
+                          engine_kwargs={"pool_pre_ping": True, "connect_args": _limits(url)})
+
+
+def _has_no_tables(error: BaseException) -> bool:
+    """Whether the database answers, and no study was ever made in it."""
+    missing = re.compile("no such table|relation .* does not exist|Table .* doesn't exist")  # SQLite, PostgreSQL, MySQL
+    return any(isinstance(one, (ProgrammingError, OperationalError)) and missing.search(str(one)) for one in causes(error))
+
+
+def _limits(url: str) -> dict[str, int]:
+    """How long a database server is waited for, of libpq: seconds, milliseconds; else it may be hours."""
+    limits, parsed = {"connect_timeout": 10, "tcp_user_timeout": 60_000}, make_url(url)
+    return {name: value for name, value in limits.items() if name not in parsed.query} if (
+        parsed.get_driver_name() in ("psycopg", "psycopg2")) else {}

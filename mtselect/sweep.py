@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import sys
@@ -23,13 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
 from mtselect.config import Experiment, Sweep, field_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.progress import LINE_SECONDS
-from mtselect.remote import causes, first_line, shown
+from mtselect.remote import causes, shown
 from mtselect.store import derive_seed
 
 if TYPE_CHECKING:
@@ -72,20 +71,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if "--dry-run" in arguments:
         arguments.remove("--dry-run")
-        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, COMMAND), console), again="Nothing was done.")
-    return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, COMMAND), console),
+        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, COMMAND, checked=False), console),
+                       again="Nothing was done.")
+    return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, COMMAND, checked=False), console),
                    again="Finished stages and trials are kept: the same command goes on from here.")
 
 
 def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
-    """Run or continue a sweep to its end and return its rows, best first."""
+    """Run or continue a sweep to its end and return its rows, best first.
+
+    Raises:
+        Faults: what can be known to be wrong before any work (`preflight`).
+    """
     console.print(f"[bold]mtselect[/] sweep [bold]{sweep.study.name}[/]: {sweep.study.n_trials} trials "
                   f"for {', '.join(sweep.study.objectives)}")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import resolve
+    from mtselect.preflight import preflight
     from mtselect.tracking import open_tracker
 
-    sweep = dataclasses.replace(sweep, experiment=resolve(sweep.experiment))
+    found = preflight(bench, sweep)
+    found.show(console)
+    found.raise_faults()
+    sweep = found.sweep
     tracker = open_tracker(sweep.tracking, sweep.study.name, Path(sweep.runtime.workdir))
     study = open_study(sweep)
     parent = tracker.study_run(sweep)
@@ -104,18 +111,20 @@ def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
 
 
 def show_plan(sweep: Sweep, console: Console) -> None:
-    """Print what `run_sweep` would do; computes and writes nothing."""
-    bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import resolve
-    from mtselect.plan import make_plan, print_plan
-    from mtselect.study_storage import begun_trials
+    """Print what `run_sweep` would do; computes and writes nothing.
 
-    sweep = dataclasses.replace(sweep, experiment=resolve(sweep.experiment))
-    rows = [trial for trial in begun_trials(sweep) if "row" in trial.user_attrs]
-    done = sum("baseline" not in trial.user_attrs for trial in rows)
-    wanted = sum({"random": sweep.study.random_seeds}.get(name, 1) for name in sweep.study.baselines)
-    steps = make_plan(bench, sweep, done, max(0, wanted - (len(rows) - done)))
-    print_plan(steps, f"{sweep.study.name}: {done} of {sweep.study.n_trials} trials done", sweep.runtime, console)
+    Raises:
+        Faults: it would stop before it does anything.
+    """
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.plan import print_plan
+    from mtselect.preflight import preflight
+
+    found = preflight(bench, sweep)
+    found.show(console)
+    found.raise_faults()
+    print_plan(found.steps, f"{sweep.study.name}: {found.finished()[0]} of {sweep.study.n_trials} trials done", sweep.runtime,
+               console)
 
 
 class Worker:
@@ -300,6 +309,8 @@ class Worker:
         """Report each epoch's dev loss and stop the trial if the pruner says so."""
         import optuna
 
+        from mtselect.question import directions
+
         if self.sweep.study.pruner == "none":
             return None
         sign = -1 if directions(self.sweep)[0] == "maximize" else 1
@@ -354,41 +365,20 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a failed trial's traceback
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    try:
-        from mtselect.study_storage import storage
+    from mtselect.question import directions, question, refuse_other
+    from mtselect.study_storage import storage, unusable
 
+    try:
         study = optuna.create_study(study_name=sweep.study.name, storage=storage(sweep), load_if_exists=True,
                                     directions=directions(sweep), pruner=_pruner(sweep))
     except Exception as error:
-        address = None if sweep.study.storage is None else shown(sweep.study.storage)
-        raise StorageError(f"study.storage {address!r} cannot be used ({first_line(error)}): start the database, correct the "
-                           "URL, or leave it null for a journal file") from error
-    asked = question(sweep)
+        raise unusable(sweep, error) from error
     begun = study.user_attrs.get("sweep")
     if begun is None:
-        study.set_user_attr("sweep", asked)
-    else:
-        refuse_other_question(sweep, begun, asked)
+        study.set_user_attr("sweep", question(sweep))
+    else:  # perhaps by another worker, a moment ago
+        refuse_other(sweep, begun)
     return study
-
-
-def question(sweep: Sweep) -> dict[str, Any]:
-    """What a study asks: trials that answer another question do not compare. Optuna itself only knows how many objectives there
-    are, and would rank BLEU among chrF."""
-    from mtselect.data.corpus import source_fingerprint
-
-    data = sweep.experiment.data
-    return {"experiment": dataclasses.asdict(sweep.experiment),
-            "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},
-            "objectives": dict(zip(sweep.study.objectives, directions(sweep), strict=True)),
-            "content": {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev")}}
-
-
-def refuse_other_question(sweep: Sweep, begun: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise ConfigError with the values of both if a study was begun with another question."""
-    if changed := _differences(begun, asked):
-        raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
-                          "its trials would not compare; choose another study.name")
 
 
 def shared_by_trials(sweep: Sweep) -> list[Callable[[Bench, Experiment], Any]]:
@@ -491,11 +481,6 @@ def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
     return values
 
 
-def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
-    """Scores go up; what is selected (pairs, noise) goes down."""
-    return ["maximize" if name.startswith("eval/") else "minimize" for name in sweep.study.objectives]
-
-
 def study_rows(study: optuna.Study, objective: str) -> list[Row]:
     """All finished trials and baselines, best first; each baseline once."""
     rows: dict[str, Row] = {}
@@ -582,14 +567,6 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     if kind == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=4)
     return optuna.pruners.SuccessiveHalvingPruner() if kind == "successive_halving" else optuna.pruners.NopPruner()
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Dotted fields in which two plain values differ, as `field: old -> new`. Objectives differ as a whole, also in order."""
-    if isinstance(old, dict) and isinstance(new, dict) and path != "objectives":
-        keys = [*old, *(key for key in new if key not in old)]
-        return [text for key in keys for text in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if json.dumps(old) == json.dumps(new) else [f"{path}: {old!r} -> {new!r}"]
 
 
 def _worker_name() -> str:

@@ -19,7 +19,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 _VIEW = "mtselect"  # key of the saved view, one per experiment
 _VIEW_VERSIONS = ("3.17.",)  # of MLflow, whose UI shows it as it should (tests/test_browser.py)
 _FILTER = "tags.`mtselect.kind` != 'study'"
+_REACH_SECONDS = 8  # that a server is waited for before any work
 _MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
 
 
@@ -340,11 +341,40 @@ def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: b
         raise StorageError(f"runtime.workdir {str(workdir)!r} cannot be written ({error}): free space, or set runtime.workdir "
                            "to another folder") from error
     except MlflowException as error:
-        raise StorageError(f"MLflow at {shown(config.uri or 'its default')} cannot be used: {first_line(error)}: start the "
-                           "server, or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`"
-                           ) from error
+        raise _no_tracker(config, error) from error
     patience = 0 if uri.startswith("sqlite:") else PATIENCE  # a file on this machine does not come back by itself
     return Tracker(client, uri, experiment_id, study, lock, patience)
+
+
+def reach(config: TrackingConfig, workdir: Path) -> str:
+    """Ask MLflow for anything, within seconds, and make nothing.
+
+    Returns:
+        Its address, as it may be shown.
+
+    Raises:
+        StorageError: it does not answer, or would not be allowed to write its database.
+    """
+    from filelock import FileLock
+    from mlflow.exceptions import MlflowException
+
+    lock = workdir / "mlflow.lock"
+    try:
+        with (_environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), FileLock(lock) if lock.exists() else nullcontext(),
+              connect(config.uri) as (client, uri)):
+            if client is not None:
+                client.search_experiments(max_results=1)
+            elif not os.access(folder := Path(uri.removeprefix("sqlite:///")).absolute().parent, os.W_OK):
+                raise StorageError(f"MLflow at {shown(uri)} cannot be made: {folder} is no folder that may be written to: "
+                                   "set tracking.uri")
+            return shown(uri)
+    except MlflowException as error:
+        raise _no_tracker(config, error) from error
+
+
+def _no_tracker(config: TrackingConfig, error: BaseException) -> StorageError:
+    return StorageError(f"MLflow at {shown(config.uri or 'its default')} cannot be used: {first_line(error)}: start the "
+                        "server, or set tracking.uri; an old ./mlruns file store is moved by `mlflow migrate-filestore`")
 
 
 @contextmanager
@@ -384,9 +414,15 @@ def _exists(uri: str) -> bool:
 def _retries(count: int) -> Iterator[None]:
     """How often MLflow itself repeats a request, unless the environment says; its default takes minutes, without a word. A
     server that does not answer at the start is said within seconds."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    with _environment("MLFLOW_HTTP_REQUEST_MAX_RETRIES", count):
+        yield
+
+
+@contextmanager
+def _environment(name: str, value: int) -> Iterator[None]:
+    """A variable while the block runs, unless it was set before."""
     given = name in os.environ
-    os.environ.setdefault(name, str(count))
+    os.environ.setdefault(name, str(value))
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -22,6 +21,7 @@ from mtselect.errors import ConfigError, NonFiniteError
 from mtselect.pipeline import Bench, candidate_values, gradients_entry, select_pairs
 from mtselect.progress import SilentProgress
 from mtselect.store import Store
+from mtselect.training.device import Memory
 
 BEFORE = ("corpus", "base", "tokens", "warmup", "curvature")
 SHARDS = 5
@@ -178,13 +178,10 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
 
 
 def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        available = 1000
-
-    monkeypatch.setattr(psutil, "virtual_memory", Full)
+    monkeypatch.setattr(pipeline, "device_memory", lambda device: Memory(total=10**12, free=300_000))
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
-        with pytest.raises(ConfigError, match=r"seeds at 7 layers take \d+\.\d GB of the 0.0 GB free: set attribution"):
+        with pytest.raises(ConfigError, match=r"seeds at 7 layers take 0.0 GB, .* of the 0.0 GB free on CPU.*: set attrib"):
             write(lab)
         write(lab, **{"attribution.seed_rank": 2})
 

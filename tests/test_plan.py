@@ -101,7 +101,7 @@ def test_after_the_sweep_nothing_is_left(swept: Any, capsys: pytest.CaptureFixtu
     assert "tiny: 3 of 3 trials done" in found
 
 
-def test_a_model_that_cannot_be_seen_has_no_minutes(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_be_seen_is_refused(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(stages=("corpus",), experiment__model__name="Nobody/no-such-model")
-    found = plan(lab, capsys)
-    assert found["gradients"][1] == found["finetune"][1] == "?"
+    assert lab.run("sweep", "sweep.yaml", "--dry-run") == 2
+    assert re.match("error: model.name 'Nobody/no-such-model' cannot be loaded", capsys.readouterr().err)

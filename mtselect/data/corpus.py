@@ -42,6 +42,7 @@ from mtselect.config import DataConfig
 from mtselect.data.normalise import sentence_key
 from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import DataError
+from mtselect.hub import located, pin
 
 Role = Literal["dev", "test", "seeds", "pool"]
 Progress = Callable[[int], None]
@@ -55,7 +56,7 @@ EMPTY_SIDE = "empty side"
 TOO_LONG = "longer than data.max_chars"
 
 SOURCES = (".jsonl, .json, .tsv, .csv (each also .gz), .parquet, a folder that Hugging Face datasets can open, "
-           "hub:NAME[:CONFIG]:SPLIT, or quickstart:pool|seeds|dev|test")
+           "hub:NAME[@REVISION][:CONFIG]:SPLIT, or quickstart:pool|seeds|dev|test")
 
 ROLES: tuple[Role, ...] = ("test", "dev", "seeds", "pool")  # each may hold nothing of those before it
 _MAX_LINE_BYTES = 2**24  # a longer line is never parsed; 16 MiB holds any pair of sentences many times over
@@ -72,7 +73,7 @@ _ABSENT = object()  # the row has no such column; None is a value, JSON's null
 _BREAKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what the error handler `surrogateescape` makes of a bad byte
 _UNTEXTUAL = re.compile("[\0\ud800-\udfff]")
-_HUB = re.compile(r"hub:(?P<name>[^:\s]+)(:(?P<config>[^:\[\s]+))?:(?P<split>[^:\[\s]+(\[.*)?)")
+_HUB = re.compile(r"hub:(?P<name>[^:\s@]+(@[^:\s]+)?)(:(?P<config>[^:\[\s]+))?:(?P<split>[^:\[\s]+(\[.*)?)")
 _READ_ERRORS = (OSError, EOFError, zlib.error, csv.Error)
 
 
@@ -678,11 +679,17 @@ def _dataset_records(dataset: Any, columns: list[str]) -> Iterator[_Record]:
 
 
 def _hub_dataset(source: str) -> Any:
+    match = _hub_parts(source)
+    name, revision = located(match["name"])
+    return _loaded(source, name, match["config"], split=match["split"], revision=revision)
+
+
+def _hub_parts(source: str) -> re.Match[str]:
     match = _HUB.fullmatch(source)
     if not match:
-        raise DataError(f"a hub source must be hub:NAME[:CONFIG]:SPLIT, got {source!r}: "
+        raise DataError(f"a hub source must be hub:NAME[@REVISION][:CONFIG]:SPLIT, got {source!r}: "
                         "write for example hub:wmt/wmt14:de-en:train")
-    return _loaded(source, match["name"], match["config"], split=match["split"])
+    return match
 
 
 def _folder_dataset(path: Path) -> Any:
@@ -699,12 +706,12 @@ def _folder_dataset(path: Path) -> Any:
     return splits["train"]
 
 
-def _loaded(source: str, name: str, config: str | None, split: str) -> Any:
+def _loaded(source: str, name: str, config: str | None, split: str, revision: str | None = None) -> Any:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset(name, config, split=split)
+        return load_dataset(name, config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(f"Hugging Face datasets cannot load {source}, {type(error).__name__}: {error}; "
                         f"check name, configuration, split and network; a source is {SOURCES}") from error
@@ -734,11 +741,19 @@ def _quickstart_part(source: str) -> str:
 # -- What a source is, for the stage key -----------------------------------------------------------
 
 
+def pinned_source(source: str) -> str:
+    """A hub source with the commit that its name stands for now; any other as it is."""
+    if not source.startswith("hub:"):
+        return source
+    start, end = _hub_parts(source).span("name")
+    return source[:start] + pin(source[start:end], "dataset") + source[end:]
+
+
 def source_fingerprint(source: str) -> str:
     """A text that changes when the source's content does.
 
     File: SHA-256 of its bytes. Folder: SHA-256 over the names and digests of its files. Quickstart: SHA-256
-    over the part's name and the generator's code. Hub: the name itself; the hub may change what it stands for.
+    over the part's name and the generator's code. Hub: the name itself, which `pinned_source` pins to a commit.
 
     Raises:
         DataError: the file or folder does not exist, or the source names no part of the quickstart.

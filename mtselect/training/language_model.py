@@ -1,6 +1,7 @@
 """Load or build a language model and its tokenizer; name its tracked layers; one forward pass.
 
-A model is always used from a folder or a hub name. `build_small_llama` writes such a folder for the quickstart.
+A model is always used from a folder or a hub name, which `NAME@COMMIT` pins. `build_small_llama` writes such a folder for the
+quickstart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mtselect.config import ModelConfig
 from mtselect.errors import ModelError
+from mtselect.hub import located, pin
 from mtselect.training.batching import Batch
 
 
@@ -39,14 +41,19 @@ class LanguageModel:
         return _decoder_start(self.model.config)
 
 
-def compute_dtype(config: ModelConfig) -> str:
+def compute_dtype(config: ModelConfig, device: torch.device) -> str:
     """`model.dtype` with `auto` resolved: bfloat16 where the device multiplies in it, else float32."""
     if config.dtype != "auto":
         return config.dtype
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if capable else "float32"
+
+
+def pinned(name: str) -> str:
+    """A hub name with the commit it stands for now; a folder as it is."""
+    return name if Path(name).exists() else pin(name, "model")
 
 
 def load_tokenizer(name: str) -> Any:
@@ -54,7 +61,8 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        repository, revision = located(name)
+        tokenizer = AutoTokenizer.from_pretrained(repository, **_revision(revision))
     except (OSError, ValueError, ImportError) as error:  # Marian's and M2M100's want sentencepiece
         raise ModelError(_not_loaded(name, error)) from error
     if tokenizer.eos_token_id is None:
@@ -64,12 +72,21 @@ def load_tokenizer(name: str) -> Any:
 
 def decoder_start(name: str) -> int | None:
     """Token that the decoder of an encoder-decoder begins with; None if the hub name or folder is a causal LM's."""
-    from transformers import AutoConfig
-
     try:
-        return _decoder_start(AutoConfig.from_pretrained(name))
+        return _decoder_start(_read_config(name))
     except (OSError, ValueError) as error:
         raise ModelError(_not_loaded(name, error)) from error
+
+
+def _read_config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    repository, revision = located(name)
+    return AutoConfig.from_pretrained(repository, **_revision(revision))
+
+
+def _revision(revision: str | None) -> dict[str, str]:
+    return {} if revision is None else {"revision": revision}
 
 
 def _decoder_start(config: Any) -> int | None:
@@ -81,7 +98,7 @@ def _decoder_start(config: Any) -> int | None:
 
 
 def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True,
-         quantize: str | None = None) -> LanguageModel:
+         quantize: str | None = None, device: torch.device | None = None) -> LanguageModel:
     """Load weights from a hub name or folder, and LoRA adapters from another folder, merged into them or apart.
 
     Args:
@@ -90,6 +107,7 @@ def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = No
         adapter: folder of the adapters.
         merge: into the weights; quantised ones stay apart all the same.
         quantize: `nf4`, or null.
+        device: of quantised weights; null is the CPU. Others are loaded there and moved by who uses them.
 
     Raises:
         ModelError: there is no such model, it is neither a causal LM nor an encoder-decoder, or bitsandbytes is not installed.
@@ -98,8 +116,10 @@ def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = No
     _hush()
     tokenizer = load_tokenizer(name)
     kind = AutoModelForCausalLM if decoder_start(name) is None else AutoModelForSeq2SeqLM
+    repository, revision = located(name)
     try:
-        model = kind.from_pretrained(name, dtype=dtype, **({} if quantize is None else _four_bits(dtype)))
+        model = kind.from_pretrained(repository, dtype=dtype, **_revision(revision),
+                                     **({} if quantize is None else _four_bits(dtype, device)))
     except (OSError, ValueError) as error:
         raise ModelError(_not_loaded(name, error)) from error
     if quantize is not None:
@@ -113,7 +133,7 @@ def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = No
     return LanguageModel(model=model, tokenizer=tokenizer)
 
 
-def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
+def _four_bits(dtype: torch.dtype, device: torch.device | None) -> dict[str, Any]:
     """What `from_pretrained` is told for QLoRA's 4-bit weights (arXiv 2305.14314)."""
     from importlib.util import find_spec
 
@@ -122,7 +142,7 @@ def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
         raise ModelError("model.quantize 'nf4' needs bitsandbytes: pip install bitsandbytes, or set it to null")
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",  # type: ignore[no-untyped-call]
                                 bnb_4bit_compute_dtype=dtype)
-    return {"quantization_config": config, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
+    return {"quantization_config": config, "device_map": {"": "cpu" if device is None or device.type == "cpu" else 0}}
 
 
 def _leave_packed_as_saved(model: Any) -> None:
@@ -167,13 +187,24 @@ def empty_model(config: ModelConfig) -> Any:
     Raises:
         ModelError: there is no such model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     decodes = config.name is not None and decoder_start(config.name) is not None
-    shape = _small_llama(config, config.vocab_size) if config.name is None else AutoConfig.from_pretrained(config.name)
+    shape = _small_llama(config, config.vocab_size) if config.name is None else _read_config(config.name)
     kind: Any = AutoModelForSeq2SeqLM if decodes else AutoModelForCausalLM
     with torch.device("meta"):
         return kind.from_config(shape)
+
+
+def weight_bytes(config: ModelConfig, model: Any) -> int:
+    """Of a model's weights in its dtype (4 bytes a parameter where that is not decided); of its linear layers in 4 bits with
+    their scales, if they are quantised."""
+    size = 2 if config.dtype == "bfloat16" else 4
+    linear: int = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear)
+                      and module is not model.get_output_embeddings())
+    quantised = linear if config.quantize else 0
+    parameters: int = sum(parameter.numel() for parameter in model.parameters())
+    return size * (parameters - quantised) + quantised * 9 // 16
 
 
 def _small_llama(config: ModelConfig, vocab_size: int, **special: Any) -> Any:

@@ -209,5 +209,5 @@ def test_saved_adapters_load_to_the_same_logits(folder: Path, tmp_path: Path, ti
 
 
 def test_dtype_is_resolved() -> None:
-    assert compute_dtype(ModelConfig(dtype="bfloat16")) == "bfloat16"
-    assert compute_dtype(ModelConfig()) in ("float32", "bfloat16")
+    assert compute_dtype(ModelConfig(dtype="bfloat16"), torch.device("cpu")) == "bfloat16"
+    assert compute_dtype(ModelConfig(), torch.device("cpu")) in ("float32", "bfloat16")

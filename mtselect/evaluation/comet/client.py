@@ -19,6 +19,7 @@ from mtselect.evaluation.comet.install import INSTALL, environment, is_installed
 
 WORKER = Path(__file__).with_name("worker.py")
 TAIL = 4000  # bytes of the worker's stderr that are looked at
+LOOK_SECONDS = 15.0  # that its Python may take to say a version
 LINES = 8  # of them, shown
 
 
@@ -70,6 +71,23 @@ class CometScorer:
         request = {"model": _checkpoint(model), "batch_size": 1, "sources": [], "hypotheses": [], "references": None}
         return bool(self._ask(request, lambda n: None)["requires_references"])
 
+    def look(self, model: str) -> str:
+        """What will score, in words; starts nothing that stays and loads no model.
+
+        Raises:
+            CometError: COMET is not installed or its Python does not run, or the model is a path where there is none.
+        """
+        _checkpoint(model)
+        self._require_installed()
+        code = "import importlib.metadata as m; print(m.version('unbabel-comet'))"
+        asked: list[str | Path] = [python(self.path), "-I", "-c", code]
+        try:
+            version = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=LOOK_SECONDS).stdout.strip()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise CometError(f"COMET's environment in {self.path} does not answer ({error}): remove it and run `{INSTALL}`"
+                             ) from error
+        return f"{model}, by COMET {version} in {self.path}"
+
     def close(self) -> None:
         """End the process; a later request starts another."""
         with self._lock:
@@ -118,14 +136,17 @@ class CometScorer:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
             return self._process
-        if not is_installed(self.path):
-            raise CometError(f"COMET is not installed in {self.path}: run `{INSTALL}`, or set MTSELECT_COMET_ENV")
+        self._require_installed()
         self._stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (as long as the process)
         # In a process group of its own, since Ctrl-C goes to all of the terminal's.
         self._process = subprocess.Popen([python(self.path), "-I", str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=self._stderr, env={**os.environ, **self._variables}, process_group=0)
         self._end = weakref.finalize(self, _end, self._process, self._stderr)  # also when Python ends
         return self._process
+
+    def _require_installed(self) -> None:
+        if not is_installed(self.path):
+            raise CometError(f"COMET is not installed in {self.path}: run `{INSTALL}`, or set MTSELECT_COMET_ENV")
 
     def _stop(self) -> None:
         if self._process is not None:

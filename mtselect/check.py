@@ -1,0 +1,48 @@
+"""python -m mtselect.check [SWEEP.yaml] [--FIELD VALUE ...]
+
+Looks at all that can be known before any work, in seconds, as every sweep does when it begins: files, columns and licence;
+the model's layers; warm-up and budgets against the pool; objectives against metrics and against the study in the storage;
+memory for curvature and seeds; disk; MLflow, the database and COMET. Prints what was found and chosen, and a line for each
+thing that is wrong. Computes and writes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.config import Sweep
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COMMAND = "python -m mtselect.check"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    def command(arguments: list[str], console: Console) -> None:
+        check(cli.read_arguments(arguments, COMMAND, checked=False), console)
+
+    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
+
+
+def check(sweep: Sweep, console: Console) -> None:
+    """Print what was found.
+
+    Raises:
+        Faults: something is wrong.
+    """
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.preflight import preflight
+
+    found = preflight(bench, sweep)
+    found.show(console)
+    found.raise_faults()
+    console.print(f"nothing is wrong; next: {cli.program('python')} -m mtselect.sweep with the same arguments", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

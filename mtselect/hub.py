@@ -1,0 +1,53 @@
+"""What a name on the Hugging Face hub stands for now: a commit. Pinned once, it is part of every stage's key and of
+`experiment.yaml`, so that a model or a dataset that moves on the hub is another one here too."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["model", "dataset"]
+_COMMIT = re.compile("[0-9a-f]{40}")
+_SECONDS = 10.0  # that the hub is waited for
+
+
+def pin(name: str, kind: Kind) -> str:
+    """`NAME[@REVISION]` with the commit that the revision (the main branch) stands for: `NAME@COMMIT`.
+
+    Without a network the commit that was last downloaded counts. A name that neither the hub nor its cache knows comes back as
+    it is: loading it will say what is wrong.
+    """
+    repository, _, revision = name.partition("@")
+    if _COMMIT.fullmatch(revision):
+        return name
+    commit = _asked(repository, kind, revision or None) or _cached(repository, kind, revision or "main")
+    return f"{repository}@{commit}" if commit else name
+
+
+def located(name: str) -> tuple[str, str | None]:
+    """(name or folder, revision or null), as `from_pretrained` wants them; a folder may have an @ in its name."""
+    if Path(name).exists():
+        return name, None
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def _asked(repository: str, kind: Kind, revision: str | None) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import is_offline_mode
+
+    if is_offline_mode():
+        return None
+    try:
+        return HfApi().repo_info(repository, revision=revision, repo_type=kind, timeout=_SECONDS).sha
+    except Exception:  # no network, no such name: the classes are those of an HTTP library that changes between versions
+        return None
+
+
+def _cached(repository: str, kind: Kind, revision: str) -> str | None:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    path = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind), "refs", revision)
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None

@@ -1,0 +1,243 @@
+"""What can be known before any work, looked at before any work: a table of what was found and chosen, and all that is wrong.
+
+Nothing is computed and nothing written. A look that fails is a line among the faults, and the others go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtselect.attribution.memory import curvature_bytes, seed_bytes, seed_pass_bytes
+from mtselect.config import Sweep, cross_faults, search_ends
+from mtselect.data.corpus import ROLES, count_rows, read_rows
+from mtselect.data.prompts import encode_prompts
+from mtselect.errors import ConfigError, Faults, StorageError, UserError
+from mtselect.plan import Step, free_bytes, make_plan
+from mtselect.question import directions, refuse_other
+from mtselect.resolve import USED_MEMORY, adopt, pin_names, resolve, scored_model
+from mtselect.study_storage import begun_study
+from mtselect.tracking import reach
+from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtselect.pipeline import Bench
+
+_LOOKED_AT = 1000  # rows of each source
+_TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
+
+
+@dataclass
+class Preflight:
+    """What was found.
+
+    Args:
+        sweep: with everything decided (`resolve.resolve`), as far as there are no faults.
+        facts: what was looked at -> what was found or chosen.
+        faults: what is wrong, a line each.
+        steps: what there is to do.
+        study: Optuna's, if it was begun.
+    """
+
+    sweep: Sweep
+    facts: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    study: Any = None
+
+    def finished(self) -> tuple[int, int]:
+        """Trials and baselines of the study that are done."""
+        trials = [] if self.study is None else self.study.get_trials(deepcopy=False)
+        rows = ["baseline" in trial.user_attrs for trial in trials if "row" in trial.user_attrs]
+        return rows.count(False), rows.count(True)
+
+    def show(self, console: Console) -> None:
+        """Print the table."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+        for name, found in self.facts.items():
+            table.add_row(name, found)
+        console.print(table, style="dim")
+
+    def raise_faults(self) -> None:
+        """Raise Faults if there are any."""
+        if self.faults:
+            raise Faults(self.faults)
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """A look; what a user can mend is a fault."""
+        try:
+            yield
+        except UserError as error:
+            for line in error.lines if isinstance(error, Faults) else [str(error)]:
+                if line not in self.faults:
+                    self.faults.append(line)
+
+
+def preflight(bench: Bench, sweep: Sweep) -> Preflight:
+    """Look at everything."""
+    found = Preflight(sweep)
+    found.faults += cross_faults(sweep)
+    with found.part():
+        found.study = begun_study(sweep)
+    begun = None if found.study is None else found.study.user_attrs.get("sweep")
+    if begun is not None:
+        found.sweep = dataclasses.replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]))
+    _look_at_data(found)
+    model = _look_at_model(found)
+    _look_at_rows(found)
+    if model is not None:
+        _look_at_memory(found, *model)
+    _look_at_study(found, begun)
+    with found.part():
+        found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
+    if "comet" in sweep.experiment.evaluation.metrics:
+        with found.part():
+            found.facts["COMET"] = bench.comet.look(sweep.experiment.evaluation.comet_model)
+    if not found.faults:
+        _look_at_disk(found, bench)
+    return found
+
+
+def _look_at_study(found: Preflight, begun: dict[str, Any] | None) -> None:
+    sweep = found.sweep
+    with found.part():
+        done, _ = found.finished()
+        where = "a journal file" if sweep.study.storage is None else "its database"
+        decides = " and ".join(f"{name} ({direction})" for name, direction
+                               in zip(sweep.study.objectives, directions(sweep), strict=True))
+        found.facts["study"] = (f"{sweep.study.name}, in {where}: {done} of {sweep.study.n_trials} trials done; "
+                                f"{decides} decides")
+        if begun is not None:
+            refuse_other(sweep, begun)
+
+
+def _look_at_data(found: Preflight) -> None:
+    data = found.sweep.experiment.data
+    for role in reversed(ROLES):
+        with found.part():
+            for row in islice(read_rows(data, role), _LOOKED_AT):
+                assert row.line > 0
+            found.facts[role] = f"{count_rows(data, role):,} rows in {getattr(data, role)}"
+    found.facts["licence"] = data.licence or "not set; promotion asks for it (data.licence)"
+
+
+def _look_at_model(found: Preflight) -> tuple[Any, dict[str, tuple[int, int]]] | None:
+    """The model without weights and the shapes of its tracked layers; and decide what is still open."""
+    runtime = found.sweep.runtime
+    model = None
+    with found.part():
+        experiment = pin_names(found.sweep.experiment, runtime)
+        found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
+        device = device_name(compute_device(runtime.accelerator))
+        if experiment.selection.method == "gdig":
+            model = scored_model(experiment)
+            network, shapes = model
+            tracked = sum(n_out * n_in for n_out, n_in in shapes.values())
+            found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: {_millions(_size(network))} "
+                                    f"parameters, {experiment.model.dtype} on {device}")
+            found.facts["layers"] = f"{len(shapes)} tracked, {_millions(tracked)} parameters"
+        if experiment.model.name is not None:  # its tokenizer, and whether it knows the languages
+            name = experiment.model.name
+            encode_prompts(["a"], load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
+    return model
+
+
+def _look_at_rows(found: Preflight) -> None:
+    """Warm-up, budgets and clusters against the pool's rows."""
+    experiment = found.sweep.experiment
+    warmup = experiment.warmup
+    try:
+        candidates = count_rows(experiment.data, "pool")
+        ends = search_ends(found.sweep)
+    except UserError:
+        return  # a fault already
+    if warmup.epochs and warmup.rows is not None:
+        found.facts["warm-up"] = f"{min(warmup.rows, candidates):,} rows, {warmup.epochs} epochs"
+        if warmup.exclude:
+            if warmup.rows >= candidates:
+                found.faults.append(f"warmup.exclude leaves no candidate: warmup.rows ({warmup.rows}) must be below the "
+                                    f"{candidates} rows of data.pool: lower it")
+                return
+            candidates -= warmup.rows
+            found.facts["warm-up"] += f"; {candidates:,} candidates are left"
+    if experiment.selection.method in ("gdig", "random"):
+        budget = max(ends.get("selection.budget", [experiment.selection.budget]))
+        found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
+            "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
+
+
+def _look_at_memory(found: Preflight, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
+    """Whether training, curvature and seeds fit the device, and the rank of the seeds that does."""
+    experiment, runtime = found.sweep.experiment, found.sweep.runtime
+    device = compute_device(runtime.accelerator)
+    memory, name = device_memory(device), device_name(device)
+    room = int(USED_MEMORY * memory.total)
+    weights = weight_bytes(experiment.model, network)
+    if not experiment.model.lora_rank and (needed := _TRAINED_BYTES * _size(network)) > room:
+        found.faults.append(f"finetuning all {_millions(_size(network))} parameters takes {_gb(needed)} of the {_gb(room)} "
+                            f"that {name} has for it: set model.lora_rank (16), or choose a smaller model")
+    curved = experiment.attribution.curvature != "identity"
+    if curved:
+        needed = curvature_bytes(shapes, fitting=True) + weights
+        found.facts["curvature"] = f"{experiment.attribution.curvature}, {_gb(needed)} with the model, of {_gb(memory.total)}"
+        if needed > room:
+            found.faults.append(f"the curvature of {len(shapes)} layers takes {_gb(needed)}, with the model, of the "
+                                f"{_gb(room)} that {name} has for it: track fewer attribution.layers, such as "
+                                f"{_smallest(shapes)}, or set attribution.curvature to identity")
+    with found.part():
+        n_seeds = count_rows(experiment.data, "seeds")
+        asked = experiment.attribution.seed_rank
+        experiment = resolve(experiment, runtime)
+        found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
+        rank = experiment.attribution.seed_rank
+        assert rank != "auto"
+        needed = weights + seed_pass_bytes(n_seeds, shapes, rank, runtime.batch_size, curved=curved)
+        kept = "dense" if rank is None else f"at rank {rank}"
+        why = "" if asked != "auto" or rank is None else f" ({_gb(seed_bytes(n_seeds, shapes, None))} dense)"
+        found.facts["seeds kept"] = f"{kept}{why}, {_gb(needed)} with all beside them, of {_gb(memory.total)}"
+        if needed > room:
+            raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {_gb(needed)}, with what is "
+                              f"there beside them, of the {_gb(room)} that {name} has for it: set attribution.seed_rank to "
+                              "auto, or track fewer attribution.layers")
+
+
+def _look_at_disk(found: Preflight, bench: Bench) -> None:
+    sweep = found.sweep
+    with found.part():
+        trials, baselines = found.finished()
+        wanted = sum({"random": sweep.study.random_seeds}.get(name, 1) for name in sweep.study.baselines)
+        found.steps = make_plan(bench, sweep, trials, max(0, wanted - baselines))
+        needed, free = int(1e9 * sum(step.gigabytes for step in found.steps)), free_bytes(sweep.runtime)
+        found.facts["disk"] = f"{_gb(needed)} to write, of {_gb(free)} free in {sweep.runtime.workdir}"
+        if needed > free:
+            raise StorageError(f"runtime.workdir {sweep.runtime.workdir!r} has {_gb(free)} free, what is left to do writes "
+                               f"{_gb(needed)}: set runtime.keep_models to false, or runtime.workdir to another disk")
+
+
+def _size(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _smallest(shapes: dict[str, tuple[int, int]]) -> str:
+    """A name that stands for the layers whose factors are smallest."""
+    return min(shapes, key=lambda name: sum(side**2 for side in shapes[name])).rpartition(".")[2]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB" if size < 10e9 else f"{size / 1e9:,.0f} GB"

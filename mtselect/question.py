@@ -1,0 +1,43 @@
+"""What a study asks. Trials that answer another question do not compare, so a study that goes on has to ask the same one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+from mtselect.config import Sweep
+from mtselect.data.corpus import source_fingerprint
+from mtselect.errors import ConfigError
+
+
+def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
+    """Scores go up; what is selected (pairs, noise) goes down."""
+    return ["maximize" if name.startswith("eval/") else "minimize" for name in sweep.study.objectives]
+
+
+def question(sweep: Sweep) -> dict[str, Any]:
+    """Experiment, search, objectives with their directions, and what pool, seeds and dev hold, as plain values.
+
+    Optuna itself only knows how many objectives there are, and would rank BLEU among chrF.
+    """
+    data = sweep.experiment.data
+    return {"experiment": dataclasses.asdict(sweep.experiment),
+            "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},
+            "objectives": dict(zip(sweep.study.objectives, directions(sweep), strict=True)),
+            "content": {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev")}}
+
+
+def refuse_other(sweep: Sweep, begun: dict[str, Any]) -> None:
+    """Raise ConfigError with both values where a study was begun with another question."""
+    if changed := _differences(begun, question(sweep)):
+        raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
+                          "its trials would not compare; choose another study.name")
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Dotted fields in which two plain values differ, as `field: old -> new`. Objectives differ as a whole, also in order."""
+    if isinstance(old, dict) and isinstance(new, dict) and path != "objectives":
+        keys = [*old, *(key for key in new if key not in old)]
+        return [text for key in keys for text in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if json.dumps(old) == json.dumps(new) else [f"{path}: {old!r} -> {new!r}"]

@@ -1,0 +1,90 @@
+"""What a sweep file leaves open (`auto`, names on the hub), decided for this machine before any work: results depend on it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mtselect.attribution.gradients import layer_shape
+from mtselect.attribution.memory import fitting_rank, seed_pass_bytes
+from mtselect.config import Experiment, RuntimeConfig, with_fields
+from mtselect.data.corpus import ROLES, count_rows, pinned_source
+from mtselect.errors import ConfigError
+from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
+
+# Share of a device's memory that is planned with: activations, batches and the allocator need some.
+USED_MEMORY = 0.85
+
+
+def resolve(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
+    """The experiment with everything decided: hub names as commits, `model.dtype` and `attribution.seed_rank` for `auto`.
+
+    Raises:
+        ConfigError, ModelError, DataError: what is wrong with the model, its layers or the seeds, if they have to be looked at.
+    """
+    found = pin_names(experiment, runtime)
+    if found.attribution.seed_rank != "auto":
+        return found
+    return with_fields(found, {"attribution.seed_rank": choose_seed_rank(found, runtime)})
+
+
+def adopt(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
+    """The experiment with what is open decided as the study did that it continues: on a machine with another memory perhaps, or
+    at an earlier commit on the hub.
+
+    Args:
+        experiment: as asked for.
+        begun: the study's, as plain values.
+    """
+    values: dict[str, Any] = {}
+    if experiment.attribution.seed_rank == "auto":
+        values["attribution.seed_rank"] = begun["attribution"]["seed_rank"]
+    for path in ("model.name", *(f"data.{role}" for role in ROLES)):
+        section, name = path.split(".")
+        asked, then = getattr(getattr(experiment, section), name), begun[section][name]
+        if asked and then and re.sub("@[0-9a-f]{40}", "", then) == asked:
+            values[path] = then
+    return with_fields(experiment, values)
+
+
+def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
+    """The same without a look at the model: its `attribution.seed_rank` stays."""
+    values: dict[str, Any] = {f"data.{role}": pinned_source(getattr(experiment.data, role)) for role in ROLES}
+    values["model.dtype"] = compute_dtype(experiment.model, compute_device(runtime.accelerator))
+    if experiment.model.name is not None:
+        values["model.name"] = pinned(experiment.model.name)
+    return with_fields(experiment, values)
+
+
+def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig) -> int | None:
+    """What `attribution.seed_rank: auto` stands for on this machine.
+
+    Raises:
+        ConfigError: not even one direction of each seed fits.
+    """
+    if experiment.attribution.curvature == "identity" or experiment.selection.method != "gdig":
+        return None  # there is no eigenbasis to cut in, or no seed is asked for
+    model, shapes = scored_model(experiment)
+    device = compute_device(runtime.accelerator)
+    room = int(USED_MEMORY * device_memory(device).total) - weight_bytes(experiment.model, model)
+    n_seeds = count_rows(experiment.data, "seeds")
+    rank = fitting_rank(n_seeds, shapes, runtime.batch_size, room)
+    if rank == 0:
+        least = seed_pass_bytes(n_seeds, shapes, 1, runtime.batch_size, curved=True)
+        raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
+                          f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * room:.1f} GB for them: track fewer "
+                          "attribution.layers")
+    return rank
+
+
+def scored_model(experiment: Experiment) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """The model at which gradients are taken, without its weights, and the shapes (O, I) of its tracked layers.
+
+    Raises:
+        ModelError: there is no such model, or `attribution.layers` finds none of its layers.
+    """
+    model, pattern = empty_model(experiment.model), experiment.attribution.layers
+    if "lora_" in pattern and experiment.model.lora_rank and experiment.warmup.epochs:  # the warm-up's adapters, kept apart
+        model = add_lora(model, experiment.model)
+    return model, {name: layer_shape(layer) for name, layer in tracked_layers(model, pattern).items()}

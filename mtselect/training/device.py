@@ -1,0 +1,45 @@
+"""The device that the work will be done on, and its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+# Limit and use of this process's control group, in bytes: version 2 and 1.
+_CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of a device: all there are for this process, and those that are free now."""
+
+    total: int
+    free: int
+
+
+def compute_device(accelerator: str) -> torch.device:
+    """Where models run with `runtime.accelerator`: the first GPU that CUDA sees, unless it is `cpu`."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_memory(device: torch.device) -> Memory:
+    """Of a GPU, or of the host as far as the control group of this process lets it."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(total=total, free=free)
+    host = psutil.virtual_memory()
+    total, free = host.total, host.available
+    for limit, used in _CGROUPS:
+        if Path(limit).exists() and (text := Path(limit).read_text().strip()).isdecimal() and int(text) < total:
+            total = int(text)
+            free = min(free, total - int(Path(used).read_text()))
+    return Memory(total=total, free=free)
+
+
+def device_name(device: torch.device) -> str:
+    """As people call it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
