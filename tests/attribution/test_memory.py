@@ -1,0 +1,65 @@
+"""Bytes from shapes against the bytes of the tensors themselves, and the rank that fits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
+from mtselect.attribution.gradients import layer_shape
+from mtselect.attribution.influence import SeedGradients
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
+from mtselect.attribution.memory import curvature_bytes, fitting_rank, seed_bytes, seed_pass_bytes
+from mtselect.training.language_model import tracked_layers
+
+SEEDS, DAMPING = 6, 0.1
+SHAPES = {"wide": (4864, 896), "narrow": (128, 896)}
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny: SimpleNamespace, pattern: str) -> SimpleNamespace:
+    lm = tiny.model("llama")
+    layers = tracked_layers(lm.model, pattern)
+    covariances = tiny.run(lm, layers, tiny.examples(20, 3), Covariances())
+    curvature = tiny.run(lm, layers, tiny.examples(20, 3), EigenvalueRefit(covariances.eigenbasis())).curvature()
+    return SimpleNamespace(lm=lm, layers=layers, curvature=curvature,
+                           shapes={name: layer_shape(layer) for name, layer in layers.items()})
+
+
+def held(curvature: Curvature) -> int:
+    return sum(part.nbytes for layer in curvature.values() for part in vars(layer).values())
+
+
+def test_curvature(fitted: SimpleNamespace) -> None:
+    assert curvature_bytes(fitted.shapes, fitting=False) == held(fitted.curvature)
+    assert curvature_bytes(fitted.shapes, fitting=True) == 2 * held(fitted.curvature)
+
+
+@pytest.mark.parametrize("rank", [None, 1, 3, 100])
+def test_seeds(rank: int | None, fitted: SimpleNamespace, tiny: SimpleNamespace) -> None:
+    consumer = (SeedGradients(SEEDS, fitted.curvature, DAMPING) if rank is None else
+                FactoredSeeds(SEEDS, fitted.curvature, DAMPING, rank))
+    tiny.run(fitted.lm, fitted.layers, tiny.examples(SEEDS, 2), consumer)
+    if isinstance(consumer, SeedGradients):
+        there = sum(seeds.nbytes for seeds in consumer.preconditioned.values())
+    else:
+        import numpy as np
+
+        scorer = FactoredScorer(consumer.factors, benefits=np.zeros((1, SEEDS), np.float32), norms={})
+        there = sum(part.nbytes for factors in consumer.factors.values() for part in vars(factors).values())
+        there += sum(side.nbytes for sides in scorer._sides.values() for side in sides)
+        there += sum(remainder.nbytes for remainder in scorer._remainders.values())
+    assert seed_bytes(SEEDS, fitted.shapes, rank) == there
+
+
+def test_the_rank_that_fits_is_the_largest_power_of_two_that_does() -> None:
+    def needed(rank: int | None) -> int:
+        return seed_pass_bytes(100, SHAPES, rank, 8, curved=True)
+
+    assert fitting_rank(100, SHAPES, 8, needed(None)) is None
+    assert fitting_rank(100, SHAPES, 8, needed(None) - 1) == 256
+    for rank in (64, 16, 1):
+        assert fitting_rank(100, SHAPES, 8, needed(rank)) == rank
+        assert fitting_rank(100, SHAPES, 8, needed(2 * rank) - 1) == rank
+    assert fitting_rank(100, SHAPES, 8, needed(1) - 1) == 0

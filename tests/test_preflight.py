@@ -1,0 +1,319 @@
+"""`python -m mtselect.check`, and the beginning of every sweep: all that is wrong is said at once, and nothing is computed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from mtselect import preflight, resolve
+from mtselect.config import Experiment, RuntimeConfig, with_fields
+from mtselect.training.device import Memory
+
+GB = 10**9
+ROOT = Path(__file__).parents[1]
+
+
+def files(lab: Any) -> dict[str, int]:
+    """Path -> time of change of all that is there, but locks."""
+    return {str(path.relative_to(lab.folder)): path.stat().st_mtime_ns for path in lab.folder.rglob("*")
+            if path.is_file() and path.suffix != ".lock"}
+
+
+def check(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: str, command: str = "check") -> SimpleNamespace:
+    """Status, table (what -> what was found) and faults; and that nothing was written."""
+    before = files(lab)
+    capsys.readouterr()
+    status = lab.run(command, "sweep.yaml", *arguments)
+    assert files(lab) == before
+    said = capsys.readouterr()
+    cells = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in said.out.splitlines()]
+    lines = said.err.splitlines()
+    assert all(line.startswith("error: ") for line in lines), lines
+    return SimpleNamespace(status=status, table={cell[0]: cell[1] for cell in cells if len(cell) == 2}, out=said.out,
+                           faults=[line.removeprefix("error: ") for line in lines])
+
+
+def card(patch: pytest.MonkeyPatch, total: int) -> None:
+    """A device with so much memory."""
+    for module in (preflight, resolve):
+        patch.setattr(module, "device_memory", lambda device: Memory(total=total, free=total))
+
+
+def test_what_was_found_and_chosen(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    found = check(lab, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert list(found.table) == ["pool", "seeds", "dev", "test", "licence", "model", "layers", "warm-up", "budget", "curvature",
+                                 "seeds kept", "study", "MLflow", "disk"]
+    assert found.table["pool"] == "300 rows in data/pool.jsonl"
+    assert found.table["licence"].startswith("not set; promotion asks for it")
+    assert "float32 on CPU, 1 threads" in found.table["model"]
+    assert found.table["layers"].startswith("7 tracked, ")
+    assert found.table["warm-up"] == "100 rows, 1 epochs; 200 candidates are left"
+    assert found.table["budget"] == "up to 40 of 200 candidates"
+    assert found.table["seeds kept"].startswith("dense, ")
+    assert found.table["study"] == "tiny, in a journal file: 0 of 3 trials done; eval/chrf (maximize) decides"
+    assert found.table["MLflow"].endswith("mlflow.db")
+    assert "nothing is wrong; next:" in found.out
+    assert not lab.store.exists()
+
+
+def test_a_study_that_is_done(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = check(swept, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert "3 of 3 trials done" in found.table["study"]
+
+
+def rename_a_column(lab: Any) -> None:
+    (lab.folder / "data" / "dev.jsonl").write_text('{"source": "a", "tgt": "b"}\n', encoding="utf-8")
+
+
+def nothing(lab: Any) -> None:
+    pass
+
+
+def small_disk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(preflight, "free_bytes", lambda runtime: 1000)
+
+
+BROKEN: dict[str, tuple[Any, Any, Sequence[str], str]] = {
+    "a file": (nothing, None, ["--experiment.data.seeds", "data/none.jsonl"], r"data/none\.jsonl does not exist"),
+    "a column": (rename_a_column, None, [], r"data/dev\.jsonl has no column 'src', it has source, tgt: set"),
+    "one source for two parts": (nothing, None, ["--experiment.data.test", "data/dev.jsonl"],
+                                 r"data\.dev must be another source than data\.test, got 'data/dev\.jsonl'"),
+    "the model": (nothing, None, ["--experiment.model.name", "none/such"], r"model\.name 'none/such' cannot be loaded"),
+    "its layers": (nothing, None, ["--experiment.attribution.layers", "nothing"],
+                   r"attribution\.layers 'nothing' finds no linear layer: write a pattern that finds some of model\.layers"),
+    "the pattern": (nothing, None, ["--experiment.attribution.layers", "("],
+                    r"attribution\.layers '\(' is no regular expression"),
+    "rows of the warm-up": (nothing, None, ["--experiment.warmup.rows", "300"],
+                            r"warmup\.rows \(300\) must be below the 300 rows of data\.pool: lower it"),
+    "a range": (nothing, None, ["--search", '{"selection.threshold": {"low": 0.1, "high": 1.5}}'],
+                r"selection\.threshold must be between 0 and 1, got 1\.5"),
+    "an objective": (nothing, None, ["--study.objectives", "[eval/comet]"],
+                     r"study\.objectives must be of eval/bleu, eval/chrf, .*got 'eval/comet'"),
+    "memory of the curvature": (nothing, lambda patch: card(patch, 100_000), [],
+                                r"the curvature of 7 layers takes 0\.00 GB, .*: track fewer attribution\.layers, such as"),
+    "memory of the seeds": (nothing, lambda patch: card(patch, 500_000), [],
+                            r"the gradients of 16 seeds at 7 layers take .*: set attribution\.seed_rank to auto, or track"),
+    "memory of the training": (nothing, lambda patch: card(patch, 100_000), [], r"finetuning all 0\.0 M parameters takes .*"
+                                                                                r"set model\.lora_rank \(16\)"),
+    "the disk": (nothing, small_disk, [], r"runtime\.workdir 'mlruns' has 0\.00 GB free, what is left to do writes 0\.00 GB"),
+    "MLflow": (nothing, None, ["--tracking.uri", "http://127.0.0.1:9"], r"MLflow at http://127\.0\.0\.1:9 cannot be used: "),
+    "MLflow's folder": (nothing, None, ["--tracking.uri", "sqlite:////none/of/it.db"],
+                        r"MLflow at sqlite:////none/of/it\.db cannot be made: /none/of is no folder"),
+    "the database": (nothing, None, ["--study.storage", "postgresql+psycopg://u:pass@127.0.0.1:9/none"],
+                     r"study\.storage 'postgresql\+psycopg://\*\*\*@127\.0\.0\.1:9/none' cannot be used \(.*\): start the"),
+    "the database's folder": (nothing, None, ["--study.storage", "sqlite:////none/of/it.db"],
+                              r"study\.storage .* cannot be used .*leave it null"),
+    "COMET": (nothing, lambda patch: patch.setenv("MTSELECT_COMET_ENV", "/none/comet"),
+              ["--experiment.evaluation.metrics", "[chrf, comet]"], r"COMET is not installed in /none/comet: run `python -m"),
+    "COMET's model": (nothing, None, ["--experiment.evaluation.metrics", "[chrf, comet]",
+                                      "--experiment.evaluation.comet_model", "./none"], r"COMET model './none' has no file"),
+}
+
+
+@pytest.mark.parametrize("command", ["check", "sweep"])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_wrong_is_said_before_any_work(kind: str, command: str, warm_lab: Callable[..., Any],
+                                               monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil, patch, arguments, message = BROKEN[kind]
+    lab = warm_lab(stages=())
+    spoil(lab)
+    if patch is not None:
+        patch(monkeypatch)
+    found = check(lab, capsys, *arguments, command=command)
+    assert found.status == 2
+    assert any(re.search(message, fault) for fault in found.faults), found.faults
+    assert len(found.faults) == 1 or kind.startswith("memory"), found.faults
+    assert not lab.store.exists()
+
+
+@pytest.mark.parametrize("command", ["check", "sweep"])
+def test_all_at_once(command: str, warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    rename_a_column(lab)
+    kinds = ("a file", "its layers", "rows of the warm-up", "a range", "MLflow", "the database", "COMET's model")
+    arguments = [argument for kind in kinds for argument in BROKEN[kind][2]]
+    found = check(lab, capsys, *arguments, "--study.objectives", "[eval/chrf, select/noise]", command=command)
+    assert found.status == 2
+    for message in (*(BROKEN[kind][3] for kind in kinds), BROKEN["a column"][3], "study.objectives must .*'select/noise'"):
+        assert sum(bool(re.search(message, fault)) for fault in found.faults) == 1, (message, found.faults)
+    assert len(found.faults) == len(kinds) + 2, found.faults
+
+
+def test_fields_out_of_range_and_unknown_ones_are_all_named(warm_lab: Callable[..., Any],
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=(), experiment__selection={"threshold": 7, "n_clusters": 0}, experiment__finetune={"epochs": -1},
+                   study__n_trials=0)
+    assert [fault.split(" must")[0] for fault in check(lab, capsys).faults] == [
+        "selection.n_clusters", "selection.threshold", "finetune.epochs", "study.n_trials"]
+    lab = warm_lab(stages=(), experiment__selection={"bugdet": 7, "n_cluster": 0}, study__trials=0)
+    assert [fault.split("'")[1] for fault in check(lab, capsys).faults] == [
+        "experiment.selection.bugdet", "experiment.selection.n_cluster", "study.trials"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--study.objectives", "[eval/bleu]"], r"objectives: \{'eval/chrf': 'maximize'\} -> \{'eval/bleu': 'maximize'\}"),
+    (["--experiment.finetune.epochs", "2"], r"experiment\.finetune\.epochs: 1 -> 2")])
+def test_another_question_than_the_studys(arguments: list[str], message: str, swept: Any,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    found = check(swept, capsys, *arguments)
+    assert found.status == 2
+    assert re.search(rf"study 'tiny' was begun with other settings \({message}\)", found.faults[0])
+
+
+# --- the rank of the seeds -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
+    """Qwen2.5-0.5B without weights: its config, and some tokenizer."""
+    from transformers import Qwen2Config
+
+    folder = tmp_path_factory.mktemp("qwen")
+    tiny.tokenizer(["der hund", "the dog"]).save_pretrained(folder)
+    Qwen2Config(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+                vocab_size=151936, tie_word_embeddings=True, max_position_embeddings=32768).save_pretrained(folder)
+    return folder
+
+
+def own_data(lab: Any, qwen: Path) -> None:
+    """The README's own-data example, with 100 seeds."""
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+                 if "crawl.tsv.gz" in text)
+    sweep = yaml.safe_load(block)
+    data = sweep["experiment"]["data"]
+    rows = [json.loads(line) for line in (lab.folder / "data" / "pool.jsonl").read_text("utf-8").splitlines()]
+    parts = {"pool": rows[:100] * 600, "seeds": rows[100:200], "dev": rows[200:250], "test": rows[250:]}
+    for part, some in parts.items():
+        data[part] = f"data/own-{part}.jsonl"
+        (lab.folder / data[part]).write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+    assert sweep["experiment"]["model"]["name"] == "Qwen/Qwen2.5-0.5B"
+    sweep["experiment"]["model"]["name"] = str(qwen)
+    del sweep["tracking"]
+    (lab.folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("total", "kept"), [(80 * GB, "at rank 64 (143 GB dense), "), (24 * GB, "at rank 8 (143 GB dense), "),
+                                             (200 * GB, "dense, ")])
+def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, warm_lab: Callable[..., Any],
+                                           monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    own_data(lab, qwen)
+    card(monkeypatch, total)
+    found = check(lab, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert found.table["layers"] == "168 tracked, 357.8 M parameters"
+    assert found.table["seeds kept"].startswith(kept)
+    needed = float(re.search(r"([\d.]+) GB with all beside them", found.table["seeds kept"]).group(1))  # type: ignore[union-attr]
+    assert needed * GB <= 0.85 * total
+    dense = check(lab, capsys, "--experiment.attribution.seed_rank", "null")
+    assert dense.status == (0 if total == 200 * GB else 2)
+    assert dense.status == 0 or re.match("the gradients of 100 seeds at 168 layers take 1[56]. GB", dense.faults[0])
+
+
+def test_what_is_decided_is_what_runs(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """The rank enters the recorded experiment, and a study keeps it on a machine with another memory."""
+    stages = ("corpus", "base", "tokens", "warmup", "curvature")
+    lab = warm_lab(stages=stages, experiment__attribution={"curvature_rows": 60, "sketch_rank": 4}, study__n_trials=1,
+                   study__baselines=[])
+    card(monkeypatch, 2_320_000)
+    assert check(lab, capsys).table["seeds kept"].startswith("at rank 8 (")
+    assert lab.run("sweep", "sweep.yaml") == 0
+    recorded = yaml.safe_load(lab.artifact(lab.children()["t000"], "experiment.yaml").read_text("utf-8"))
+    assert recorded["experiment"]["attribution"]["seed_rank"] == 8
+    card(monkeypatch, 100 * GB)
+    found = check(lab, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert found.table["seeds kept"].startswith("at rank 8, ")
+    entries = lab.manifests()
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.manifests() == entries
+
+
+def test_the_identity_has_no_eigenbasis_to_cut_in(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    card(monkeypatch, 1)
+    experiment = with_fields(Experiment(), {"attribution.curvature": "identity"})
+    assert resolve.resolve(experiment, RuntimeConfig()).attribution.seed_rank is None
+    random = with_fields(Experiment(), {"selection.method": "random"})
+    assert resolve.resolve(random, RuntimeConfig()).attribution.seed_rank is None
+
+
+# --- names on the hub ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: SimpleNamespace) -> Callable[[int], str]:
+    """A cache of the hub, as downloads leave it: `hub(n)` makes the n-th commit of org/tiny the main branch's, and gives it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--tiny"
+    (repository / "refs").mkdir(parents=True)
+
+    def move(number: int) -> str:
+        commit = f"{number:040x}"
+        folder = repository / "snapshots" / commit
+        if not folder.exists():
+            tokenizer = tiny.tokenizer(["der hund sieht die katze", "the dog sees the cat"])
+            tiny.model("llama", seed=number, vocab_size=len(tokenizer)).model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+        return commit
+
+    return move
+
+
+def test_a_model_that_moved_on_the_hub_is_another_one(hub: Callable[[int], str], warm_lab: Callable[..., Any],
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """A study keeps its commit; a new one takes the new commit, and shares no gradients."""
+    first = hub(1)
+    lab = warm_lab(stages=("corpus",), experiment__model={"name": "org/tiny", "dtype": "float32", "prompt": "{src}\n"},
+                   experiment__warmup={"epochs": 0}, study__n_trials=1, study__baselines=[])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    recorded = yaml.safe_load(lab.artifact(lab.children()["t000"], "experiment.yaml").read_text("utf-8"))
+    assert recorded["experiment"]["model"]["name"] == f"org/tiny@{first}"
+    second, entries = hub(2), lab.manifests()
+    assert f"org/tiny@{first}" in check(lab, capsys).table["model"]
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert lab.manifests() == entries
+    assert lab.run("sweep", "sweep.yaml", "--study.name", "later") == 0
+    assert len(lab.manifests("gradients")) == 2
+    later = yaml.safe_load(lab.artifact(lab.children("later")["t000"], "experiment.yaml").read_text("utf-8"))
+    assert later["experiment"]["model"]["name"] == f"org/tiny@{second}"
+    assert len(lab.manifests("gradients")) == 2
+
+
+def test_a_dataset_is_loaded_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    from mtselect.config import DataConfig
+    from mtselect.data.corpus import pinned_source, read_rows, source_fingerprint
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "datasets--org--pairs" / "refs").mkdir(parents=True)
+    asked = []
+
+    def load_dataset(name: str, config: str | None, split: str, revision: str | None) -> Any:
+        asked.append((name, config, split, revision))
+        return datasets.Dataset.from_list([{"src": "a", "tgt": "b"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    fingerprints = set()
+    for commit in ("a" * 40, "b" * 40):
+        (tmp_path / "datasets--org--pairs" / "refs" / "main").write_text(commit, encoding="utf-8")
+        source = pinned_source("hub:org/pairs:de-en:train[:100]")
+        assert source == f"hub:org/pairs@{commit}:de-en:train[:100]"
+        assert pinned_source(source) == source, "what is pinned stays"
+        assert len(list(read_rows(DataConfig(pool=source), "pool"))) == 1
+        assert asked[-1] == ("org/pairs", "de-en", "train[:100]", commit)
+        fingerprints.add(source_fingerprint(source))
+    assert len(fingerprints) == 2
+    assert pinned_source("data/pool.jsonl") == "data/pool.jsonl"
