@@ -523,6 +523,13 @@ def field_type(path: str) -> Any:
     return cls
 
 
+def from_plain(cls: Any, data: dict[str, Any]) -> Any:
+    """A section from what `dataclasses.asdict` made of it; fields that it lacks take their defaults, others are left out."""
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: from_plain(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+                  for name, value in data.items() if name in hints})
+
+
 def to_yaml(section: Any, key: str | None = None) -> str:
     """A section as YAML, under a key if given: `to_yaml(experiment, "experiment")` is a sweep file."""
     import yaml

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from mtselect.config import Sweep
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, causes, first_line, reason, shown
+from mtselect.store import write_whole
 
 
 def storage(sweep: Sweep) -> Any:
@@ -52,6 +56,44 @@ def begun_study(sweep: Sweep) -> optuna.Study | None:
         if _has_no_tables(error):
             return None
         raise unusable(sweep, error) from error
+
+
+def remember(sweep: Sweep) -> None:
+    """Note under the workdir that a study was run here, and where it is kept, so that nothing it refers to is pruned."""
+    folder = Path(sweep.runtime.workdir) / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    note = {"study": sweep.study.name, "storage": None if sweep.study.storage is None else shown(sweep.study.storage)}
+    write_whole(folder / f"{sweep.study.name}.json", lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
+
+
+def forget(sweep: Sweep, names: Sequence[str]) -> None:
+    """Take the notes back."""
+    for name in names:
+        (Path(sweep.runtime.workdir) / "studies" / f"{name}.json").unlink(missing_ok=True)
+
+
+def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, optuna.Study]]:
+    """All studies of a workdir: those in its journal files, and in the database of `study.storage`.
+
+    Args:
+        sweep: names both.
+        forgotten: names of studies that are left out.
+
+    Raises:
+        StorageError: a study was run here whose database is another one, or does not answer.
+    """
+    workdir, url = Path(sweep.runtime.workdir), sweep.study.storage
+    notes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((workdir / "studies").glob("*.json"))}
+    for name, note in notes.items():
+        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and shown(url)):
+            raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {note['storage']}: name that "
+                               f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
+    kept: list[tuple[str, str | None]] = [(path.stem, None) for path in sorted((workdir / "optuna").glob("*.journal"))]
+    kept += [(name, url) for name, note in notes.items() if note["storage"] is not None]
+    for name, where in kept:
+        study = begun_study(replace(sweep, study=replace(sweep.study, name=name, storage=where)))
+        if study is not None and name not in forgotten:
+            yield name, study
 
 
 def unusable(sweep: Sweep, error: BaseException) -> StorageError:

@@ -366,9 +366,10 @@ def open_study(sweep: Sweep) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a failed trial's traceback
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     from mtselect.question import directions, question, refuse_other
-    from mtselect.study_storage import storage, unusable
+    from mtselect.study_storage import remember, storage, unusable
 
     try:
+        remember(sweep)
         study = optuna.create_study(study_name=sweep.study.name, storage=storage(sweep), load_if_exists=True,
                                     directions=directions(sweep), pruner=_pruner(sweep))
     except Exception as error:

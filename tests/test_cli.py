@@ -20,7 +20,7 @@ from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("sweep", "promote", "select", "explain", "diff", "comet")
+COMMANDS = ("sweep", "promote", "select", "explain", "diff", "comet", "check", "prune")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

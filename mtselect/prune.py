@@ -1,0 +1,145 @@
+"""python -m mtselect.prune [SWEEP.yaml] [--dry-run] [--forget STUDY] [--FIELD VALUE ...]
+
+Deletes from the stage store what no study refers to: models and scores of studies that are gone, stages of an earlier version,
+sets that only `select` asked for. What a study's trials would ask for again stays. Studies are those in the journal files under
+`runtime.workdir`, and in the database of `study.storage`; MLflow's records are not touched. --dry-run only says what would go.
+--forget STUDY takes a study for gone whose storage or data cannot be read any more.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtselect import cli
+from mtselect.config import Experiment, Sweep, from_plain, with_fields
+from mtselect.errors import StorageError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtselect.pipeline import Bench, Split
+
+COMMAND = "python -m mtselect.prune"
+_ABANDONED_SECONDS = 24 * 3600  # after which an unfinished entry that nobody wrote to is taken for a killed process's
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--forget", action="append", default=[])
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+
+    def command(given: list[str], console: Console) -> None:
+        prune(cli.read_arguments(given, COMMAND, checked=False), arguments.forget, console, dry_run=arguments.dry_run)
+
+    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
+
+
+def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: bool) -> None:
+    """Find what every study refers to, and delete the rest.
+
+    Args:
+        sweep: its `runtime.workdir` and `study.storage` count.
+        forgotten: names of studies that are taken for gone.
+        console: to say what goes.
+        dry_run: delete nothing.
+
+    Raises:
+        StorageError: a study that was run here cannot be read, so that nobody knows what it refers to; nothing is deleted then.
+    """
+    bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.study_storage import forget, read_studies
+
+    there = {*bench.store.entries(), *_abandoned(bench.store.root)}  # first: what is finished from now on is not looked at
+    kept: set[Path] = set()
+    for name, study in read_studies(sweep, forgotten):
+        begun = study.user_attrs.get("sweep")
+        if begun is None:
+            continue
+        try:
+            for experiment in _experiments(from_plain(Experiment, begun["experiment"]), study):
+                kept |= referenced(bench, experiment)
+        except UserError as error:
+            raise StorageError(f"study {name!r} cannot be read ({error}); nothing was deleted: bring back what is missing, or "
+                               f"let the study go with --forget {name}") from error
+        console.print(f"study {name}: {sum('row' in trial.user_attrs for trial in study.get_trials(deepcopy=False))} runs",
+                      style="dim", highlight=False)
+    gone = sorted(there - kept)
+    sizes = {path: _size(path) for path in gone}
+    _show(there, sizes, console)
+    if not dry_run:
+        for path in gone:
+            bench.store.remove(path)
+        forget(sweep, forgotten)
+    console.print(f"{len(gone):,} of {len(there):,} entries, {sum(sizes.values()) / 1e9:.2f} GB, "
+                  + ("would be deleted; next: the same command without --dry-run" if dry_run else "deleted"), highlight=False)
+
+
+def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
+    """The entries that a trial asks for, whether they are there or not."""
+    from mtselect.pipeline import evaluate, finetune_entry, map_entry, select_pairs, shared_stages
+    from mtselect.store import LookingStore, NotStored
+
+    store = LookingStore(bench.store.root)
+    looking = replace(bench, store=store)
+    with suppress(NotStored):
+        for stage in shared_stages(experiment).values():
+            stage(looking, experiment)
+        if experiment.selection.method == "gdig":
+            with suppress(NotStored):
+                map_entry(looking, experiment)
+        selection = select_pairs(looking, experiment)
+        with suppress(NotStored):
+            finetune_entry(looking, experiment, selection, None)
+        splits: tuple[Split, ...] = ("dev", "test")
+        for split in splits:
+            with suppress(NotStored):
+                evaluate(looking, experiment, selection, split)
+    return store.asked
+
+
+def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
+    """Of the study itself, and of every trial and baseline, also one that is running."""
+    yield base
+    for trial in study.get_trials(deepcopy=False):
+        values = trial.user_attrs.get("fields", {}) if "baseline" in trial.user_attrs else trial.params
+        if values:
+            yield with_fields(base, values)
+
+
+def _abandoned(root: Path) -> list[Path]:
+    """Unfinished entries that a killed process left."""
+    folders = [path for path in root.glob("*/*") if path.is_dir() and (
+        ".part-" in path.name or not (path / "manifest.json").is_file())]
+    old = time.time() - _ABANDONED_SECONDS
+    return [path for path in folders if max(one.stat().st_mtime for one in [path, *path.rglob("*")]) < old]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _show(there: set[Path], gone: dict[Path, int], console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("stage", "entries", "unreferenced", "GB"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    count, unreferenced = Counter(path.parent.name for path in there), Counter(path.parent.name for path in gone)
+    for stage in sorted(count):
+        size = sum(size for path, size in gone.items() if path.parent.name == stage)
+        table.add_row(stage, f"{count[stage]:,}", f"{unreferenced[stage]:,}", f"{size / 1e9:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

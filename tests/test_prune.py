@@ -1,0 +1,139 @@
+"""`python -m mtselect.prune`: what a study refers to stays, all else goes, and where nobody knows nothing does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtselect import prune
+from mtselect.config import Experiment, from_plain, with_fields
+
+
+def stored(lab: Any) -> set[str]:
+    """Stage and key of all that is in the store, finished or not."""
+    return {f"{path.parent.name}/{path.name}" for path in lab.store.glob("*/*") if path.is_dir()}
+
+
+def run(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert lab.run("prune", "sweep.yaml", *arguments) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def two(warm_lab: Callable[..., Any]) -> Any:
+    """A lab with two studies of one trial each: `tiny`, and `other` with another budget."""
+    lab = warm_lab(study__n_trials=1, study__baselines=["untuned"], search={"selection.seed": {"choices": [0]}},
+                   experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    lab.before = stored(lab)
+    assert lab.run("sweep", "sweep.yaml", "--study.name", "other", "--experiment.selection.budget", "30") == 0
+    lab.others = stored(lab) - lab.before
+    assert {path.split("/")[0] for path in lab.others} == {"selection", "finetune", "evaluation"}
+    return lab
+
+
+def test_what_studies_refer_to_stays(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    score_test(two)
+    before = stored(two)
+    said = run(two, capsys)
+    assert stored(two) == before
+    assert re.search(r"study other: 2 runs\nstudy tiny: 2 runs", said)
+    assert f"0 of {len(before)} entries, 0.00 GB, deleted" in said
+
+
+def score_test(lab: Any) -> None:
+    """Scores of test are a study's too."""
+    from mtselect.config import load
+    from mtselect.pipeline import Bench, evaluate, select_pairs
+    from mtselect.progress import SilentProgress
+    from mtselect.store import Store
+
+    sweep = load(lab.folder / "sweep.yaml", [])
+    with contextlib.chdir(lab.folder):
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        evaluate(bench, sweep.experiment, select_pairs(bench, sweep.experiment), "test")
+
+
+def test_a_study_that_is_gone_leaves_nothing_and_the_other_computes_nothing(two: Any,
+                                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    (two.folder / "mlruns" / "optuna" / "other.journal").unlink()
+    dry = run(two, capsys, "--dry-run")
+    assert stored(two) == two.before | two.others
+    assert re.search(rf"{len(two.others)} of {len(two.before | two.others)} entries, \d.\d\d GB, would be deleted; next:", dry)
+    assert re.search(r"finetune +2 +1 ", dry)
+    run(two, capsys)
+    assert stored(two) == two.before
+    entries = two.manifests()
+    assert two.run("sweep", "sweep.yaml") == 0
+    assert two.manifests() == entries
+
+
+def test_earlier_versions_and_sets_of_select_go(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    old = two.store / "finetune" / "0123456789"
+    old.mkdir()
+    (old / "manifest.json").write_text("{}", encoding="utf-8")
+    assert two.run("select", "sweep.yaml", "--experiment.selection.budget", "25", "--out", "out.jsonl") == 0
+    assert len(stored(two) - two.before - two.others) == 2
+    run(two, capsys)
+    assert stored(two) == two.before | two.others
+
+
+def test_unfinished_entries_go_when_nobody_wrote_to_them_for_a_day(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, age in (("fresh", 0), ("old", 2 * 24 * 3600), ("old.part-host-1", 2 * 24 * 3600)):
+        path = two.store / "gradients" / name
+        path.mkdir()
+        (path / "layout.json").write_text("{}", encoding="utf-8")
+        for one in (path / "layout.json", path):
+            os.utime(one, (time.time() - age, time.time() - age))
+    run(two, capsys)
+    assert stored(two) == two.before | two.others | {"gradients/fresh"}
+
+
+def test_a_study_in_a_database_has_to_be_named(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = ["--study.storage", "sqlite:///studies.db"]
+    assert two.run("sweep", "sweep.yaml", "--study.name", "kept", *storage, "--experiment.selection.budget", "35") == 0
+    before = stored(two)
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    error = capsys.readouterr().err
+    assert re.match(r"error: study 'kept' was run in 'mlruns' and is kept in sqlite:///studies.db: name that database with "
+                    r"--study.storage, or let the study go with --forget kept; nothing was deleted\n$", error)
+    assert stored(two) == before
+    run(two, capsys, *storage)
+    assert stored(two) == before
+    run(two, capsys, "--forget", "kept")
+    assert stored(two) == two.before | two.others
+
+
+def test_a_study_whose_data_is_gone_stops_it(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (two.folder / "data" / "pool.jsonl").rename(two.folder / "data" / "moved.jsonl")
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    assert re.match(r"error: study 'other' cannot be read \(data/pool.jsonl does not exist .*\); nothing was deleted: bring "
+                    r"back what is missing, or let the study go with --forget other\n$", capsys.readouterr().err)
+    assert stored(two) == two.before | two.others
+    run(two, capsys, "--forget", "other", "--forget", "tiny")
+    assert stored(two) == set()
+
+
+def test_trials_that_run_or_wait_count(two: Any) -> None:
+    from mtselect.config import load
+    from mtselect.study_storage import begun_study
+
+    with contextlib.chdir(two.folder):
+        study = begun_study(load("sweep.yaml", []))
+        assert study is not None
+        fields = {"selection.method": "random", "selection.budget": 5}
+        study.enqueue_trial({}, user_attrs={"baseline": "random-5-0", "fields": fields})
+        base = from_plain(Experiment, study.user_attrs["sweep"]["experiment"])
+        found = list(prune._experiments(base, study))
+    assert found[0] == base
+    assert with_fields(base, fields) in found
+    assert with_fields(base, {"selection.seed": 0}) in found
