@@ -48,8 +48,9 @@ from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load, with_fields
 from mtselect.data.corpus import Pair, load_corpus
 from mtselect.data.prompts import Example, encode_pairs
-from mtselect.pipeline import Bench, corpus_entry, resolve, select_pairs, warmup_entry
+from mtselect.pipeline import Bench, corpus_entry, select_pairs, warmup_entry
 from mtselect.progress import ConsoleProgress
+from mtselect.resolve import resolve
 from mtselect.store import Recipe, Store, derive_seed, hash_json
 from mtselect.training.batching import loader
 from mtselect.training.finetune_module import finetune
@@ -308,7 +309,8 @@ def main() -> int:
     console = Console(highlight=False)
     bench = Bench(store=Store(arguments.work), runtime=RuntimeConfig(workdir=str(arguments.work), accelerator="cpu"),
                   progress=ConsoleProgress(console))
-    experiment = resolve(load(quickstart_file(), overrides, "python benchmarks/lds.py").experiment)
+    sweep = load(quickstart_file(), overrides, "python benchmarks/lds.py")
+    experiment = resolve(sweep.experiment, sweep.runtime)
     setting = set_up(bench, experiment, arguments.candidates, arguments.seeds)
     subsets = draw_subsets(arguments.subsets, len(setting.candidates))
     losses = retrain(setting, subsets, arguments.repeats)

@@ -53,8 +53,9 @@ from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load
 from mtselect.data.corpus import load_corpus
 from mtselect.data.prompts import encode_pairs
-from mtselect.pipeline import Bench, candidate_rows, corpus_entry, curvature_entry, pool_examples, resolve, warmup_entry
+from mtselect.pipeline import Bench, candidate_rows, corpus_entry, curvature_entry, pool_examples, warmup_entry
 from mtselect.progress import ConsoleProgress
+from mtselect.resolve import resolve
 from mtselect.selection.resample import benefit_share, rank_values
 from mtselect.store import Store, derive_seed
 from mtselect.training.gradient_module import run_gradient_pass
@@ -317,7 +318,7 @@ def main() -> int:
     runtime = RuntimeConfig(workdir=arguments.workdir, accelerator="cpu", batch_size=sweep.runtime.batch_size)
     console = Console(stderr=True, highlight=False)
     bench = Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=ConsoleProgress(console))
-    work = record(bench, resolve(sweep.experiment), (arguments.candidates, arguments.seeds, arguments.anchors))
+    work = record(bench, resolve(sweep.experiment, sweep.runtime), (arguments.candidates, arguments.seeds, arguments.anchors))
     n, q, k = work.sizes
     print(f"{n:,} candidates, {q:,} seeds, {k:,} anchors, {len(work.shapes)} layers, damping "
           f"{work.experiment.attribution.damping:g}\n")

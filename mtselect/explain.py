@@ -75,10 +75,13 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     from mtselect.resolve import resolve
     from mtselect.store import write_whole
 
-    experiment = resolve(sweep.experiment, sweep.runtime)
-    pairs = _pairs(bench, experiment, ids, top)
-    found = [Explained(pair=pair, words=into_words(tokens))
-             for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]
+    with bench.progress.task("explain", 2) as advance:
+        experiment = resolve(sweep.experiment, sweep.runtime)
+        pairs = _pairs(bench, experiment, ids, top)
+        advance(1)
+        found = [Explained(pair=pair, words=into_words(tokens))
+                 for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]
+        advance(1)
     for one in found:
         console.print(picture(one))
     colours = "blue helps the seeds, orange harms them, each pair on its own scale; " if console.color_system else ""

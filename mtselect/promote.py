@@ -98,7 +98,9 @@ def promote(arguments: argparse.Namespace, console: Console) -> None:
         if not arguments.force and (failed := [gate.detail for gate in gates if not gate.passed]):
             raise PromotionRefused(f"{run.name} is not promoted: {'; '.join(failed)}; --force promotes it all the same")
 
-    candidate = check(bench, tracker, sweep, runs, arguments.licence, ask)
+    with bench.progress.task("computed again", 1) as advance:
+        candidate = check(bench, tracker, sweep, runs, arguments.licence, ask)
+        advance(1)
     report(console, candidate, sweep)
     if not arguments.dry_run:
         _log(tracker, candidate)
@@ -207,6 +209,7 @@ def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep:
     if known is None:
         tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest, "mtselect.test_digest": candidate.test_digest,
                 **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test.scores},
+                **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test.scores},
                 **_gate_tags(candidate.gates)}
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
             card = write_dataset(
@@ -271,7 +274,8 @@ def _log(tracker: Tracker, candidate: Candidate) -> None:
                                for name, value in scores_as_metrics(candidate.test.scores).items()}
     worst = max(candidate.comparisons.values(), key=lambda result: result.p_value)
     metrics |= {"test/p_value_against_random": worst.p_value, "test/difference_to_random": worst.difference}
-    tracker.log(candidate.run.run_id, metrics=metrics)
+    signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test.scores}
+    tracker.log(candidate.run.run_id, metrics=metrics, tags=signatures)
     tracker.log_text(candidate.run.run_id, json.dumps([dataclasses.asdict(gate) for gate in candidate.gates], indent=1),
                      "gates.json")
 

@@ -43,7 +43,9 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     from mtselect.tracking import jsonl
 
     chosen = sweep.experiment.selection
-    selection = select_pairs(bench, resolve(sweep.experiment, sweep.runtime))
+    with bench.progress.task("select", 1) as advance:
+        selection = select_pairs(bench, resolve(sweep.experiment, sweep.runtime))
+        advance(1)
     write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed threshold {chosen.threshold:g}, budget {chosen.budget:,})")

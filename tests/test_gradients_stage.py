@@ -178,7 +178,7 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
 
 
 def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "device_memory", lambda device: Memory(total=10**12, free=300_000))
+    monkeypatch.setattr(pipeline, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
         with pytest.raises(ConfigError, match=r"seeds at 7 layers take 0.0 GB, .* of the 0.0 GB free on CPU.*: set attrib"):

@@ -190,14 +190,16 @@ def test_csv_line_numbers_count_lines_not_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("source", "expected"), [
-    ("hub:wmt/wmt14:de-en:train", ("wmt/wmt14", "de-en", "train")),
-    ("hub:me/data:test", ("me/data", None, "test")),
-    ("hub:me/data:train[:10%]", ("me/data", None, "train[:10%]"))])
-def test_hub_names(monkeypatch: pytest.MonkeyPatch, source: str, expected: tuple[str, str | None, str]) -> None:
-    asked: list[tuple[str, str | None, str]] = []
+    ("hub:wmt/wmt14:de-en:train", ("wmt/wmt14", "de-en", "train", None)),
+    ("hub:me/data:test", ("me/data", None, "test", None)),
+    ("hub:me/data@v1.2:test", ("me/data", None, "test", "v1.2")),
+    ("hub:me/data@v1.2:de-en:test", ("me/data", "de-en", "test", "v1.2")),
+    ("hub:me/data:train[:10%]", ("me/data", None, "train[:10%]", None))])
+def test_hub_names(monkeypatch: pytest.MonkeyPatch, source: str, expected: tuple[str | None, ...]) -> None:
+    asked: list[tuple[str | None, ...]] = []
 
-    def load_dataset(name: str, config: str | None, split: str) -> datasets.Dataset:
-        asked.append((name, config, split))
+    def load_dataset(name: str, config: str | None, split: str, revision: str | None) -> datasets.Dataset:
+        asked.append((name, config, split, revision))
         return datasets.Dataset.from_list(pairs(*ROWS))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -394,8 +396,8 @@ def test_labels_stay_aside(tmp_path: Path, config: DataConfig) -> None:
 
 @pytest.mark.parametrize(("source", "message"), [
     ("no/such.jsonl", r"^no/such\.jsonl does not exist \(looked for /.*\): correct the path; a source is \.jsonl, "),
-    ("hub:", r"a hub source must be hub:NAME\[:CONFIG\]:SPLIT, got 'hub:': write for example hub:wmt/wmt14"),
-    ("hub:name", r"a hub source must be hub:NAME\[:CONFIG\]:SPLIT, got 'hub:name'"),
+    ("hub:", r"a hub source must be hub:NAME\[@REVISION\]\[:CONFIG\]:SPLIT, got 'hub:': write for example hub:wmt/wmt14"),
+    ("hub:name", r"a hub source must be hub:NAME\[@REVISION\]\[:CONFIG\]:SPLIT, got 'hub:name'"),
     ("quickstart:train", r"must be one of quickstart:test, .*quickstart:pool, got 'quickstart:train': correct it")])
 def test_sources_that_are_not_there(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
