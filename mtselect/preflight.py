@@ -17,8 +17,8 @@ from mtselect.attribution.memory import curvature_bytes, seed_bytes, seed_pass_b
 from mtselect.config import Sweep, cross_faults, search_ends
 from mtselect.data.corpus import ROLES, count_rows, read_rows
 from mtselect.data.prompts import encode_prompts
-from mtselect.errors import ConfigError, Faults, StorageError, UserError
-from mtselect.plan import Step, free_bytes, make_plan
+from mtselect.errors import Faults, StorageError, UserError
+from mtselect.plan import Step, cached_stages, free_bytes, make_plan
 from mtselect.question import directions, refuse_other
 from mtselect.resolve import USED_MEMORY, adopt, pin_names, resolve, scored_model
 from mtselect.study_storage import begun_study
@@ -98,7 +98,7 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     model = _look_at_model(found)
     _look_at_rows(found)
     if model is not None:
-        _look_at_memory(found, *model)
+        _look_at_memory(found, bench, *model)
     _look_at_study(found, begun)
     with found.part():
         found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
@@ -178,39 +178,51 @@ def _look_at_rows(found: Preflight) -> None:
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
 
-def _look_at_memory(found: Preflight, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
-    """Whether training, curvature and seeds fit the device, and the rank of the seeds that does."""
+def _look_at_memory(found: Preflight, bench: Bench, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
+    """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do."""
     experiment, runtime = found.sweep.experiment, found.sweep.runtime
-    device = compute_device(runtime.accelerator)
-    memory, name = device_memory(device), device_name(device)
-    room = int(USED_MEMORY * memory.total)
-    weights = weight_bytes(experiment.model, network)
-    if not experiment.model.lora_rank and (needed := _TRAINED_BYTES * _size(network)) > room:
-        found.faults.append(f"finetuning all {_millions(_size(network))} parameters takes {_gb(needed)} of the {_gb(room)} "
-                            f"that {name} has for it: set model.lora_rank (16), or choose a smaller model")
-    curved = experiment.attribution.curvature != "identity"
-    if curved:
-        needed = curvature_bytes(shapes, fitting=True) + weights
-        found.facts["curvature"] = f"{experiment.attribution.curvature}, {_gb(needed)} with the model, of {_gb(memory.total)}"
-        if needed > room:
-            found.faults.append(f"the curvature of {len(shapes)} layers takes {_gb(needed)}, with the model, of the "
-                                f"{_gb(room)} that {name} has for it: track fewer attribution.layers, such as "
-                                f"{_smallest(shapes)}, or set attribution.curvature to identity")
+    asked = experiment.attribution.seed_rank
     with found.part():
-        n_seeds = count_rows(experiment.data, "seeds")
-        asked = experiment.attribution.seed_rank
         experiment = resolve(experiment, runtime)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
-        rank = experiment.attribution.seed_rank
-        assert rank != "auto"
+    cached: set[str] = set()
+    with found.part():
+        cached = cached_stages(bench, experiment)
+    device = compute_device(runtime.accelerator)
+    memory, weights = device_memory(device), weight_bytes(experiment.model, network)
+
+    def require(what: str, needed: int, advice: str) -> None:
+        room = int(USED_MEMORY * memory.total)
+        if needed > room:
+            found.faults.append(f"{what} takes {_gb(needed)} of the {_gb(room)} that {device_name(device)} has for it: "
+                                f"{advice}")
+        elif needed > memory.free:
+            found.faults.append(f"{what} takes {_gb(needed)}, of {device_name(device)} {_gb(memory.free)} are free now: stop "
+                                f"what else uses it, or {advice}")
+
+    if not experiment.model.lora_rank:
+        require(f"finetuning all {_millions(_size(network))} parameters", _TRAINED_BYTES * _size(network),
+                "set model.lora_rank (16), or choose a smaller model")
+    curved = experiment.attribution.curvature != "identity"
+    if curved:
+        needed = weights + curvature_bytes(shapes, fitting=True)
+        found.facts["curvature"] = f"{experiment.attribution.curvature}, {_gb(needed)} with the model, of {_gb(memory.total)}"
+        if "curvature" not in cached:
+            require(f"the curvature of {len(shapes)} layers, with the model,", needed, "track fewer attribution.layers, such "
+                    f"as {_smallest(shapes)}, or set attribution.curvature to identity")
+    rank = experiment.attribution.seed_rank
+    if rank == "auto":
+        return  # a fault already
+    with found.part():
+        n_seeds = count_rows(experiment.data, "seeds")
         needed = weights + seed_pass_bytes(n_seeds, shapes, rank, runtime.batch_size, curved=curved)
         kept = "dense" if rank is None else f"at rank {rank}"
         why = "" if asked != "auto" or rank is None else f" ({_gb(seed_bytes(n_seeds, shapes, None))} dense)"
         found.facts["seeds kept"] = f"{kept}{why}, {_gb(needed)} with all beside them, of {_gb(memory.total)}"
-        if needed > room:
-            raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {_gb(needed)}, with what is "
-                              f"there beside them, of the {_gb(room)} that {name} has for it: set attribution.seed_rank to "
-                              "auto, or track fewer attribution.layers")
+        if "gradients" not in cached:
+            rather = 16 if asked == "auto" else "auto"
+            require(f"the pass with the gradients of {n_seeds} seeds at {len(shapes)} layers, with what is there beside them,",
+                    needed, f"set attribution.seed_rank to {rather}, or track fewer attribution.layers")
 
 
 def _look_at_disk(found: Preflight, bench: Bench) -> None:
