@@ -131,7 +131,7 @@ class ModelConfig:
         for name in ("hidden_size", "n_layers", "n_heads", "max_tokens"):
             _check(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "at least 1")
         _check(self.vocab_size >= 300, "model.vocab_size", self.vocab_size, "at least 300", "256 bytes come first")
-        _check(self.hidden_size % (2 * self.n_heads) == 0, "model.hidden_size", self.hidden_size,
+        _check(self.n_heads < 1 or self.hidden_size % (2 * self.n_heads) == 0, "model.hidden_size", self.hidden_size,
                f"a multiple of twice model.n_heads ({2 * self.n_heads})")
         _check(self.lora_rank >= 0, "model.lora_rank", self.lora_rank, "at least 0")
         _check(self.quantize is None or self.lora_rank > 0, "model.quantize", self.quantize, "null where model.lora_rank is 0",
@@ -464,14 +464,24 @@ def load(path: str | Path | None, overrides: list[str], command: str = "python -
             arguments = ["--config", str(path)] if data else []
             parsed = parser(command).parse_args([*arguments, *overrides])
             sweep = parser(command).instantiate(parsed)
-        except Exception as error:
-            if not faults:  # else a check went on with a value that is out of range
-                raise ConfigError(_one_line(error, overrides)) from error
+        except Exception as error:  # of a type, before most checks were made; or a check went on with a value out of range
+            faults.insert(0, _one_line(error, overrides))
+            _check_sections(data)
     _raise(faults)
     result = Sweep(**{f.name: getattr(sweep, f.name) for f in dataclasses.fields(Sweep)})
     if checked:
         _raise(cross_faults(result))
     return result
+
+
+def _check_sections(data: dict[str, Any]) -> None:
+    """Make each section of a file by itself, for its checks; what cannot be made was said already."""
+    sections = {**data, **(data.get("experiment") or {})}
+    hints = {**typing.get_type_hints(Sweep), **typing.get_type_hints(Experiment)}
+    for name, section in sections.items():
+        if name != "experiment" and dataclasses.is_dataclass(hints.get(name)) and isinstance(section, dict):
+            with contextlib.suppress(Exception):
+                from_plain(hints[name], section)
 
 
 def cross_faults(sweep: Sweep) -> list[str]:
@@ -614,6 +624,8 @@ def _ends(path: str, space: Range) -> list[Any]:
     if space.choices is None and kind not in (int, float):
         raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
     ends = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
+    if "auto" in ends:
+        raise ConfigError(f"search.{path} offers 'auto', which is decided once for a whole study: offer what it may stand for")
     for value in ends:
         if not _is_a(value, kind):
             allowed = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")

@@ -74,9 +74,10 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     from mtselect.pipeline import benefits_of_tokens
     from mtselect.resolve import resolve
     from mtselect.store import write_whole
+    from mtselect.study_storage import continued
 
     with bench.progress.task("explain", 2) as advance:
-        experiment = resolve(sweep.experiment, sweep.runtime)
+        experiment = resolve(continued(sweep).experiment, sweep.runtime)
         pairs = _pairs(bench, experiment, ids, top)
         advance(1)
         found = [Explained(pair=pair, words=into_words(tokens))

@@ -15,13 +15,13 @@ _SECONDS = 10.0  # that the hub is waited for
 def pin(name: str, kind: Kind) -> str:
     """`NAME[@REVISION]` with the commit that the revision (the main branch) stands for: `NAME@COMMIT`.
 
-    Without a network the commit that was last downloaded counts. A name that neither the hub nor its cache knows comes back as
-    it is: loading it will say what is wrong.
+    Without a network the commit that was last downloaded counts (of a named revision, the one that was so called then). A name
+    that neither the hub nor its cache knows comes back as it is: loading it will say what is wrong.
     """
     repository, _, revision = name.partition("@")
     if _COMMIT.fullmatch(revision):
         return name
-    commit = _asked(repository, kind, revision or None) or _cached(repository, kind, revision or "main")
+    commit = _asked(repository, kind, revision or None) or _cached(repository, kind, revision or None)
     return f"{repository}@{commit}" if commit else name
 
 
@@ -45,9 +45,14 @@ def _asked(repository: str, kind: Kind, revision: str | None) -> str | None:
         return None
 
 
-def _cached(repository: str, kind: Kind, revision: str) -> str | None:
+def _cached(repository: str, kind: Kind, revision: str | None) -> str | None:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    path = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind), "refs", revision)
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
+    # What was downloaded by its commit, as we do, is no reference; so the newest folder counts before `refs/main`.
+    snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime)
+    if revision is None and snapshots:
+        return snapshots[-1].name
+    named = folder / "refs" / (revision or "main")
+    return named.read_text(encoding="utf-8").strip() if named.is_file() else None

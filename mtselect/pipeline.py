@@ -624,6 +624,7 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
             shard.values["mean"][:] = benefits.mean(1, dtype=np.float64)
             shard.values["share"][:] = benefit_share(benefits)
             shard.values["norm"][:] = np.sqrt(np.square(shard.columns["gradient_norms"], dtype=np.float64).sum(1))
+            del scores  # it holds the seeds once more, and the next one is made before this name is bound to it
 
 
 def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature,

@@ -67,14 +67,13 @@ def cached_stages(bench: Bench, experiment: Experiment) -> set[str]:
     return found
 
 
-def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> list[Step]:
+def make_plan(bench: Bench, sweep: Sweep, left: int) -> list[Step]:
     """The steps in order.
 
     Args:
         bench: store, runtime, progress.
         sweep: with everything decided (`resolve.resolve`).
-        n_finished: trials that are done.
-        n_baselines: baselines that are not.
+        left: trials and baselines that are not done.
     """
     experiment = sweep.experiment
     cached = cached_stages(bench, experiment)
@@ -84,9 +83,7 @@ def make_plan(bench: Bench, sweep: Sweep, n_finished: int, n_baselines: int) -> 
     work = _products(sweep, model, list(shapes.values()), pairs, seeds, dev, tokens)
     disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, list(shapes.values()), pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
-    left = max(0, sweep.study.n_trials - n_finished)
-    counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left + n_baselines,
-              "evaluation": left + n_baselines}
+    counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left, "evaluation": left}
     steps = []
     for name, count in counts.items():
         measured = _measured(bench.store.root / name, experiment.model, pairs if name == "gradients" else None)

@@ -20,7 +20,7 @@ from mtselect.data.prompts import encode_prompts
 from mtselect.errors import Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, make_plan
 from mtselect.question import directions, refuse_other
-from mtselect.resolve import USED_MEMORY, adopt, pin_names, resolve, scored_model
+from mtselect.resolve import USED_MEMORY, adopt, adopt_search, pin_names, pin_search, resolve, scored_model
 from mtselect.study_storage import begun_study
 from mtselect.tracking import reach
 from mtselect.training.device import compute_device, device_memory, device_name
@@ -54,10 +54,17 @@ class Preflight:
     study: Any = None
 
     def finished(self) -> tuple[int, int]:
-        """Trials and baselines of the study that are done."""
+        """Trials and baselines of the study that are done: with a score, pruned, or failed for good."""
         trials = [] if self.study is None else self.study.get_trials(deepcopy=False)
-        rows = ["baseline" in trial.user_attrs for trial in trials if "row" in trial.user_attrs]
-        return rows.count(False), rows.count(True)
+        done = ["baseline" in trial.user_attrs for trial in trials if "surplus" not in trial.user_attrs and (
+            {"row", "failed"} & trial.user_attrs.keys() or trial.state.name == "PRUNED")]
+        return done.count(False), done.count(True)
+
+    def left(self) -> tuple[int, int]:
+        """Trials and baselines that are not done."""
+        study, (trials, baselines) = self.sweep.study, self.finished()
+        wanted = sum({"random": study.random_seeds}.get(name, 1) for name in study.baselines)
+        return max(0, study.n_trials - trials), max(0, wanted - baselines)
 
     def show(self, console: Console) -> None:
         """Print the table."""
@@ -92,13 +99,16 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     with found.part():
         found.study = begun_study(sweep)
     begun = None if found.study is None else found.study.user_attrs.get("sweep")
-    if begun is not None:
-        found.sweep = dataclasses.replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]))
+    with found.part():
+        if begun is not None:
+            found.sweep = dataclasses.replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]),
+                                              search=adopt_search(sweep.search, begun["search"]))
+        found.sweep = dataclasses.replace(found.sweep, search=pin_search(found.sweep.search))
     _look_at_data(found)
     model = _look_at_model(found)
     _look_at_rows(found)
     if model is not None:
-        _look_at_memory(found, bench, *model)
+        _look_at_memory(found, bench, sweep.experiment.attribution.seed_rank, *model)
     _look_at_study(found, begun)
     with found.part():
         found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
@@ -178,10 +188,10 @@ def _look_at_rows(found: Preflight) -> None:
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
 
-def _look_at_memory(found: Preflight, bench: Bench, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
-    """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do."""
+def _look_at_memory(found: Preflight, bench: Bench, asked: Any, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
+    """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do, where
+    `auto` was asked for."""
     experiment, runtime = found.sweep.experiment, found.sweep.runtime
-    asked = experiment.attribution.seed_rank
     with found.part():
         experiment = resolve(experiment, runtime)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
@@ -200,7 +210,7 @@ def _look_at_memory(found: Preflight, bench: Bench, network: Any, shapes: dict[s
             found.faults.append(f"{what} takes {_gb(needed)}, of {device_name(device)} {_gb(memory.free)} are free now: stop "
                                 f"what else uses it, or {advice}")
 
-    if not experiment.model.lora_rank:
+    if not experiment.model.lora_rank and found.left() != (0, 0):
         require(f"finetuning all {_millions(_size(network))} parameters", _TRAINED_BYTES * _size(network),
                 "set model.lora_rank (16), or choose a smaller model")
     curved = experiment.attribution.curvature != "identity"
@@ -228,9 +238,7 @@ def _look_at_memory(found: Preflight, bench: Bench, network: Any, shapes: dict[s
 def _look_at_disk(found: Preflight, bench: Bench) -> None:
     sweep = found.sweep
     with found.part():
-        trials, baselines = found.finished()
-        wanted = sum({"random": sweep.study.random_seeds}.get(name, 1) for name in sweep.study.baselines)
-        found.steps = make_plan(bench, sweep, trials, max(0, wanted - baselines))
+        found.steps = make_plan(bench, sweep, sum(found.left()))
         needed, free = int(1e9 * sum(step.gigabytes for step in found.steps)), free_bytes(sweep.runtime)
         found.facts["disk"] = f"{_gb(needed)} to write, of {_gb(free)} free in {sweep.runtime.workdir}"
         if needed > free:

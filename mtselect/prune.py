@@ -8,6 +8,7 @@ sets that only `select` asked for. What a study's trials would ask for again sta
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -15,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep, from_plain, with_fields
+from mtselect.config import Experiment, Sweep, from_plain
 from mtselect.errors import StorageError, UserError
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         StorageError: a study that was run here cannot be read, so that nobody knows what it refers to; nothing is deleted then.
     """
     bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.question import refuse_other_content
     from mtselect.study_storage import forget, read_studies
 
     there = {*bench.store.entries(), *_abandoned(bench.store.root)}  # first: what is finished from now on is not looked at
@@ -65,7 +68,9 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         if begun is None:
             continue
         try:
-            for experiment in _experiments(from_plain(Experiment, begun["experiment"]), study):
+            base = from_plain(Experiment, begun["experiment"])
+            refuse_other_content(replace(sweep, experiment=base), begun)
+            for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)
         except UserError as error:
             raise StorageError(f"study {name!r} cannot be read ({error}); nothing was deleted: bring back what is missing, or "
@@ -76,20 +81,33 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
     sizes = {path: _size(path) for path in gone}
     _show(there, sizes, console)
     if not dry_run:
-        for path in gone:
-            bench.store.remove(path)
+        stuck = [path for path in gone if not bench.store.remove(path)]
         forget(sweep, forgotten)
+        if stuck:
+            raise StorageError(f"{len(stuck)} of {len(gone)} entries cannot be deleted, such as {stuck[0]}: they are another "
+                               "user's, or the folder may not be written to")
     console.print(f"{len(gone):,} of {len(there):,} entries, {sum(sizes.values()) / 1e9:.2f} GB, "
                   + ("would be deleted; next: the same command without --dry-run" if dry_run else "deleted"), highlight=False)
 
 
 def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
-    """The entries that a trial asks for, whether they are there or not."""
-    from mtselect.pipeline import evaluate, finetune_entry, map_entry, select_pairs, shared_stages
+    """The entries that a trial asks for, whether they are there or not.
+
+    Raises:
+        DataError, StorageError: its sources, its model or its corpus are not there, so that nobody can tell.
+    """
+    from mtselect.pipeline import corpus_entry, evaluate, finetune_entry, map_entry, select_pairs, shared_stages
     from mtselect.store import LookingStore, NotStored
 
     store = LookingStore(bench.store.root)
     looking = replace(bench, store=store)
+    name = experiment.model.name
+    if name is not None and "@" not in name and not Path(name).exists():
+        raise StorageError(f"its model {name!r} is no folder any more")
+    try:
+        corpus_entry(looking, experiment)
+    except NotStored:
+        raise StorageError("its corpus is not in the store, as after an update of mtselect: run its sweep once") from None
     with suppress(NotStored):
         for stage in shared_stages(experiment).values():
             stage(looking, experiment)
@@ -108,11 +126,13 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
 
 def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
     """Of the study itself, and of every trial and baseline, also one that is running."""
+    from mtselect.resolve import trial_experiment
+
     yield base
     for trial in study.get_trials(deepcopy=False):
         values = trial.user_attrs.get("fields", {}) if "baseline" in trial.user_attrs else trial.params
         if values:
-            yield with_fields(base, values)
+            yield trial_experiment(base, values)
 
 
 def _abandoned(root: Path) -> list[Path]:
@@ -120,11 +140,18 @@ def _abandoned(root: Path) -> list[Path]:
     folders = [path for path in root.glob("*/*") if path.is_dir() and (
         ".part-" in path.name or not (path / "manifest.json").is_file())]
     old = time.time() - _ABANDONED_SECONDS
-    return [path for path in folders if max(one.stat().st_mtime for one in [path, *path.rglob("*")]) < old]
+    return [path for path in folders if max((stat.st_mtime for stat in _stats(path)), default=old) < old]
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(stat.st_size for stat in _stats(folder) if not S_ISDIR(stat.st_mode))
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Of a folder and all in it; a worker may rename or remove some meanwhile."""
+    for path in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            yield path.stat()
 
 
 def _show(there: set[Path], gone: dict[Path, int], console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from mtselect.config import Sweep
@@ -17,27 +18,37 @@ def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
 
 
 def question(sweep: Sweep) -> dict[str, Any]:
-    """Experiment, search, objectives with their directions, and what pool, seeds and dev hold, as plain values.
+    """Experiment, search, objectives with their directions, and what the sources and a model's folder hold, as plain values.
 
-    Optuna itself only knows how many objectives there are, and would rank BLEU among chrF.
+    Optuna itself only knows how many objectives there are, and would rank BLEU among chrF. Test decides too: what leaks from it
+    leaves the others.
     """
-    data = sweep.experiment.data
+    data, model = sweep.experiment.data, sweep.experiment.model.name
+    content = {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev", "test")}
+    if model is not None and Path(model).exists():
+        content["model"] = source_fingerprint(model)[:20]
     return {"experiment": dataclasses.asdict(sweep.experiment),
             "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},
             "objectives": dict(zip(sweep.study.objectives, directions(sweep), strict=True)),
-            "content": {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev")}}
+            "content": content}
+
+
+def refuse_other_content(sweep: Sweep, begun: dict[str, Any]) -> None:
+    """Raise ConfigError where the sources or the model's folder hold something else than when a study was begun."""
+    if changed := differences(begun.get("content", {}), question(sweep)["content"]):
+        raise ConfigError(f"what it was begun with has changed: {'; '.join(changed[:3])}")
 
 
 def refuse_other(sweep: Sweep, begun: dict[str, Any]) -> None:
     """Raise ConfigError with both values where a study was begun with another question."""
-    if changed := _differences(begun, question(sweep)):
+    if changed := differences(begun, question(sweep)):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Dotted fields in which two plain values differ, as `field: old -> new`. Objectives differ as a whole, also in order."""
     if isinstance(old, dict) and isinstance(new, dict) and path != "objectives":
         keys = [*old, *(key for key in new if key not in old)]
-        return [text for key in keys for text in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        return [text for key in keys for text in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
     return [] if json.dumps(old) == json.dumps(new) else [f"{path}: {old!r} -> {new!r}"]

@@ -6,13 +6,14 @@ import re
 from typing import Any
 
 from mtselect.attribution.gradients import layer_shape
-from mtselect.attribution.memory import fitting_rank, seed_pass_bytes
-from mtselect.config import Experiment, RuntimeConfig, with_fields
+from mtselect.attribution.memory import PLANNED_BATCH, fitting_rank, seed_pass_bytes
+from mtselect.config import Experiment, Range, RuntimeConfig, with_fields
 from mtselect.data.corpus import ROLES, count_rows, pinned_source
 from mtselect.errors import ConfigError
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
 
+_NAMES = {"model.name", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
 USED_MEMORY = 0.85
 
@@ -30,22 +31,51 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
 
 
 def adopt(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
-    """The experiment with what is open decided as the study did that it continues: on a machine with another memory perhaps, or
-    at an earlier commit on the hub.
+    """The experiment with what is open decided as the study did that it continues: on a machine with another memory or
+    processor perhaps, or at an earlier commit on the hub.
 
     Args:
         experiment: as asked for.
         begun: the study's, as plain values.
     """
     values: dict[str, Any] = {}
-    if experiment.attribution.seed_rank == "auto":
-        values["attribution.seed_rank"] = begun["attribution"]["seed_rank"]
-    for path in ("model.name", *(f"data.{role}" for role in ROLES)):
+    rank = begun["attribution"]["seed_rank"]
+    if experiment.attribution.seed_rank == "auto" and experiment.attribution.curvature != "identity":
+        values["attribution.seed_rank"] = rank
+    if experiment.model.dtype == "auto":
+        values["model.dtype"] = begun["model"]["dtype"]
+    for path in _NAMES:
         section, name = path.split(".")
-        asked, then = getattr(getattr(experiment, section), name), begun[section][name]
-        if asked and then and re.sub("@[0-9a-f]{40}", "", then) == asked:
-            values[path] = then
+        values[path] = _adopted(getattr(getattr(experiment, section), name), begun[section][name])
     return with_fields(experiment, values)
+
+
+def adopt_search(search: dict[str, Range], begun: dict[str, Any]) -> dict[str, Range]:
+    """The same for names that are searched."""
+    found = dict(search)
+    for path in _NAMES & search.keys() & begun.keys():
+        asked, then = search[path].choices or [], begun[path]["choices"] or []
+        if len(asked) == len(then):
+            found[path] = Range(choices=[_adopted(*pair) for pair in zip(asked, then, strict=True)])
+    return found
+
+
+def pin_search(search: dict[str, Range]) -> dict[str, Range]:
+    """The search with hub names among its choices pinned to commits."""
+    pin_by_section = {"model": pinned, "data": pinned_source}
+    return {path: Range(choices=[name and pin_by_section[path.split(".")[0]](name) for name in space.choices])
+            if path in _NAMES and space.choices else space for path, space in search.items()}
+
+
+def trial_experiment(experiment: Experiment, values: dict[str, Any]) -> Experiment:
+    """A trial's: the study's with the values that were searched. Without a curvature there is no rank to cut seeds at."""
+    if values.get("attribution.curvature") == "identity":
+        values = {"attribution.seed_rank": None, **values}
+    return with_fields(experiment, values)
+
+
+def _adopted(asked: str | None, then: str | None) -> str | None:
+    return then if asked and then and re.sub("@[0-9a-f]{40}", "", then) == asked else asked
 
 
 def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
@@ -69,9 +99,9 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig) -> int | No
     device = compute_device(runtime.accelerator)
     room = int(USED_MEMORY * device_memory(device).total) - weight_bytes(experiment.model, model)
     n_seeds = count_rows(experiment.data, "seeds")
-    rank = fitting_rank(n_seeds, shapes, runtime.batch_size, room)
+    rank = fitting_rank(n_seeds, shapes, room)
     if rank == 0:
-        least = seed_pass_bytes(n_seeds, shapes, 1, runtime.batch_size, curved=True)
+        least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True)
         raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
                           f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * room:.1f} GB for them: track fewer "
                           "attribution.layers")

@@ -40,11 +40,12 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     from mtselect.pipeline import select_pairs
     from mtselect.resolve import resolve
     from mtselect.store import write_whole
+    from mtselect.study_storage import continued
     from mtselect.tracking import jsonl
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
-        selection = select_pairs(bench, resolve(sweep.experiment, sweep.runtime))
+        selection = select_pairs(bench, resolve(continued(sweep).experiment, sweep.runtime))
         advance(1)
     write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"

@@ -114,10 +114,11 @@ class Store:
         """Remove a recipe's entry, if there is one; the next fetch computes it again."""
         self.remove(self.root / recipe.stage / recipe.key)
 
-    def remove(self, path: Path) -> None:
-        """Remove an entry by its path."""
+    def remove(self, path: Path) -> bool:
+        """Remove an entry by its path, and say whether it is gone."""
         with contextlib.suppress(OSError):  # renamed first: a half-removed entry must not be taken for a whole one
             shutil.rmtree(path.rename(_aside(path)))
+        return not path.exists()
 
     def entries(self) -> list[Path]:
         """The paths of all finished entries."""

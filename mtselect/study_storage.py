@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
@@ -21,7 +22,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from mtselect.config import Sweep
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, causes, first_line, reason, shown
-from mtselect.store import write_whole
+from mtselect.resolve import adopt
+from mtselect.store import hash_json, write_whole
 
 
 def storage(sweep: Sweep) -> Any:
@@ -58,18 +60,42 @@ def begun_study(sweep: Sweep) -> optuna.Study | None:
         raise unusable(sweep, error) from error
 
 
+def continued(sweep: Sweep) -> Sweep:
+    """The sweep with what is open decided as its study did, if that was begun and can be asked."""
+    with contextlib.suppress(StorageError):
+        study = begun_study(sweep)
+        begun = None if study is None else study.user_attrs.get("sweep")
+        if begun is not None:
+            return replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]))
+    return sweep
+
+
 def remember(sweep: Sweep) -> None:
     """Note under the workdir that a study was run here, and where it is kept, so that nothing it refers to is pruned."""
     folder = Path(sweep.runtime.workdir) / "studies"
     folder.mkdir(parents=True, exist_ok=True)
     note = {"study": sweep.study.name, "storage": None if sweep.study.storage is None else shown(sweep.study.storage)}
-    write_whole(folder / f"{sweep.study.name}.json", lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
+    path = folder / f"{sweep.study.name}-{hash_json(note)[:8]}.json"
+    write_whole(path, lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
 
 
 def forget(sweep: Sweep, names: Sequence[str]) -> None:
     """Take the notes back."""
-    for name in names:
-        (Path(sweep.runtime.workdir) / "studies" / f"{name}.json").unlink(missing_ok=True)
+    for path, note in _notes(sweep):
+        if note["study"] in names:
+            path.unlink(missing_ok=True)
+
+
+def _notes(sweep: Sweep) -> list[tuple[Path, dict[str, Any]]]:
+    found = []
+    for path in sorted((Path(sweep.runtime.workdir) / "studies").glob("*.json")):
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            found.append((path, {"study": str(note["study"]), "storage": note["storage"]}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path} is no note of a study ({error}): remove it, if no study was kept in a database"
+                               ) from error
+    return found
 
 
 def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, optuna.Study]]:
@@ -80,18 +106,23 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
         forgotten: names of studies that are left out.
 
     Raises:
-        StorageError: a study was run here whose database is another one, or does not answer.
+        StorageError: a study was run here whose database is another one, does not answer, or does not know it.
     """
     workdir, url = Path(sweep.runtime.workdir), sweep.study.storage
-    notes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((workdir / "studies").glob("*.json"))}
-    for name, note in notes.items():
-        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and shown(url)):
+    kept: list[tuple[str, str | None]] = [(path.stem, None) for path in sorted((workdir / "optuna").glob("*.journal"))]
+    for _, note in _notes(sweep):
+        name = note["study"]
+        if name in forgotten or note["storage"] is None:
+            continue
+        kept.append((name, url))
+        if note["storage"] != (url and shown(url)):
             raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {note['storage']}: name that "
                                f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
-    kept: list[tuple[str, str | None]] = [(path.stem, None) for path in sorted((workdir / "optuna").glob("*.journal"))]
-    kept += [(name, url) for name, note in notes.items() if note["storage"] is not None]
     for name, where in kept:
         study = begun_study(replace(sweep, study=replace(sweep.study, name=name, storage=where)))
+        if study is None and where is not None:
+            raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is not in {shown(where)}: look whether that is "
+                               f"its database, or let the study go with --forget {name}; nothing was deleted")
         if study is not None and name not in forgotten:
             yield name, study
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep, field_type, with_fields
+from mtselect.config import Experiment, Sweep, field_type
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.progress import LINE_SECONDS
 from mtselect.remote import causes, shown
@@ -250,11 +250,13 @@ class Worker:
 
     def _experiments(self) -> dict[str, Experiment]:
         """Run id -> experiment of every finished trial and baseline."""
+        from mtselect.resolve import trial_experiment
+
         found = {}
         for trial in self.study.get_trials(deepcopy=False):
             if "row" in trial.user_attrs:
                 values = trial.user_attrs["fields"] if "baseline" in trial.user_attrs else trial.params
-                found[trial.user_attrs["row"]["run_id"]] = with_fields(self.sweep.experiment, values)
+                found[trial.user_attrs["row"]["run_id"]] = trial_experiment(self.sweep.experiment, values)
         return found
 
     def _objective(self, trial: optuna.Trial) -> list[float]:
@@ -262,6 +264,7 @@ class Worker:
 
         from mtselect.pipeline import run_trial
         from mtselect.recording import record_trial, trial_metrics, trial_params
+        from mtselect.resolve import trial_experiment
 
         trial.set_user_attr("worker", _worker_name())
         trials = self.study.get_trials(deepcopy=False)
@@ -270,7 +273,11 @@ class Worker:
             raise optuna.TrialPruned
         baseline = trial.user_attrs.get("baseline")
         values = trial.user_attrs["fields"] if baseline else suggest(trial, self.sweep)
-        experiment = with_fields(self.sweep.experiment, values)
+        try:
+            experiment = trial_experiment(self.sweep.experiment, values)
+        except UserError as error:  # two searched fields do not go together: it would fail again
+            trial.set_user_attr("failed", str(error))
+            raise
         name = baseline or f"t{slot(trials[trial.number], trials):03d}"
         searched = {path: value for path, value in values.items() if path in self.sweep.search}
         params = trial_params(experiment, searched)

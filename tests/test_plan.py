@@ -74,17 +74,6 @@ def test_measured_seconds_are_those_of_as_many_pairs(tmp_path: Path) -> None:
     assert _measured(tmp_path, ModelConfig(n_layers=1), 1000) is None
 
 
-def test_the_evaluations_seconds_are_not_those_of_the_finetuning(swept: Any) -> None:
-    """Entries of both stages begin one after the other; their own seconds add up to less than the time between the first begin
-    and the last end."""
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for stage in ("finetune", "evaluation")
-                 for path in swept.store.glob(f"{stage}/*/manifest.json")]
-    first = min(manifest["started"] for manifest in manifests)
-    last = max(path.stat().st_mtime for path in swept.store.glob("evaluation/*/manifest.json"))
-    assert len(manifests) > 6
-    assert sum(manifest["seconds"] for manifest in manifests) < last - first
-
-
 @pytest.mark.parametrize("part", ["pool", "seeds", "dev", "test"])
 def test_a_source_without_its_columns_is_refused(part: str, warm_lab: Callable[..., Any],
                                                  capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from mtselect import preflight, resolve
-from mtselect.config import Experiment, RuntimeConfig, with_fields
+from mtselect.config import Experiment, Range, RuntimeConfig, with_fields
 from mtselect.training.device import Memory
 
 GB = 10**9
@@ -69,6 +70,22 @@ def test_a_study_that_is_done(swept: Any, capsys: pytest.CaptureFixture[str]) ->
     found = check(swept, capsys)
     assert (found.status, found.faults) == (0, [])
     assert "3 of 3 trials done" in found.table["study"]
+
+
+def test_pruned_trials_are_done_and_a_study_that_is_done_needs_nothing(
+        warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(search={"finetune.learning_rate": {"choices": [1e-9, 2e-2]}, "selection.seed": {"low": 0, "high": 99}},
+                   study__pruner="median", study__n_trials=7, study__sampler="random", study__baselines=[],
+                   experiment__finetune={"epochs": 2, "learning_rate": 0.01}, experiment__selection__budget=20,
+                   experiment__selection__n_clusters=4, experiment__selection__threshold=0.3)
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert len(lab.children()) < 7, "no trial was pruned, so this test shows nothing"
+    for module in (preflight, resolve):
+        monkeypatch.setattr(module, "device_memory", lambda device: Memory(total=100 * GB, free=1))
+    monkeypatch.setattr(preflight, "free_bytes", lambda runtime: 0)
+    found = check(lab, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert "7 of 7 trials done" in found.table["study"]
 
 
 def rename_a_column(lab: Any) -> None:
@@ -246,10 +263,29 @@ def test_what_is_decided_is_what_runs(warm_lab: Callable[..., Any], monkeypatch:
     card(monkeypatch, 100 * GB)
     found = check(lab, capsys)
     assert (found.status, found.faults) == (0, [])
-    assert found.table["seeds kept"].startswith("at rank 8, ")
+    assert found.table["seeds kept"].startswith("at rank 8 (")
+    assert lab.run("select", "sweep.yaml", "--out", "selected.jsonl") == 0
+    assert len(lab.manifests("gradients")) == 1
     entries = lab.manifests()
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.manifests() == entries
+
+
+def test_trials_without_a_curvature_have_no_rank(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    card(monkeypatch, 2_320_000)
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), study__n_trials=3, study__baselines=[],
+                   experiment__attribution={"curvature_rows": 60, "sketch_rank": 4},
+                   search={"attribution.curvature": {"choices": ["identity", "kfac"]}},
+                   experiment__selection={"budget": 20, "n_clusters": 2, "threshold": 0.3})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    ranks = {}
+    for run in lab.children().values():
+        recorded = yaml.safe_load(lab.artifact(run, "experiment.yaml").read_text("utf-8"))["experiment"]["attribution"]
+        ranks[recorded["curvature"]] = recorded["seed_rank"]
+    assert ranks == {"identity": None, "kfac": 8}
+    lab.write(search={"attribution.seed_rank": {"choices": ["auto", 4]}})
+    assert "search.attribution.seed_rank offers 'auto', which is decided once" in check(lab, capsys).faults[0]
 
 
 def test_the_identity_has_no_eigenbasis_to_cut_in(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,10 +301,11 @@ def test_the_identity_has_no_eigenbasis_to_cut_in(warm_lab: Callable[..., Any], 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: SimpleNamespace) -> Callable[[int], str]:
-    """A cache of the hub, as downloads leave it: `hub(n)` makes the n-th commit of org/tiny the main branch's, and gives it."""
+    """A cache of the hub, as downloads of a commit leave it: `hub(n)` downloads the n-th commit of org/tiny, and gives it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--org--tiny"
     (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("f" * 40, encoding="utf-8")  # of an old download by name
 
     def move(number: int) -> str:
         commit = f"{number:040x}"
@@ -277,7 +314,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: SimpleNamespace) 
             tokenizer = tiny.tokenizer(["der hund sieht die katze", "the dog sees the cat"])
             tiny.model("llama", seed=number, vocab_size=len(tokenizer)).model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        (repository / "refs" / "main").write_text(commit, encoding="utf-8")
         return commit
 
     return move
@@ -301,6 +337,16 @@ def test_a_model_that_moved_on_the_hub_is_another_one(hub: Callable[[int], str],
     later = yaml.safe_load(lab.artifact(lab.children("later")["t000"], "experiment.yaml").read_text("utf-8"))
     assert later["experiment"]["model"]["name"] == f"org/tiny@{second}"
     assert len(lab.manifests("gradients")) == 2
+
+
+def test_searched_names_are_pinned_too(hub: Callable[[int], str]) -> None:
+    first = hub(1)
+    search = {"model.name": Range(choices=["org/tiny", None]), "selection.budget": Range(low=1, high=2)}
+    pinned = resolve.pin_search(search)
+    assert pinned == {**search, "model.name": Range(choices=[f"org/tiny@{first}", None])}
+    hub(2)
+    begun = {path: asdict(space) for path, space in pinned.items()}
+    assert resolve.pin_search(resolve.adopt_search(search, begun)) == pinned
 
 
 def test_a_dataset_is_loaded_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

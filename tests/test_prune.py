@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -121,6 +122,54 @@ def test_a_study_whose_data_is_gone_stops_it(two: Any, capsys: pytest.CaptureFix
     assert stored(two) == two.before | two.others
     run(two, capsys, "--forget", "other", "--forget", "tiny")
     assert stored(two) == set()
+
+
+@pytest.mark.parametrize("part", ["test", "pool"])
+def test_sources_that_changed_stop_it(part: str, two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a study refers to is told from its sources; nobody knows that of the old ones."""
+    path = two.folder / "data" / f"{part}.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    assert re.match(rf"error: study 'other' cannot be read \(what it was begun with has changed: {part}: '\w+' -> '\w+'\); ",
+                    capsys.readouterr().err)
+    assert stored(two) == two.before | two.others
+
+
+def test_a_corpus_that_is_not_there_stops_it(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after an update that raised the stage's version: the others would be used again."""
+    shutil.rmtree(two.store / "corpus")
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    assert "its corpus is not in the store, as after an update of mtselect: run its sweep once" in capsys.readouterr().err
+    assert "finetune" in {path.split("/")[0] for path in stored(two)}
+
+
+def test_a_model_folder_that_is_gone_stops_it(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (base,) = (path.parent for path in two.store.glob("base/*/manifest.json"))
+    shutil.copytree(base, two.folder / "model")
+    assert two.run("sweep", "sweep.yaml", "--study.name", "named", "--experiment.model.name", "model") == 0
+    before = stored(two)
+    (two.folder / "model").rename(two.folder / "moved")
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    assert re.search(r"study 'named' cannot be read \(what it was begun with has changed: model: ", capsys.readouterr().err)
+    assert stored(two) == before
+
+
+def test_a_database_without_the_study_stops_it(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also if a journal file has a study of the same name."""
+    storage = ["--study.storage", "sqlite:///studies.db"]
+    apart = ["--study.name", "other", "--tracking.experiment", "apart", "--experiment.selection.budget", "35"]
+    assert two.run("sweep", "sweep.yaml", *storage, *apart) == 0
+    before = stored(two)
+    run(two, capsys, *storage)
+    assert stored(two) == before
+    (two.folder / "studies.db").rename(two.folder / "moved.db")
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml", *storage) == 2
+    assert "study 'other' was run in 'mlruns' and is not in sqlite:///studies.db: look whether" in capsys.readouterr().err
+    assert stored(two) == before
 
 
 def test_trials_that_run_or_wait_count(two: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 Shapes = Mapping[str, tuple[int, int]]  # layer -> (O, I)
 
 _FLOAT = 4
+PLANNED_BATCH = 32  # seeds at a time, whatever `runtime.batch_size`: what is chosen may not depend on it
 _TEMPORARIES = 6  # of a batch's [B, O, I] at one layer, while seeds are preconditioned and truncated
 
 
@@ -47,13 +48,13 @@ def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: 
     return seed_bytes(n_seeds, shapes, rank) + (curvature_bytes(shapes, fitting=False) if curved else 0) + batch
 
 
-def fitting_rank(n_seeds: int, shapes: Shapes, batch_size: int, room: int) -> int | None:
+def fitting_rank(n_seeds: int, shapes: Shapes, room: int) -> int | None:
     """The seeds' rank for so many bytes: null (dense) where that fits, else the largest power of two that does; 0 if none.
 
     Powers of two, since a rank is part of a stage's key: a little more memory should not make another one of it.
     """
     def fits(rank: int | None) -> bool:
-        return seed_pass_bytes(n_seeds, shapes, rank, batch_size, curved=True) <= room
+        return seed_pass_bytes(n_seeds, shapes, rank, PLANNED_BATCH, curved=True) <= room
 
     if fits(None):
         return None

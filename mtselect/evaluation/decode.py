@@ -28,7 +28,8 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
     """
     model.eval()
     fresh = type(model.generation_config)
-    model.generation_config = fresh()  # `generate` fills in from it what it is not told
+    for part in {id(one): one for one in (model, *_wrapped(model))}.values():
+        part.generation_config = fresh()  # `generate` fills in from it what it is not told
     settings = fresh(**generation_fields(config), do_sample=False, pad_token_id=pad_id,
                      eos_token_id=tokenizer.eos_token_id,
                      suppress_tokens=[pad_id] if pad_id != tokenizer.eos_token_id else None)
@@ -45,6 +46,11 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
                 hypotheses[row] = " ".join(text.split())
             advance(len(rows))
     return hypotheses
+
+
+def _wrapped(model: Any) -> list[Any]:
+    """The model below LoRA adapters, whose own `generate` may be the one that is called."""
+    return [model.get_base_model()] if hasattr(model, "get_base_model") else []
 
 
 def generation_fields(config: EvaluationConfig) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import psutil
 import torch
 
-# Limit and use of this process's control group, in bytes: version 2 and 1.
-_CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+# This process's control group, version 2 and 1: its limit and its use in bytes; its statistics, and their name for what of the
+# use are pages of files, which the kernel gives back when it is asked for memory.
+_CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+             "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,15 @@ def device_memory(device: torch.device) -> Memory:
     """Of a GPU, or of the host as far as the control group of this process lets it."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return Memory(total=total, free=free)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for this process
+        return Memory(total=total, free=free + kept)
     host = psutil.virtual_memory()
     total, free = host.total, host.available
-    for limit, used in _CGROUPS:
+    for limit, used, statistics, name in _CGROUPS:
         if Path(limit).exists() and (text := Path(limit).read_text().strip()).isdecimal() and int(text) < total:
+            lines = dict(line.split() for line in Path(statistics).read_text().splitlines())
             total = int(text)
-            free = min(free, total - int(Path(used).read_text()))
+            free = min(free, total - int(Path(used).read_text()) + int(lines.get(name, 0)))
     return Memory(total=total, free=free)
 
 

@@ -192,8 +192,11 @@ def empty_model(config: ModelConfig) -> Any:
     decodes = config.name is not None and decoder_start(config.name) is not None
     shape = _small_llama(config, config.vocab_size) if config.name is None else _read_config(config.name)
     kind: Any = AutoModelForSeq2SeqLM if decodes else AutoModelForCausalLM
-    with torch.device("meta"):
-        return kind.from_config(shape)
+    try:
+        with torch.device("meta"):
+            return kind.from_config(shape)
+    except (OSError, ValueError, ImportError) as error:  # a model of another kind, such as one of images
+        raise ModelError(_not_loaded(str(config.name), error)) from error
 
 
 def weight_bytes(config: ModelConfig, model: Any) -> int:

@@ -10,7 +10,7 @@ from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import layer_shape
 from mtselect.attribution.influence import SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
-from mtselect.attribution.memory import curvature_bytes, fitting_rank, seed_bytes, seed_pass_bytes
+from mtselect.attribution.memory import PLANNED_BATCH, curvature_bytes, fitting_rank, seed_bytes, seed_pass_bytes
 from mtselect.training.language_model import tracked_layers
 
 SEEDS, DAMPING = 6, 0.1
@@ -55,11 +55,11 @@ def test_seeds(rank: int | None, fitted: SimpleNamespace, tiny: SimpleNamespace)
 
 def test_the_rank_that_fits_is_the_largest_power_of_two_that_does() -> None:
     def needed(rank: int | None) -> int:
-        return seed_pass_bytes(100, SHAPES, rank, 8, curved=True)
+        return seed_pass_bytes(100, SHAPES, rank, PLANNED_BATCH, curved=True)
 
-    assert fitting_rank(100, SHAPES, 8, needed(None)) is None
-    assert fitting_rank(100, SHAPES, 8, needed(None) - 1) == 256
+    assert fitting_rank(100, SHAPES, needed(None)) is None
+    assert fitting_rank(100, SHAPES, needed(None) - 1) == 256
     for rank in (64, 16, 1):
-        assert fitting_rank(100, SHAPES, 8, needed(rank)) == rank
-        assert fitting_rank(100, SHAPES, 8, needed(2 * rank) - 1) == rank
-    assert fitting_rank(100, SHAPES, 8, needed(1) - 1) == 0
+        assert fitting_rank(100, SHAPES, needed(rank)) == rank
+        assert fitting_rank(100, SHAPES, needed(2 * rank) - 1) == rank
+    assert fitting_rank(100, SHAPES, needed(1) - 1) == 0

@@ -21,11 +21,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
 def group(folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, used: str) -> None:
     (folder / "max").write_text(f"{limit}\n")
     (folder / "current").write_text(f"{used}\n")
-    monkeypatch.setattr(device, "_CGROUPS", ((str(folder / "none"), ""), (str(folder / "max"), str(folder / "current"))))
+    (folder / "stat").write_text("anon 20\ninactive_file 30\nactive_file 5\n")
+    here = (str(folder / "max"), str(folder / "current"), str(folder / "stat"), "inactive_file")
+    monkeypatch.setattr(device, "_CGROUPS", ((str(folder / "none"), "", "", ""), here))
 
 
 @pytest.mark.parametrize(("limit", "used", "total", "free"), [
-    ("max", "700", 1000, 600), ("9223372036854771712", "700", 1000, 600), ("500", "100", 500, 400), ("900", "100", 900, 600)])
+    ("max", "700", 1000, 600), ("9223372036854771712", "700", 1000, 600), ("500", "100", 500, 430), ("900", "100", 900, 600)])
 def test_memory_is_what_the_control_group_grants(limit: str, used: str, total: int, free: int, tmp_path: Path, host: None,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     group(tmp_path, monkeypatch, limit, used)
@@ -37,11 +39,13 @@ def test_the_accelerator_that_was_asked_for_is_asked(monkeypatch: pytest.MonkeyP
     """With `runtime.accelerator: cpu` nothing looks at a GPU, though there is one."""
     monkeypatch.setattr(device, "_CGROUPS", ())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (7, 8))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (7, 80))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda where: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda where: 30)
     assert compute_device("cpu").type == "cpu"
     assert device_memory(compute_device("cpu")).free == 600
     for accelerator in ("auto", "gpu", "cuda"):
         assert compute_device(accelerator).type == "cuda"
-        assert device_memory(compute_device(accelerator)) == device.Memory(total=8, free=7)
+        assert device_memory(compute_device(accelerator)) == device.Memory(total=80, free=27)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert compute_device("auto").type == "cpu"
