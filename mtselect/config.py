@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
+import math
 import re
 import typing
 from collections.abc import Iterator
@@ -342,6 +343,9 @@ class Range:
     def __post_init__(self) -> None:
         _check((self.choices is None) == (self.low is not None and self.high is not None), "search range",
                dataclasses.asdict(self), "either low and high, or choices")
+        for end in ("low", "high", "step"):
+            _check(getattr(self, end) is None or math.isfinite(getattr(self, end)), f"search range {end}", getattr(self, end),
+                   "a finite number")
         if self.low is not None and self.high is not None:
             _check(self.low <= self.high, "search range low", self.low, f"at most high ({self.high})")
             _check(self.low > 0 or not self.log, "search range low", self.low, "above 0 on a log scale")
@@ -381,6 +385,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         _check(re.fullmatch(r"[\w.-]*\w[\w.-]*", self.name) is not None, "study.name", self.name,
                "a name of letters, digits, '-', '_' and '.'", "it names files, an MLflow experiment and a dataset")
+        _check(self.storage is None or not re.fullmatch(r"sqlite(\+\w+)?://(/?:memory:)?/?", self.storage), "study.storage",
+               self.storage, "a database that outlives its process, or null for a journal file")
         _check(self.n_trials > 0, "study.n_trials", self.n_trials, "at least 1")
         _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
         _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,
@@ -410,8 +416,8 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         _check(self.batch_size > 0, "runtime.batch_size", self.batch_size, "at least 1")
-        _check(self.threads is None or self.threads > 0, "runtime.threads", self.threads,
-               "at least 1, or null for all cores")
+        _check(self.threads is None or 0 < self.threads <= 1024, "runtime.threads", self.threads,
+               "between 1 and 1024, or null for all cores")
         _check(self.record_gb >= 0, "runtime.record_gb", self.record_gb, "at least 0")
 
 
@@ -469,9 +475,24 @@ def load(path: str | Path | None, overrides: list[str], command: str = "python -
             _check_sections(data)
     _raise(faults)
     result = Sweep(**{f.name: getattr(sweep, f.name) for f in dataclasses.fields(Sweep)})
+    _raise(list(_type_faults(result)))
     if checked:
         _raise(cross_faults(result))
     return result
+
+
+def _type_faults(section: Any, prefix: str = "") -> Iterator[str]:
+    """Fields of another type than they are annotated with; the parser lets null pass for any."""
+    for name, hint in typing.get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if dataclasses.is_dataclass(hint):
+            yield from _type_faults(value, f"{prefix}{name}.")
+        elif hint != dict[str, Range] and not _is_a(value, hint):
+            yield f"{prefix}{name} must be {_allowed(hint)}, got {value!r}"
+
+
+def _allowed(kind: Any) -> str:
+    return kind.__name__ if kind in (int, float, str, bool) else str(kind).replace("typing.", "")
 
 
 def _check_sections(data: dict[str, Any]) -> None:
@@ -628,8 +649,7 @@ def _ends(path: str, space: Range) -> list[Any]:
         raise ConfigError(f"search.{path} offers 'auto', which is decided once for a whole study: offer what it may stand for")
     for value in ends:
         if not _is_a(value, kind):
-            allowed = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")
-            raise ConfigError(f"search.{path} offers {value!r}, but the field takes {allowed}: correct the choice")
+            raise ConfigError(f"search.{path} offers {value!r}, but the field takes {_allowed(kind)}: correct the choice")
     return ends
 
 

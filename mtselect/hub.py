@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Literal
@@ -21,13 +22,22 @@ def pin(name: str, kind: Kind) -> str:
     repository, _, revision = name.partition("@")
     if _COMMIT.fullmatch(revision):
         return name
-    commit = _asked(repository, kind, revision or None) or _cached(repository, kind, revision or None)
-    return f"{repository}@{commit}" if commit else name
+    with contextlib.suppress(ValueError, OSError):  # it cannot be a name
+        commit = _asked(repository, kind, revision or None) or _cached(repository, kind, revision or None)
+        return f"{repository}@{commit}" if commit else name
+    return name
+
+
+def is_local(name: str) -> bool:
+    """Whether it is a file or folder here."""
+    with contextlib.suppress(ValueError, OSError):  # too long, or with a zero byte
+        return Path(name).exists()
+    return False
 
 
 def located(name: str) -> tuple[str, str | None]:
     """(name or folder, revision or null), as `from_pretrained` wants them; a folder may have an @ in its name."""
-    if Path(name).exists():
+    if is_local(name):
         return name, None
     repository, _, revision = name.partition("@")
     return repository, revision or None

@@ -58,6 +58,7 @@ from mtselect.evaluation.comet.client import CometScorer
 from mtselect.evaluation.comet.install import comet_version
 from mtselect.evaluation.decode import decode, decoding_signature
 from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_score, paired_bootstrap, paired_means, score
+from mtselect.hub import is_local
 from mtselect.progress import Advance, Progress
 from mtselect.selection.baselines import all_rows, random_rows
 from mtselect.selection.projection import planar_map
@@ -217,7 +218,7 @@ def base_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     """(name or folder, key) of the base model: the configured one, or a small Llama built for the corpus."""
     model = experiment.model
     if model.name is not None:
-        return model.name, source_fingerprint(model.name) if Path(model.name).exists() else model.name
+        return model.name, source_fingerprint(model.name) if is_local(model.name) else model.name
     corpus = corpus_entry(bench, experiment)
     section = {"model": model, "seed": experiment.seed}  # the prompt is in no text the tokenizer is trained on
 

@@ -86,6 +86,8 @@ class Preflight:
         """A look; what a user can mend is a fault."""
         try:
             yield
+        except OSError as error:  # a path that no system takes, or something there that is no file
+            self.faults.append(f"{error}: correct the path")
         except UserError as error:
             for line in error.lines if isinstance(error, Faults) else [str(error)]:
                 if line not in self.faults:

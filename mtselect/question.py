@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 from mtselect.config import Sweep
 from mtselect.data.corpus import source_fingerprint
 from mtselect.errors import ConfigError
+from mtselect.hub import is_local
 
 
 def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
@@ -25,7 +25,7 @@ def question(sweep: Sweep) -> dict[str, Any]:
     """
     data, model = sweep.experiment.data, sweep.experiment.model.name
     content = {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev", "test")}
-    if model is not None and Path(model).exists():
+    if model is not None and is_local(model):
         content["model"] = source_fingerprint(model)[:20]
     return {"experiment": dataclasses.asdict(sweep.experiment),
             "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},

@@ -356,7 +356,6 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
         StorageError: it does not answer, or would not be allowed to write its database.
     """
     from filelock import FileLock
-    from mlflow.exceptions import MlflowException
 
     lock = workdir / "mlflow.lock"
     try:
@@ -368,7 +367,9 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
                 raise StorageError(f"MLflow at {shown(uri)} cannot be made: {folder} is no folder that may be written to: "
                                    "set tracking.uri")
             return shown(uri)
-    except MlflowException as error:
+    except StorageError:
+        raise
+    except Exception as error:  # MLflow, SQLAlchemy and their drivers have many for an address that is none
         raise _no_tracker(config, error) from error
 
 

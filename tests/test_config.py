@@ -182,11 +182,13 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (StudyConfig, {"name": "a/b"}, "study.name must be a name of letters, digits, '-', '_' and '.', got 'a/b': it"),
     (StudyConfig, {"name": ""}, "study.name must be a name of letters, digits, '-', '_' and '.', got ''"),
     (StudyConfig, {"n_trials": 0}, "study.n_trials must be at least 1, got 0"),
+    (StudyConfig, {"storage": "sqlite:///:memory:"},
+     "study.storage must be a database that outlives its process, or null for a journal file, got 'sqlite:///:memory:'"),
     (StudyConfig, {"objectives": []}, "study.objectives must be at least one metric, got []"),
     (StudyConfig, {"objectives": ["a", "b"], "pruner": "median"},
      "study.pruner must be none when there are several objectives, got 'median'"),
     (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
-    (RuntimeConfig, {"threads": 0}, "runtime.threads must be at least 1, or null for all cores, got 0"),
+    (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024, or null for all cores, got 0"),
 ]
 
 

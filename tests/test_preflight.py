@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -187,6 +188,38 @@ def test_another_question_than_the_studys(arguments: list[str], message: str, sw
     assert re.search(rf"study 'tiny' was begun with other settings \({message}\)", found.faults[0])
 
 
+@pytest.mark.parametrize("path", ["experiment__data__pool", "experiment__attribution__layers", "experiment__model__dtype",
+                                  "study__baselines", "study__random_seeds", "runtime__workdir", "experiment__seed"])
+def test_null_where_none_is_allowed(path: str, warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    found = check(warm_lab(stages=(), **{path: None}), capsys)
+    name = path.replace("__", ".")
+    assert found.status == 2 and re.match(rf"{name} must be .*, got None$", found.faults[0]), found.faults
+
+
+@pytest.mark.parametrize("name", ["hub:none/such", "https://x/y", "-bad-", "x" * 5000, "a\nb", "\u00e9/\u00fc", "none/such@v1"])
+def test_names_that_no_model_has(name: str, warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    found = check(warm_lab(stages=(), experiment__model__name=name), capsys)
+    assert found.status == 2 and "model.name" in found.faults[0] and "cannot be loaded" in found.faults[0], found.faults
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--tracking.uri", "sqlite:"], "MLflow at sqlite: cannot be used"),
+    (["--tracking.uri", "nonsense://x"], "MLflow at nonsense://x cannot be used"),
+    (["--study.storage", "sqlite:///:memory:"], "study.storage must be a database that outlives its process, or null"),
+    (["--study.storage", "nonsense://x"], "study.storage 'nonsense://x' cannot be used"),
+    (["--runtime.threads", "99999999999999999999"], "runtime.threads must be between 1 and 1024"),
+    (["--experiment.attribution.layers", "a{99999999999999}"], "attribution.layers .* is no regular expression"),
+    (["--search", '{"selection.budget": {"low": 1, "high": .inf}}'], "search range high must be a finite number, got inf"),
+    (["--runtime.workdir", "x" * 300], "File name too long"),
+    (["--experiment.data.pool", "data/pipe.jsonl"], "data/pipe.jsonl is neither a file nor a folder")])
+def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., Any],
+                    capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=())
+    os.mkfifo(lab.folder / "data" / "pipe.jsonl")
+    found = check(lab, capsys, *arguments)
+    assert found.status == 2 and any(re.search(message, fault) for fault in found.faults), found.faults
+
+
 # --- the rank of the seeds -------------------------------------------------------------------------
 
 
@@ -226,13 +259,14 @@ def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, wa
     lab = warm_lab(stages=())
     own_data(lab, qwen)
     card(monkeypatch, total)
-    found = check(lab, capsys)
+    bfloat16 = ["--experiment.model.dtype", "bfloat16"]  # as on such a card, whatever this processor computes in
+    found = check(lab, capsys, *bfloat16)
     assert (found.status, found.faults) == (0, [])
     assert found.table["layers"] == "168 tracked, 357.8 M parameters"
     assert found.table["seeds kept"].startswith(kept)
     needed = float(re.search(r"([\d.]+) GB with all beside them", found.table["seeds kept"]).group(1))  # type: ignore[union-attr]
     assert needed * GB <= 0.85 * total
-    dense = check(lab, capsys, "--experiment.attribution.seed_rank", "null")
+    dense = check(lab, capsys, *bfloat16, "--experiment.attribution.seed_rank", "null")
     assert dense.status == (0 if total == 200 * GB else 2)
     assert dense.status == 0 or re.match("the pass with the gradients of 100 seeds at 168 layers, .* takes 1[56]. GB of the",
                                          dense.faults[0])

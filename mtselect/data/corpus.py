@@ -520,6 +520,8 @@ def _dataset(source: str) -> Any:
 
 def _existing(source: str) -> Path:
     path = Path(source).expanduser()
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{source} is neither a file nor a folder: a source is {SOURCES}")
     if not path.exists():
         raise DataError(f"{source} does not exist (looked for {path.absolute()}): correct the path; "
                         f"a source is {SOURCES}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mtselect.config import ModelConfig
 from mtselect.errors import ModelError
-from mtselect.hub import located, pin
+from mtselect.hub import is_local, located, pin
 from mtselect.training.batching import Batch
 
 
@@ -53,7 +53,7 @@ def compute_dtype(config: ModelConfig, device: torch.device) -> str:
 
 def pinned(name: str) -> str:
     """A hub name with the commit it stands for now; a folder as it is."""
-    return name if Path(name).exists() else pin(name, "model")
+    return name if is_local(name) else pin(name, "model")
 
 
 def load_tokenizer(name: str) -> Any:
@@ -195,7 +195,7 @@ def empty_model(config: ModelConfig) -> Any:
     try:
         with torch.device("meta"):
             return kind.from_config(shape)
-    except (OSError, ValueError, ImportError) as error:  # a model of another kind, such as one of images
+    except (OSError, ValueError, ImportError, RuntimeError) as error:  # of another kind, such as images; sizes out of bounds
         raise ModelError(_not_loaded(str(config.name), error)) from error
 
 
@@ -230,7 +230,7 @@ def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
               if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head}
     try:
         found = {name: module for name, module in linear.items() if re.search(pattern, name)}
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise ModelError(f"attribution.layers {pattern!r} is no regular expression: {error}") from error
     if not found:
         some = ", ".join(list(linear)[:4])
