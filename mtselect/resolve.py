@@ -103,8 +103,8 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig) -> int | No
     if rank == 0:
         least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True)
         raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
-                          f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * room:.1f} GB for them: track fewer "
-                          "attribution.layers")
+                          f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * max(room, 0):.1f} GB for them: track "
+                          "fewer attribution.layers")
     return rank
 
 

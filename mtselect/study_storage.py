@@ -21,7 +21,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 
 from mtselect.config import Sweep
 from mtselect.errors import StorageError
-from mtselect.remote import Patience, causes, first_line, reason, shown
+from mtselect.remote import Patience, causes, reason, shown
 from mtselect.resolve import adopt
 from mtselect.store import hash_json, write_whole
 
@@ -130,7 +130,7 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
 def unusable(sweep: Sweep, error: BaseException) -> StorageError:
     """What to say of a storage that cannot be opened."""
     address = None if sweep.study.storage is None else shown(sweep.study.storage)
-    return StorageError(f"study.storage {address!r} cannot be used ({first_line(error)}): start the database, correct the URL, "
+    return StorageError(f"study.storage {address!r} cannot be used ({reason(error)}): start the database, correct the URL, "
                         "or leave it null for a journal file")
 
 
