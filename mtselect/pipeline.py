@@ -606,8 +606,9 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     projections = random_projections(shapes, attribution.sketch_rank, generator)
     run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
                   accelerator=bench.runtime.accelerator)
+    moves = bool(curvature) and compute_device(bench.runtime.accelerator).type != "cpu"  # on a CPU it is there already
     _refuse_too_large(lm, bench.runtime, seed_pass_bytes(len(seeds), shapes, _rank(attribution), bench.runtime.batch_size,
-                                                         curved=bool(curvature)), len(seeds), len(shapes))
+                                                         curved=moves), len(seeds), len(shapes))
     with bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_whole(out / "rows.npy", partial(np.save, arr=rows))
