@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 # What CI does not have, as words of the reasons: a peer library in an environment of its own, and a GPU.
-EXPECTED = ("kronfluence", "CUDA")
+EXPECTED = ["kronfluence", "CUDA"]
+if not (Path(__file__).parents[2] / "shared").is_dir():  # somebody runs it on a machine of their own
+    EXPECTED.append("needs the real parallel data")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -262,6 +262,8 @@ class SelectionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check(self.budget > 0, "selection.budget", self.budget, "at least 1")
+        _check(0 <= self.seed < 2**32, "selection.seed", self.seed, "between 0 and 4294967295")
         _check(self.n_clusters > 0, "selection.n_clusters", self.n_clusters, "at least 1")
         _check(0 <= self.threshold <= 1, "selection.threshold", self.threshold, "between 0 and 1")
         _check(self.budget >= self.n_clusters or self.method != "gdig", "selection.budget", self.budget,
@@ -305,7 +307,7 @@ class EvaluationConfig:
                "at least 1, or null for all")
         _check(self.repetition_penalty > 0, "evaluation.repetition_penalty", self.repetition_penalty, "above 0", "1 is none")
         _check(self.no_repeat_ngram_size >= 0, "evaluation.no_repeat_ngram_size", self.no_repeat_ngram_size, "at least 0")
-        _check(self.bootstrap >= 100, "evaluation.bootstrap", self.bootstrap, "at least 100")
+        _check(100 <= self.bootstrap <= 100_000, "evaluation.bootstrap", self.bootstrap, "between 100 and 100000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,7 +402,7 @@ class RuntimeConfig:
     Args:
         workdir: stage store and default Optuna storage.
         batch_size: pairs per batch of the gradient pass and of decoding.
-        accelerator: as Lightning names it.
+        accelerator: `auto` (a GPU where there is one), `cpu`, `gpu` or `cuda`.
         threads: CPU threads of torch; null takes the cores this process may use.
         record_gb: EK-FAC keeps its rows' tokens at all tracked layers (in a temporary file under the workdir) up to this
             size, to run the model once; where they would be larger it runs twice.
@@ -415,6 +417,8 @@ class RuntimeConfig:
     keep_models: bool = True
 
     def __post_init__(self) -> None:
+        _check(self.accelerator in ("auto", "cpu", "gpu", "cuda"), "runtime.accelerator", self.accelerator,
+               "auto, cpu, gpu or cuda")
         _check(self.batch_size > 0, "runtime.batch_size", self.batch_size, "at least 1")
         _check(self.threads is None or 0 < self.threads <= 1024, "runtime.threads", self.threads,
                "between 1 and 1024, or null for all cores")
@@ -487,7 +491,10 @@ def _type_faults(section: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(section, name)
         if dataclasses.is_dataclass(hint):
             yield from _type_faults(value, f"{prefix}{name}.")
-        elif hint != dict[str, Range] and not _is_a(value, hint):
+        elif hint == dict[str, Range]:
+            if not isinstance(value, dict) or any(not isinstance(key, str) for key in value):
+                yield f"{prefix}{name} must be a mapping of dotted fields to ranges, got {value!r}"
+        elif not _is_a(value, hint):
             yield f"{prefix}{name} must be {_allowed(hint)}, got {value!r}"
 
 
@@ -645,6 +652,10 @@ def _ends(path: str, space: Range) -> list[Any]:
     if space.choices is None and kind not in (int, float):
         raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
     ends = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
+    numbers = [value for value in (space.low, space.high, space.step) if value is not None]
+    if kind is int and (any(value != int(value) or abs(value) >= 2**63 for value in numbers)
+                        or (space.log and min(numbers) < 1)):
+        raise ConfigError(f"search.{path} takes whole numbers (from 1 on a log scale), got {numbers}: round them")
     if "auto" in ends:
         raise ConfigError(f"search.{path} offers 'auto', which is decided once for a whole study: offer what it may stand for")
     for value in ends:

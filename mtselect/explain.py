@@ -68,7 +68,7 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     Raises:
         ConfigError: an id is not in the pool, or `out` is neither a page nor JSON lines.
     """
-    if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir()):
+    if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.pipeline import benefits_of_tokens

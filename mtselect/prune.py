@@ -72,7 +72,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
             refuse_other_content(replace(sweep, experiment=base), begun)
             for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)
-        except UserError as error:
+        except (UserError, KeyError, TypeError, AttributeError) as error:  # the last ones: what was kept of it is damaged
             raise StorageError(f"study {name!r} cannot be read ({error}); nothing was deleted: bring back what is missing, or "
                                f"let the study go with --forget {name}") from error
         console.print(f"study {name}: {sum('row' in trial.user_attrs for trial in study.get_trials(deepcopy=False))} runs",

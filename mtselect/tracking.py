@@ -326,7 +326,6 @@ def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: b
             experiment and none may be made.
     """
     from filelock import FileLock
-    from mlflow.exceptions import MlflowException
 
     name = config.experiment or study
     lock = workdir / "mlflow.lock"
@@ -340,7 +339,9 @@ def open_tracker(config: TrackingConfig, study: str, workdir: Path, *, create: b
     except OSError as error:
         raise StorageError(f"runtime.workdir {str(workdir)!r} cannot be written ({error}): free space, or set runtime.workdir "
                            "to another folder") from error
-    except MlflowException as error:
+    except StorageError:
+        raise
+    except Exception as error:  # MLflow, SQLAlchemy and their drivers have many for an address that is none
         raise _no_tracker(config, error) from error
     patience = 0 if uri.startswith("sqlite:") else PATIENCE  # a file on this machine does not come back by itself
     return Tracker(client, uri, experiment_id, study, lock, patience)

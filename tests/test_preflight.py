@@ -210,11 +210,14 @@ def test_names_that_no_model_has(name: str, warm_lab: Callable[..., Any], capsys
     (["--runtime.threads", "99999999999999999999"], "runtime.threads must be between 1 and 1024"),
     (["--experiment.attribution.layers", "a{99999999999999}"], "attribution.layers .* is no regular expression"),
     (["--search", '{"selection.budget": {"low": 1, "high": .inf}}'], "search range high must be a finite number, got inf"),
+    (["--search", '{"selection.seed": {"low": 0.5, "high": 20, "log": true}}'], "search.selection.seed takes whole numbers"),
+    (["--runtime.accelerator", "gpu"], "runtime.accelerator is 'gpu', but CUDA sees no GPU here: set it to auto or cpu"),
     (["--runtime.workdir", "x" * 300], "File name too long"),
     (["--experiment.data.pool", "data/pipe.jsonl"], "data/pipe.jsonl is neither a file nor a folder")])
-def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., Any],
+def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
                     capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(stages=())
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     os.mkfifo(lab.folder / "data" / "pipe.jsonl")
     found = check(lab, capsys, *arguments)
     assert found.status == 2 and any(re.search(message, fault) for fault in found.faults), found.faults

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from mtselect.errors import ConfigError
+
 # This process's control group, version 2 and 1: its limit and its use in bytes; its statistics, and their name for what of the
 # use are pages of files, which the kernel gives back when it is asked for memory.
 _CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
@@ -24,7 +26,14 @@ class Memory:
 
 
 def compute_device(accelerator: str) -> torch.device:
-    """Where models run with `runtime.accelerator`: the first GPU that CUDA sees, unless it is `cpu`."""
+    """Where models run with `runtime.accelerator`: the first GPU that CUDA sees, unless it is `cpu`.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"runtime.accelerator is {accelerator!r}, but CUDA sees no GPU here: set it to auto or cpu, or "
+                          "install a torch with CUDA")
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -120,7 +120,9 @@ def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = No
     try:
         model = kind.from_pretrained(repository, dtype=dtype, **_revision(revision),
                                      **({} if quantize is None else _four_bits(dtype, device)))
-    except (OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # weights cut off, of other shapes, in a form of their own: each library has its classes
         raise ModelError(_not_loaded(name, error)) from error
     if quantize is not None:
         _leave_packed_as_saved(model)
