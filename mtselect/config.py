@@ -654,7 +654,7 @@ def _ends(path: str, space: Range) -> list[Any]:
     ends = list(space.choices) if space.choices else [_cast(kind, space.low), _cast(kind, space.high)]
     numbers = [value for value in (space.low, space.high, space.step) if value is not None]
     if kind is int and (any(value != int(value) or abs(value) >= 2**63 for value in numbers)
-                        or (space.log and min(numbers) < 1)):
+                        or (space.log and min(numbers, default=1) < 1)):
         raise ConfigError(f"search.{path} takes whole numbers (from 1 on a log scale), got {numbers}: round them")
     if "auto" in ends:
         raise ConfigError(f"search.{path} offers 'auto', which is decided once for a whole study: offer what it may stand for")

@@ -6,6 +6,7 @@ token times tokens, at the speed of a matrix product measured now), which is goo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import statistics
@@ -175,10 +176,10 @@ def _measured(folder: Path, model: ModelConfig, pairs: int | None) -> float | No
     its manifest says how many there were."""
     seconds = []
     for path in folder.glob("*/manifest.json"):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        section = manifest["section"]
-        if "seconds" in manifest and section.get("model", asdict(model)) == asdict(model):
-            seconds.append(manifest["seconds"] * (1 if pairs is None else pairs / manifest["n_rows"]))
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):  # one that is damaged
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if "seconds" in manifest and manifest["section"].get("model", asdict(model)) == asdict(model):
+                seconds.append(float(manifest["seconds"]) * (1 if pairs is None else pairs / manifest["n_rows"]))
     return statistics.median(seconds) / 60 if seconds else None
 
 

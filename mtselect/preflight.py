@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,7 @@ from mtselect.attribution.memory import curvature_bytes, seed_bytes, seed_pass_b
 from mtselect.config import Sweep, cross_faults, search_ends
 from mtselect.data.corpus import ROLES, count_rows, read_rows
 from mtselect.data.prompts import encode_prompts
-from mtselect.errors import Faults, StorageError, UserError
+from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, make_plan
 from mtselect.question import directions, refuse_other
 from mtselect.resolve import USED_MEMORY, adopt, adopt_search, pin_names, pin_search, resolve, scored_model
@@ -99,6 +100,7 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     found = Preflight(sweep)
     found.faults += cross_faults(sweep)
     with found.part():
+        _look_at_workdir(Path(sweep.runtime.workdir))
         found.study = begun_study(sweep)
     begun = None if found.study is None else found.study.user_attrs.get("sweep")
     with found.part():
@@ -122,6 +124,13 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     return found
 
 
+def _look_at_workdir(path: Path) -> None:
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise StorageError(f"runtime.workdir {str(path)!r} cannot be written ({there} is no folder that may be written to): "
+                           "free space, or set runtime.workdir to another folder")
+
+
 def _look_at_study(found: Preflight, begun: dict[str, Any] | None) -> None:
     sweep = found.sweep
     with found.part():
@@ -139,8 +148,10 @@ def _look_at_data(found: Preflight) -> None:
     data = found.sweep.experiment.data
     for role in reversed(ROLES):
         with found.part():
-            for row in islice(read_rows(data, role), _LOOKED_AT):
-                assert row.line > 0
+            rows = list(islice(read_rows(data, role), _LOOKED_AT))
+            if len(rows) < _LOOKED_AT and all(row.reason is not None for row in rows):
+                raise DataError(f"data.{role} ({getattr(data, role)}) must hold at least one usable pair, got none in "
+                                f"{len(rows)} rows: give a source with more rows")
             found.facts[role] = f"{count_rows(data, role):,} rows in {getattr(data, role)}"
     found.facts["licence"] = data.licence or "not set; promotion asks for it (data.licence)"
 

@@ -205,6 +205,10 @@ def _writer() -> str:
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file aside and rename it: it is whole whenever it exists, also if processes of several hosts write it at once."""
+    path = path.resolve()  # what a link points to is written, not put in the place of the link
+    if path.exists() and not path.is_file():  # a device or a pipe
+        write(path)
+        return
     part = path.with_name(f"{_writer()}.{path.name}")
     try:
         write(part)

@@ -109,22 +109,25 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
         StorageError: a study was run here whose database is another one, does not answer, or does not know it.
     """
     workdir, url = Path(sweep.runtime.workdir), sweep.study.storage
-    kept: list[tuple[str, str | None]] = [(path.stem, None) for path in sorted((workdir / "optuna").glob("*.journal"))]
+    journals = {path.stem for path in (workdir / "optuna").glob("*.journal")}
+    kept: list[tuple[str, str | None]] = []
     for _, note in _notes(sweep):
         name = note["study"]
-        if name in forgotten or note["storage"] is None:
-            continue
-        kept.append((name, url))
-        if note["storage"] != (url and shown(url)):
+        if note["storage"] is None:
+            journals.add(name)
+        elif name not in forgotten:
+            kept.append((name, url))
+        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and shown(url)):
             raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {note['storage']}: name that "
                                f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
+    kept += [(name, None) for name in sorted(journals - set(forgotten))]
     for name, where in kept:
         study = begun_study(replace(sweep, study=replace(sweep.study, name=name, storage=where)))
-        if study is None and where is not None:
-            raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is not in {shown(where)}: look whether that is "
-                               f"its database, or let the study go with --forget {name}; nothing was deleted")
-        if study is not None and name not in forgotten:
-            yield name, study
+        if study is None:
+            place = shown(where) if where is not None else workdir / "optuna" / f"{name}.journal"
+            raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is not in {place}: look whether that is whole, "
+                               f"or let the study go with --forget {name}; nothing was deleted")
+        yield name, study
 
 
 def unusable(sweep: Sweep, error: BaseException) -> StorageError:

@@ -356,12 +356,14 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
     Raises:
         StorageError: it does not answer, or would not be allowed to write its database.
     """
+    import mlflow
     from filelock import FileLock
 
     lock = workdir / "mlflow.lock"
     try:
-        with (_environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), FileLock(lock) if lock.exists() else nullcontext(),
-              connect(config.uri) as (client, uri)):
+        _reach_database(config.uri or mlflow.get_tracking_uri())  # first: making a client already tries it for minutes
+        with (_environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), _retries(0),
+              FileLock(lock) if lock.exists() else nullcontext(), connect(config.uri) as (client, uri)):
             if client is not None:
                 client.search_experiments(max_results=1)
             elif not os.access(folder := Path(uri.removeprefix("sqlite:///")).absolute().parent, os.W_OK):
@@ -372,6 +374,17 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
         raise
     except Exception as error:  # MLflow, SQLAlchemy and their drivers have many for an address that is none
         raise _no_tracker(config, error) from error
+
+
+def _reach_database(uri: str) -> None:
+    """Raise what is wrong with a database, which MLflow would try for minutes."""
+    if uri.startswith("sqlite:///") and (path := Path(uri.removeprefix("sqlite:///"))).exists():
+        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+            raise OSError(f"{path} is no file that may be written to")
+    elif uri.startswith(("postgresql", "mysql")):
+        from sqlalchemy import create_engine
+
+        create_engine(uri, connect_args={"connect_timeout": _REACH_SECONDS}).connect().close()
 
 
 def _no_tracker(config: TrackingConfig, error: BaseException) -> StorageError:

@@ -212,6 +212,10 @@ def test_names_that_no_model_has(name: str, warm_lab: Callable[..., Any], capsys
     (["--search", '{"selection.budget": {"low": 1, "high": .inf}}'], "search range high must be a finite number, got inf"),
     (["--search", '{"selection.seed": {"low": 0.5, "high": 20, "log": true}}'], "search.selection.seed takes whole numbers"),
     (["--runtime.accelerator", "gpu"], "runtime.accelerator is 'gpu', but CUDA sees no GPU here: set it to auto or cpu"),
+    (["--runtime.workdir", "data/pool.jsonl/x"], "runtime.workdir 'data/pool.jsonl/x' cannot be written"),
+    (["--tracking.uri", "sqlite:///data"], "MLflow at sqlite:///data cannot be used: data is no file"),
+    (["--tracking.uri", "postgresql+psycopg://u:p@127.0.0.1:9/d"], r"MLflow at postgresql\+psycopg://\*\*\*@.* cannot be used"),
+    (["--experiment.data.seeds", "data/empty.jsonl"], "data.seeds .* must hold at least one usable pair, got none in 0 rows"),
     (["--runtime.workdir", "x" * 300], "File name too long"),
     (["--experiment.data.pool", "data/pipe.jsonl"], "data/pipe.jsonl is neither a file nor a folder")])
 def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
@@ -219,6 +223,7 @@ def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., 
     lab = warm_lab(stages=())
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     os.mkfifo(lab.folder / "data" / "pipe.jsonl")
+    (lab.folder / "data" / "empty.jsonl").touch()
     found = check(lab, capsys, *arguments)
     assert found.status == 2 and any(re.search(message, fault) for fault in found.faults), found.faults
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,16 +65,27 @@ def score_test(lab: Any) -> None:
 
 def test_a_study_that_is_gone_leaves_nothing_and_the_other_computes_nothing(two: Any,
                                                                            capsys: pytest.CaptureFixture[str]) -> None:
-    (two.folder / "mlruns" / "optuna" / "other.journal").unlink()
-    dry = run(two, capsys, "--dry-run")
+    dry = run(two, capsys, "--forget", "other", "--dry-run")
     assert stored(two) == two.before | two.others
     assert re.search(rf"{len(two.others)} of {len(two.before | two.others)} entries, \d.\d\d GB, would be deleted; next:", dry)
     assert re.search(r"finetune +2 +1 ", dry)
-    run(two, capsys)
+    run(two, capsys, "--forget", "other")
     assert stored(two) == two.before
     entries = two.manifests()
     assert two.run("sweep", "sweep.yaml") == 0
     assert two.manifests() == entries
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b""),
+                                    lambda path: path.write_text("garbage")], ids=["gone", "empty", "garbage"])
+def test_a_journal_that_cannot_be_read_stops_it(damage: Callable[[Path], Any], two: Any,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    damage(two.folder / "mlruns" / "optuna" / "other.journal")
+    capsys.readouterr()
+    assert two.run("prune", "sweep.yaml") == 2
+    error = capsys.readouterr().err
+    assert re.search("study 'other' was run in 'mlruns' and is not in .*other.journal: look|study.storage", error)
+    assert stored(two) == two.before | two.others
 
 
 def test_earlier_versions_and_sets_of_select_go(two: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,6 +232,18 @@ def test_two_hosts_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"file.txt": "the first"}
 
 
+def test_what_a_link_or_a_pipe_leads_to_is_written(tmp_path: Path) -> None:
+    """As root it would else be put in the place of /dev/stdout."""
+    (tmp_path / "link.txt").symlink_to("file.txt")
+    write_whole(tmp_path / "link.txt", lambda path: path.write_text("here", encoding="utf-8"))
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "file.txt").read_text(encoding="utf-8") == "here"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", lambda path: path.write_text("through", encoding="utf-8"))
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     def write(path: Path) -> None:
         path.write_text("half", encoding="utf-8")

@@ -52,8 +52,17 @@ def compute_dtype(config: ModelConfig, device: torch.device) -> str:
 
 
 def pinned(name: str) -> str:
-    """A hub name with the commit it stands for now; a folder as it is."""
-    return name if is_local(name) else pin(name, "model")
+    """A hub name with the commit it stands for now; a folder as it is.
+
+    Raises:
+        ModelError: neither the hub nor its cache knows the name. Loading it would say so after half a minute of attempts.
+    """
+    if is_local(name):
+        return name
+    found = pin(name, "model")
+    if "@" not in found:
+        raise ModelError(_not_loaded(name, OSError("it is no folder, and neither the hub nor its cache knows it")))
+    return found
 
 
 def load_tokenizer(name: str) -> Any:
@@ -63,7 +72,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         repository, revision = located(name)
         tokenizer = AutoTokenizer.from_pretrained(repository, **_revision(revision))
-    except (OSError, ValueError, ImportError) as error:  # Marian's and M2M100's want sentencepiece
+    except Exception as error:  # Marian's and M2M100's want sentencepiece; files that are damaged
         raise ModelError(_not_loaded(name, error)) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.name {name!r}: its tokenizer has no EOS token: choose a model whose tokenizer has one")
@@ -74,7 +83,7 @@ def decoder_start(name: str) -> int | None:
     """Token that the decoder of an encoder-decoder begins with; None if the hub name or folder is a causal LM's."""
     try:
         return _decoder_start(_read_config(name))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files that are damaged
         raise ModelError(_not_loaded(name, error)) from error
 
 
@@ -197,7 +206,7 @@ def empty_model(config: ModelConfig) -> Any:
     try:
         with torch.device("meta"):
             return kind.from_config(shape)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:  # of another kind, such as images; sizes out of bounds
+    except Exception as error:  # of another kind, such as images; sizes out of bounds
         raise ModelError(_not_loaded(str(config.name), error)) from error
 
 
