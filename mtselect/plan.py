@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep
-from mtselect.data.corpus import ROLES, count_rows, load_corpus, read_rows
+from mtselect.data.corpus import count_rows, load_corpus, read_rows
 from mtselect.pipeline import Bench, corpus_entry, shared_stages
 from mtselect.resolve import scored_model
 from mtselect.store import LookingStore, NotStored
@@ -29,7 +30,6 @@ from mtselect.training.language_model import empty_model
 if TYPE_CHECKING:
     from rich.console import Console
 
-Shapes = list[tuple[int, int]]  # (O, I) of each tracked layer
 _CHARACTERS = 4.0  # of a token
 _USED = 0.35  # of the speed of a large product, that training a model reaches
 
@@ -81,8 +81,8 @@ def make_plan(bench: Bench, sweep: Sweep, left: int) -> list[Step]:
     pairs, seeds, dev, tokens = _sizes(bench, experiment, "corpus" in cached)
     model, shapes = (scored_model(experiment) if experiment.selection.method == "gdig" else
                      (empty_model(experiment.model), {}))
-    work = _products(sweep, model, list(shapes.values()), pairs, seeds, dev, tokens)
-    disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, list(shapes.values()), pairs, seeds)}
+    work = _products(sweep, model, shapes, pairs, seeds, dev, tokens)
+    disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, shapes, pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
     counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left, "evaluation": left}
     steps = []
@@ -122,8 +122,12 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
 
 def free_bytes(runtime: RuntimeConfig) -> int:
     """Of the disk that the workdir is on, or will be."""
-    path = Path(runtime.workdir).absolute()
-    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+    return shutil.disk_usage(nearest(Path(runtime.workdir))).free
+
+
+def nearest(path: Path) -> Path:
+    """A path that exists, or the first of its parents that does."""
+    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int, int, float]:
@@ -133,10 +137,9 @@ def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int,
         pool, seeds, dev = len(corpus.pool), len(corpus.seeds), len(corpus.dev)
         lengths = [len(pair.src) + len(pair.tgt) for pair in corpus.pool[:1000]]
     else:
-        # Of every source, since what is wrong with one shows in its first rows.
-        first = {role: list(islice(read_rows(experiment.data, role), 1000)) for role in ROLES}
         pool, seeds, dev = (count_rows(experiment.data, role) for role in ("pool", "seeds", "dev"))
-        lengths = [len(row.src) + len(row.tgt) for row in first["pool"] if row.reason is None]
+        lengths = [len(row.src) + len(row.tgt) for row in islice(read_rows(experiment.data, "pool"), 1000)
+                   if row.reason is None]
     dev = dev if experiment.evaluation.dev_rows is None else min(dev, experiment.evaluation.dev_rows)
     prompt = len(experiment.model.prompt) - len("{src}")
     return pool, seeds, dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
@@ -146,8 +149,8 @@ def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, 
     """Multiplications and additions of each step. A pass forward takes 2 a parameter and token, one back 4, or 2 where weights
     are frozen."""
     experiment, size = sweep.experiment, sum(parameter.numel() for parameter in model.parameters())
-    tracked = sum(n_out * n_in for n_out, n_in in shapes)
-    rotated = sum(n_out**2 + n_in**2 for n_out, n_in in shapes)
+    tracked = tracked_parameters(shapes)
+    rotated = sum(n_out**2 + n_in**2 for n_out, n_in in shapes.values())
     warmed = min(experiment.warmup.rows or pairs, pairs)
     candidates = pairs - warmed if experiment.warmup.exclude and experiment.warmup.epochs else pairs
     fitted = min(experiment.attribution.curvature_rows or candidates, candidates)
@@ -166,7 +169,7 @@ def _bytes(experiment: Experiment, model: Any, shapes: Shapes, pairs: int, seeds
     width = len(shapes) * experiment.attribution.sketch_rank**2
     return {"base": weights if experiment.model.name is None else 0.0,
             "warmup": weights if experiment.warmup.epochs else 0.0,
-            "curvature": 4.0 * sum(n_out**2 + n_in**2 + n_out * n_in for n_out, n_in in shapes),
+            "curvature": curvature_bytes(shapes, fitting=False),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
             "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
 

@@ -14,14 +14,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtselect.attribution.memory import curvature_bytes, seed_bytes, seed_pass_bytes
+from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import Sweep, cross_faults, search_ends
 from mtselect.data.corpus import ROLES, count_rows, read_rows
 from mtselect.data.prompts import encode_prompts
 from mtselect.errors import DataError, Faults, StorageError, UserError
-from mtselect.plan import Step, cached_stages, free_bytes, make_plan
+from mtselect.plan import Step, cached_stages, free_bytes, make_plan, nearest
 from mtselect.question import directions, refuse_other
-from mtselect.resolve import USED_MEMORY, adopt, adopt_search, pin_names, pin_search, resolve, scored_model
+from mtselect.resolve import USED_MEMORY, Scored, adopt, choose_seed_rank, pin_names, pin_search, scored_model
 from mtselect.study_storage import begun_study
 from mtselect.tracking import reach
 from mtselect.training.device import compute_device, device_memory, device_name
@@ -105,14 +105,13 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     begun = None if found.study is None else found.study.user_attrs.get("sweep")
     with found.part():
         if begun is not None:
-            found.sweep = dataclasses.replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]),
-                                              search=adopt_search(sweep.search, begun["search"]))
+            found.sweep = adopt(sweep, begun)
         found.sweep = dataclasses.replace(found.sweep, search=pin_search(found.sweep.search))
     _look_at_data(found)
     model = _look_at_model(found)
     _look_at_rows(found)
     if model is not None:
-        _look_at_memory(found, bench, sweep.experiment.attribution.seed_rank, *model)
+        _look_at_memory(found, bench, sweep.experiment.attribution.seed_rank, model)
     _look_at_study(found, begun)
     with found.part():
         found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
@@ -125,7 +124,7 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
 
 
 def _look_at_workdir(path: Path) -> None:
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    there = nearest(path)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise StorageError(f"runtime.workdir {str(path)!r} cannot be written ({there} is no folder that may be written to): "
                            "free space, or set runtime.workdir to another folder")
@@ -156,7 +155,7 @@ def _look_at_data(found: Preflight) -> None:
     found.facts["licence"] = data.licence or "not set; promotion asks for it (data.licence)"
 
 
-def _look_at_model(found: Preflight) -> tuple[Any, dict[str, tuple[int, int]]] | None:
+def _look_at_model(found: Preflight) -> Scored | None:
     """The model without weights and the shapes of its tracked layers; and decide what is still open."""
     runtime = found.sweep.runtime
     model = None
@@ -167,10 +166,9 @@ def _look_at_model(found: Preflight) -> tuple[Any, dict[str, tuple[int, int]]] |
         if experiment.selection.method == "gdig":
             model = scored_model(experiment)
             network, shapes = model
-            tracked = sum(n_out * n_in for n_out, n_in in shapes.values())
             found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: {_millions(_size(network))} "
                                     f"parameters, {experiment.model.dtype} on {device}")
-            found.facts["layers"] = f"{len(shapes)} tracked, {_millions(tracked)} parameters"
+            found.facts["layers"] = f"{len(shapes)} tracked, {_millions(tracked_parameters(shapes))} parameters"
         if experiment.model.name is not None:  # its tokenizer, and whether it knows the languages
             name = experiment.model.name
             encode_prompts(["a"], load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
@@ -201,13 +199,14 @@ def _look_at_rows(found: Preflight) -> None:
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
 
-def _look_at_memory(found: Preflight, bench: Bench, asked: Any, network: Any, shapes: dict[str, tuple[int, int]]) -> None:
+def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) -> None:
     """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do, where
     `auto` was asked for."""
-    experiment, runtime = found.sweep.experiment, found.sweep.runtime
-    with found.part():
-        experiment = resolve(experiment, runtime)
-        found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
+    experiment, runtime, (network, shapes) = found.sweep.experiment, found.sweep.runtime, scored
+    if experiment.attribution.seed_rank == "auto":
+        with found.part():
+            experiment = choose_seed_rank(experiment, runtime, scored)
+            found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
     cached: set[str] = set()
     with found.part():
         cached = cached_stages(bench, experiment)
@@ -263,7 +262,7 @@ def _size(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _smallest(shapes: dict[str, tuple[int, int]]) -> str:
+def _smallest(shapes: Shapes) -> str:
     """A name that stands for the layers whose factors are smallest."""
     return min(shapes, key=lambda name: sum(side**2 for side in shapes[name])).rpartition(".")[2]
 

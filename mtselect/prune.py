@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mtselect import cli
 from mtselect.config import Experiment, Sweep, from_plain
 from mtselect.errors import StorageError, UserError
+from mtselect.hub import is_local
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
             continue
         try:
             base = from_plain(Experiment, begun["experiment"])
-            refuse_other_content(replace(sweep, experiment=base), begun)
+            refuse_other_content(base, begun)
             for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)
         except (UserError, KeyError, TypeError, AttributeError) as error:  # the last ones: what was kept of it is damaged
@@ -102,7 +103,7 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
     store = LookingStore(bench.store.root)
     looking = replace(bench, store=store)
     name = experiment.model.name
-    if name is not None and "@" not in name and not Path(name).exists():
+    if name is not None and "@" not in name and not is_local(name):
         raise StorageError(f"its model {name!r} is no folder any more")
     try:
         corpus_entry(looking, experiment)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from mtselect.config import Sweep
+from mtselect.config import Experiment, Sweep
 from mtselect.data.corpus import source_fingerprint
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local
@@ -23,19 +23,23 @@ def question(sweep: Sweep) -> dict[str, Any]:
     Optuna itself only knows how many objectives there are, and would rank BLEU among chrF. Test decides too: what leaks from it
     leaves the others.
     """
-    data, model = sweep.experiment.data, sweep.experiment.model.name
-    content = {role: source_fingerprint(getattr(data, role))[:20] for role in ("pool", "seeds", "dev", "test")}
-    if model is not None and is_local(model):
-        content["model"] = source_fingerprint(model)[:20]
     return {"experiment": dataclasses.asdict(sweep.experiment),
             "search": {path: dataclasses.asdict(space) for path, space in sweep.search.items()},
             "objectives": dict(zip(sweep.study.objectives, directions(sweep), strict=True)),
-            "content": content}
+            "content": content(sweep.experiment)}
 
 
-def refuse_other_content(sweep: Sweep, begun: dict[str, Any]) -> None:
+def content(experiment: Experiment) -> dict[str, str]:
+    """Fingerprints of what the sources hold, and the model's folder if it is one."""
+    sources = {role: getattr(experiment.data, role) for role in ("pool", "seeds", "dev", "test")}
+    if experiment.model.name is not None and is_local(experiment.model.name):
+        sources["model"] = experiment.model.name
+    return {name: source_fingerprint(source)[:20] for name, source in sources.items()}
+
+
+def refuse_other_content(experiment: Experiment, begun: dict[str, Any]) -> None:
     """Raise ConfigError where the sources or the model's folder hold something else than when a study was begun."""
-    if changed := differences(begun.get("content", {}), question(sweep)["content"]):
+    if changed := differences(begun.get("content", {}), content(experiment)):
         raise ConfigError(f"what it was begun with has changed: {'; '.join(changed[:3])}")
 
 

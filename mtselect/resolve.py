@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from mtselect.attribution.gradients import layer_shape
-from mtselect.attribution.memory import PLANNED_BATCH, fitting_rank, seed_pass_bytes
-from mtselect.config import Experiment, Range, RuntimeConfig, with_fields
+from mtselect.attribution.memory import PLANNED_BATCH, Shapes, fitting_rank, seed_pass_bytes
+from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, with_fields
 from mtselect.data.corpus import ROLES, count_rows, pinned_source
 from mtselect.errors import ConfigError
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
 
 _NAMES = {"model.name", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
+Scored = tuple[Any, Shapes]  # a model without its weights, and the shapes of its tracked layers
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
 USED_MEMORY = 0.85
 
@@ -27,17 +29,22 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     found = pin_names(experiment, runtime)
     if found.attribution.seed_rank != "auto":
         return found
-    return with_fields(found, {"attribution.seed_rank": choose_seed_rank(found, runtime)})
+    return choose_seed_rank(found, runtime)
 
 
-def adopt(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
-    """The experiment with what is open decided as the study did that it continues: on a machine with another memory or
-    processor perhaps, or at an earlier commit on the hub.
+def adopt(sweep: Sweep, begun: dict[str, Any]) -> Sweep:
+    """The sweep with what is open decided as the study did that it continues: on a machine with another memory or processor
+    perhaps, or at an earlier commit on the hub.
 
     Args:
-        experiment: as asked for.
-        begun: the study's, as plain values.
+        sweep: as asked for.
+        begun: the question of the study (`question.question`).
     """
+    return replace(sweep, experiment=_adopt_experiment(sweep.experiment, begun["experiment"]),
+                   search=adopt_search(sweep.search, begun["search"]))
+
+
+def _adopt_experiment(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
     values: dict[str, Any] = {}
     rank = begun["attribution"]["seed_rank"]
     if experiment.attribution.seed_rank == "auto" and experiment.attribution.curvature != "identity":
@@ -51,7 +58,7 @@ def adopt(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
 
 
 def adopt_search(search: dict[str, Range], begun: dict[str, Any]) -> dict[str, Range]:
-    """The same for names that are searched."""
+    """The search with its hub names as the study's has them."""
     found = dict(search)
     for path in _NAMES & search.keys() & begun.keys():
         asked, then = search[path].choices or [], begun[path]["choices"] or []
@@ -87,28 +94,34 @@ def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     return with_fields(experiment, values)
 
 
-def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig) -> int | None:
-    """What `attribution.seed_rank: auto` stands for on this machine.
+def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Scored | None = None) -> Experiment:
+    """The experiment with what `attribution.seed_rank: auto` stands for on this machine.
+
+    Args:
+        experiment: with `auto`.
+        runtime: its accelerator counts.
+        scored: what `scored_model` gives, if that was asked for before.
 
     Raises:
         ConfigError: not even one direction of each seed fits.
     """
     if experiment.attribution.curvature == "identity" or experiment.selection.method != "gdig":
-        return None  # there is no eigenbasis to cut in, or no seed is asked for
-    model, shapes = scored_model(experiment)
-    device = compute_device(runtime.accelerator)
-    room = int(USED_MEMORY * device_memory(device).total) - weight_bytes(experiment.model, model)
-    n_seeds = count_rows(experiment.data, "seeds")
-    rank = fitting_rank(n_seeds, shapes, room)
-    if rank == 0:
-        least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True)
-        raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
-                          f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * max(room, 0):.1f} GB for them: track "
-                          "fewer attribution.layers")
-    return rank
+        rank = None  # there is no eigenbasis to cut in, or no seed is asked for
+    else:
+        model, shapes = scored or scored_model(experiment)
+        device = compute_device(runtime.accelerator)
+        room = int(USED_MEMORY * device_memory(device).total) - weight_bytes(experiment.model, model)
+        n_seeds = count_rows(experiment.data, "seeds")
+        rank = fitting_rank(n_seeds, shapes, room)
+        if rank == 0:
+            least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True)
+            raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
+                              f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * max(room, 0):.1f} GB for them: "
+                              "track fewer attribution.layers")
+    return with_fields(experiment, {"attribution.seed_rank": rank})
 
 
-def scored_model(experiment: Experiment) -> tuple[Any, dict[str, tuple[int, int]]]:
+def scored_model(experiment: Experiment) -> Scored:
     """The model at which gradients are taken, without its weights, and the shapes (O, I) of its tracked layers.
 
     Raises:

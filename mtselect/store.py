@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +137,6 @@ class Store:
             raise StorageError(f"stage {stage!r} cannot be stored under {self.root}: {error}: "
                                "free space or set runtime.workdir to another disk, then run the same command") from error
 
-    @contextlib.contextmanager
-    def own_seconds(self) -> Iterator[Callable[[], float]]:
-        """Yields a function: the block's seconds, without those of the stages computed in it, so that each counts once."""
-        start = time.monotonic()
-        self._inner.append(0.0)
-        end: list[float] = []
-        try:
-            yield lambda: (end[0] if end else time.monotonic() - start - self._inner[-1])
-        finally:
-            spent = time.monotonic() - start
-            end.append(spent - self._inner.pop())
-            self._inner[-1] += spent
-
     def _compute(self, path: Path, recipe: Recipe, compute: Callable[[Path], None]) -> None:
         for left in path.parent.glob(f"{path.name}.part-*"):  # of a killed process: the lock is ours
             shutil.rmtree(left, ignore_errors=True)
@@ -156,14 +144,24 @@ class Store:
         part.mkdir()
         start = time.time()
         try:
-            with self.own_seconds() as seconds:
-                compute(part)
-            manifest = {**recipe.content(), "started": start, "seconds": round(seconds(), 3)}
+            seconds = self._own_seconds(partial(compute, part))
+            manifest = {**recipe.content(), "started": start, "seconds": round(seconds, 3)}
             (part / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
             part.rename(path)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+
+    def _own_seconds(self, call: Callable[[], None]) -> float:
+        """A call's seconds, without those of the stages computed in it, so that each counts once."""
+        start = time.monotonic()
+        self._inner.append(0.0)
+        try:
+            call()
+        finally:
+            spent, inner = time.monotonic() - start, self._inner.pop()
+            self._inner[-1] += spent
+        return spent - inner
 
 
 class NotStored(Exception):  # noqa: N818  (an answer, not a fault)
@@ -204,9 +202,10 @@ def _writer() -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file aside and rename it: it is whole whenever it exists, also if processes of several hosts write it at once."""
-    path = path.resolve()  # what a link points to is written, not put in the place of the link
-    if path.exists() and not path.is_file():  # a device or a pipe
+    """Write a file aside and rename it: it is whole whenever it exists, also if processes of several hosts write it at once. A
+    link keeps its place; a device or a pipe is written to."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
         write(path)
         return
     part = path.with_name(f"{_writer()}.{path.name}")

@@ -31,9 +31,13 @@ def storage(sweep: Sweep) -> Any:
     url = sweep.study.storage
     if url is not None:
         return database_storage(url)
-    path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
+    path = _journal(sweep)
     path.parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+
+
+def _journal(sweep: Sweep) -> Path:
+    return Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
 
 
 def begun_study(sweep: Sweep) -> optuna.Study | None:
@@ -43,8 +47,7 @@ def begun_study(sweep: Sweep) -> optuna.Study | None:
         StorageError: the storage cannot be read.
     """
     url = sweep.study.storage
-    path = Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
-    if url is None and not path.exists():
+    if url is None and not _journal(sweep).exists():
         return None
     try:
         if url is not None and (file := make_url(url).database) and url.startswith("sqlite") and not Path(file).exists():
@@ -66,7 +69,7 @@ def continued(sweep: Sweep) -> Sweep:
         study = begun_study(sweep)
         begun = None if study is None else study.user_attrs.get("sweep")
         if begun is not None:
-            return replace(sweep, experiment=adopt(sweep.experiment, begun["experiment"]))
+            return adopt(sweep, begun)
     return sweep
 
 
@@ -109,7 +112,7 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
         StorageError: a study was run here whose database is another one, does not answer, or does not know it.
     """
     workdir, url = Path(sweep.runtime.workdir), sweep.study.storage
-    journals = {path.stem for path in (workdir / "optuna").glob("*.journal")}
+    journals = {path.stem for path in _journal(sweep).parent.glob("*.journal")}
     kept: list[tuple[str, str | None]] = []
     for _, note in _notes(sweep):
         name = note["study"]
@@ -122,9 +125,10 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
                                f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
     kept += [(name, None) for name in sorted(journals - set(forgotten))]
     for name, where in kept:
-        study = begun_study(replace(sweep, study=replace(sweep.study, name=name, storage=where)))
+        its = replace(sweep, study=replace(sweep.study, name=name, storage=where))
+        study = begun_study(its)
         if study is None:
-            place = shown(where) if where is not None else workdir / "optuna" / f"{name}.journal"
+            place = _journal(its) if where is None else shown(where)
             raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is not in {place}: look whether that is whole, "
                                f"or let the study go with --forget {name}; nothing was deleted")
         yield name, study

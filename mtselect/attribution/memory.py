@@ -21,15 +21,15 @@ _TEMPORARIES = 6  # of a batch's [B, O, I] at one layer, while seeds are precond
 def curvature_bytes(shapes: Shapes, *, fitting: bool) -> int:
     """Of all layers; `fitting` in two passes, where sums stand beside bases, and the refit's beside eigenvalues."""
     squares = sum(n_out**2 + n_in**2 for n_out, n_in in shapes.values())
-    return _FLOAT * (2 if fitting else 1) * (squares + _parameters(shapes))
+    return _FLOAT * (2 if fitting else 1) * (squares + tracked_parameters(shapes))
 
 
 def seed_bytes(n_seeds: int, shapes: Shapes, rank: int | None) -> int:
     """Of the seeds at all layers while candidates are scored: dense where the rank is null."""
     if rank is None:
-        return _FLOAT * n_seeds * _parameters(shapes)
+        return _FLOAT * n_seeds * tracked_parameters(shapes)
     sides = sum(min(rank, n_out, n_in) * (n_out + n_in) for n_out, n_in in shapes.values())
-    return _FLOAT * (2 * n_seeds * sides + 2 * _parameters(shapes))
+    return _FLOAT * (2 * n_seeds * sides + 2 * tracked_parameters(shapes))
 
 
 def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: int, *, curved: bool) -> int:
@@ -64,5 +64,6 @@ def fitting_rank(n_seeds: int, shapes: Shapes, room: int) -> int | None:
     return rank
 
 
-def _parameters(shapes: Shapes) -> int:
+def tracked_parameters(shapes: Shapes) -> int:
+    """Of all layers."""
     return sum(n_out * n_in for n_out, n_in in shapes.values())

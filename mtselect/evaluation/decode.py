@@ -28,7 +28,7 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
     """
     model.eval()
     fresh = type(model.generation_config)
-    for part in {id(one): one for one in (model, *_wrapped(model))}.values():
+    for part in (model, *_wrapped(model)):
         part.generation_config = fresh()  # `generate` fills in from it what it is not told
     settings = fresh(**generation_fields(config), do_sample=False, pad_token_id=pad_id,
                      eos_token_id=tokenizer.eos_token_id,

@@ -82,7 +82,7 @@ class FinetuneModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, learning rate rising over `ramp_share` of the steps and falling linearly to 0.
 
-        Matrices decay; norms, biases and embeddings (also one that is the head's weight too) do not.
+        Matrices decay; norms, biases and embeddings (also one that is the head's weight) do not.
         """
         embeddings = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
