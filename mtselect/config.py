@@ -174,9 +174,24 @@ class FinetuneConfig(TrainConfig):
 
     Args:
         start: weights it begins with: the warmed-up model's, or the base model's.
+        steps: optimiser steps, whatever the size of the set, so that sets of different size get equal work: epochs repeat or
+            stop as needed. Null trains for `epochs`.
+        seed: of the order of the pairs and of dropout. A study scores its trials at one seed, and the best of them and its
+            rivals again at `study.finetune_seeds` others.
     """
 
     start: Literal["warmup", "base"] = "warmup"
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.steps is None or self.steps > 0, "finetune.steps", self.steps, "at least 1, or null for finetune.epochs")
+        _check(0 <= self.seed < 2**32, "finetune.seed", self.seed, "between 0 and 4294967295")
+
+    def steps_for(self, n_pairs: int) -> int:
+        """Optimiser steps on a set of so many pairs."""
+        return self.epochs * -(-n_pairs // self.batch_size) if self.steps is None else self.steps if n_pairs else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,7 +271,9 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
     def compute(out: Path) -> None:
         pool = pool_examples(bench, experiment)
         examples = pool.take(_warmup_rows(experiment, _usable(experiment, pool)))
-        lm = _train(bench, experiment, base, examples, [], experiment.warmup, "warmup", out)
+        config = experiment.warmup
+        lm = _train(bench, experiment, base, examples, [], config, config.epochs * -(-len(examples) // config.batch_size),
+                    derive_seed(experiment.seed, "warmup"), "warmup", out)
         model = lm.model
         if lora:
             model.save_pretrained(out / "adapter")
@@ -387,8 +389,10 @@ def finetune_entry(bench: Bench, experiment: Experiment, selection: Selection, o
     def compute(out: Path) -> None:
         pairs = [Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in selection.pairs]
         examples = _examples(experiment, start, [*pairs, *_split(experiment, corpus, "dev")])
-        lm = _train(bench, experiment, start, examples[: len(pairs)], examples[len(pairs) :], experiment.finetune, "finetune",
-                    out, on_epoch)
+        config = experiment.finetune
+        seed = derive_seed(experiment.seed, f"finetune {config.seed}" if config.seed else "finetune")
+        lm = _train(bench, experiment, start, examples[: len(pairs)], examples[len(pairs) :], config,
+                    config.steps_for(len(pairs)), seed, "finetune", out, on_epoch)
         lm.model.save_pretrained(out / ("adapter" if experiment.model.lora_rank else "model"))
         lm.tokenizer.save_pretrained(out / "model")
 
@@ -528,19 +532,23 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
 
 
 def _train(bench: Bench, experiment: Experiment, start: str, examples: Sequence[Example], held_out: Sequence[Example],
-           config: TrainConfig, name: str, out: Path, on_epoch: OnEpoch | None = None) -> LanguageModel:
-    """Train from a folder or hub name on the examples; writes curve.jsonl."""
+           config: TrainConfig, n_steps: int, seed: int, name: str, out: Path, on_epoch: OnEpoch | None = None
+           ) -> LanguageModel:
+    """Train from a folder or hub name on the examples; writes curve.jsonl and cost.json (steps and their seconds)."""
     lora = experiment.model.lora_rank > 0
     lm = _load(bench, experiment, start, getattr(torch, experiment.model.dtype) if lora else torch.float32)
     if lm.decoder_start is not None:
         set_languages(lm.tokenizer, experiment.data)  # it is saved with them
     if lora:
         lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
-    with bench.progress.task(f"{name}: {config.epochs} epochs", config.epochs * len(examples)) as advance:
-        curve = finetune(lm, examples, held_out, config, name=name, seed=derive_seed(experiment.seed, name),
-                         dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
-                         accelerator=bench.runtime.accelerator, advance=advance, on_epoch=on_epoch)
-    _write_lines(out / "curve.jsonl", [asdict(point) for point in curve])
+    per_epoch = -(-len(examples) // config.batch_size)
+    n_pairs = n_steps // per_epoch * len(examples) + min(n_steps % per_epoch * config.batch_size, len(examples))
+    with bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
+        trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, seed=seed,
+                           dtype=experiment.model.dtype, batch_size=bench.runtime.batch_size,
+                           accelerator=bench.runtime.accelerator, advance=advance, on_epoch=on_epoch)
+    _write_lines(out / "curve.jsonl", [asdict(point) for point in trained.curve])
+    (out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm
 
 

@@ -150,6 +150,8 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (WarmupConfig, {"epochs": -1}, "warmup.epochs must be at least 0, got -1"),
     (FinetuneConfig, {"learning_rate": 0.0}, "finetune.learning_rate must be above 0, got 0.0"),
     (FinetuneConfig, {"batch_size": 0}, "finetune.batch_size must be at least 1, got 0"),
+    (FinetuneConfig, {"steps": 0}, "finetune.steps must be at least 1, or null for finetune.epochs, got 0"),
+    (FinetuneConfig, {"seed": -1}, "finetune.seed must be between 0 and 4294967295, got -1"),
     (WarmupConfig, {"ramp_share": 1.5}, "warmup.ramp_share must be between 0 and 1, got 1.5"),
     (FinetuneConfig, {"max_grad_norm": 0.0}, "finetune.max_grad_norm must be above 0, got 0.0"),
     (WarmupConfig, {"rows": 0}, "warmup.rows must be at least 1, or null for all, got 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,19 @@ class CurvePoint:
     dev_loss: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a finetuning leaves beside the weights.
+
+    Args:
+        curve: a point a step.
+        seconds: of the steps alone.
+    """
+
+    curve: list[CurvePoint]
+    seconds: float
+
+
 class FinetuneModule(L.LightningModule):
     """Trains the parameters that require a gradient.
 
@@ -51,6 +65,15 @@ class FinetuneModule(L.LightningModule):
         self._config, self._n_steps, self._name = config, n_steps, name
         self._advance, self._on_epoch = advance, on_epoch
         self._dev_sums = np.zeros(2)
+        self.seconds, self._begun = 0.0, 0.0
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Start the clock of a step."""
+        self._begun = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Stop it: forward, backward and optimiser, without loading and dev loss."""
+        self.seconds += time.perf_counter() - self._begun
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean cross-entropy over the batch's target tokens. Raises NonFiniteError with the step."""
@@ -67,12 +90,12 @@ class FinetuneModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Close the epoch's dev loss and report it. Raises NonFiniteError with the epoch."""
-        dev_loss = self._finite(float(self._dev_sums[0] / self._dev_sums[1]), "dev loss", f"after epoch {self.current_epoch}")
-        self._dev_sums[:] = 0
         last = self.curve[-1]
+        dev_loss = self._finite(float(self._dev_sums[0] / self._dev_sums[1]), "dev loss", f"after epoch {last.epoch}")
+        self._dev_sums[:] = 0
         self.curve[-1] = CurvePoint(step=last.step, epoch=last.epoch, train_loss=last.train_loss, dev_loss=dev_loss)
         if self._on_epoch is not None:
-            self._on_epoch(self.current_epoch, dev_loss)
+            self._on_epoch(last.epoch, dev_loss)
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Scale the gradients to `max_grad_norm`. By hand: Lightning refuses a fused optimiser beside bf16, for the
@@ -112,27 +135,34 @@ class FinetuneModule(L.LightningModule):
         return target_losses(target_logits(self.model, batch), batch.targets).sum() / tokens, tokens
 
 
-def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *,
+def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *, n_steps: int,
              name: str, seed: int, dtype: str, batch_size: int, accelerator: str, advance: Advance,
-             on_epoch: Callable[[int, float], None] | None = None) -> list[CurvePoint]:
-    """Train the model in place and return its curve.
+             on_epoch: Callable[[int, float], None] | None = None) -> Training:
+    """Train the model in place.
 
     Args:
         examples: training set, shuffled anew each epoch.
-        dev: its loss closes each epoch; may be empty.
+        dev: its loss closes each epoch, also one that the last step cuts off; may be empty.
+        config: optimiser and schedule.
+        n_steps: optimiser steps; epochs repeat or stop as needed.
+        name: `warmup` or `finetune`, for errors.
         seed: of the shuffling and of dropout.
         dtype: of the arithmetic; weights that train stay float32.
         batch_size: of the dev loss only; `config.batch_size` trains.
+        accelerator: Lightning's.
+        advance: called with the number of pairs done.
+        on_epoch: called with (epoch, dev loss); may raise to stop.
 
     Raises:
         NonFiniteError: the loss became NaN or infinite.
     """
-    n_steps = config.epochs * -(-len(examples) // config.batch_size)
     module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch)
-    trainer = make_trainer(accelerator=accelerator, max_epochs=config.epochs, num_sanity_val_steps=0,
+    trainer = make_trainer(accelerator=accelerator, max_steps=n_steps, max_epochs=-1, num_sanity_val_steps=0,
                            precision="bf16-mixed" if dtype == "bfloat16" else "32-true")
+    held_out = loader(dev, batch_size, lm.pad_id) if dev else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)),
-                    loader(dev, batch_size, lm.pad_id) if dev else None)
-    return module.curve
+        trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)), held_out)
+        if held_out is not None and module.curve and module.curve[-1].dev_loss is None:
+            trainer.validate(module, held_out, verbose=False)
+    return Training(curve=module.curve, seconds=module.seconds)

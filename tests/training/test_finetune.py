@@ -20,13 +20,31 @@ CONFIG = FinetuneConfig(epochs=3, learning_rate=1e-2, batch_size=4)
 
 
 def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> list[CurvePoint]:
-    settings: dict[str, Any] = {"name": "finetune", "seed": 0, "dtype": "float32", "batch_size": 3, "accelerator": "cpu",
-                                "advance": lambda n: None, **how}
-    return finetune(lm, tiny.examples(10), tiny.examples(5, seed=1), config, **settings)
+    settings: dict[str, Any] = {"n_steps": config.steps_for(10), "name": "finetune", "seed": 0, "dtype": "float32",
+                                "batch_size": 3, "accelerator": "cpu", "advance": lambda n: None, **how}
+    return finetune(lm, tiny.examples(10), tiny.examples(5, seed=1), config, **settings).curve
 
 
 def weights(lm: LanguageModel) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in lm.model.parameters()])
+
+
+def test_steps_decide_whatever_the_size(tiny: SimpleNamespace) -> None:
+    """3 batches an epoch: 7 steps are two epochs and a third of one, 2 are not even one; each ends with a dev loss."""
+    for steps, epochs in ((7, [0, 0, 0, 1, 1, 1, 2]), (2, [0, 0])):
+        told: list[int] = []
+        config = FinetuneConfig(steps=steps, batch_size=4)
+        curve = train(tiny, tiny.model("llama"), config, on_epoch=lambda epoch, loss, told=told: told.append(epoch))
+        assert [point.epoch for point in curve] == epochs
+        assert [point.step for point in curve] == list(range(steps))
+        assert told == sorted(set(epochs))
+        assert curve[-1].dev_loss is not None
+
+
+def test_whole_epochs_are_the_same_by_steps(tiny: SimpleNamespace) -> None:
+    one, other = tiny.model("llama"), tiny.model("llama")
+    assert train(tiny, one, CONFIG) == train(tiny, other, FinetuneConfig(steps=9, learning_rate=1e-2, batch_size=4))
+    assert torch.equal(weights(one), weights(other))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
