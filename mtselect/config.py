@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from mtselect.errors import ConfigError, Faults
 
+_RENAMED = {"study.random_seeds": "random baselines are drawn anew for each of study.finetune_seeds"}
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
 
@@ -227,7 +228,8 @@ class AttributionConfig:
         fisher: `sampled` draws targets from the model (true Fisher), `observed` takes the reference.
         curvature_rows: pool rows the curvature is fitted on; null takes all.
         damping: relative to the mean eigenvalue of each layer.
-        sketch_rank: directions per side and layer; a sketch has sketch_rank**2 numbers per layer.
+        sketch_rank: directions per side and layer; a sketch, which clusters are made of, has sketch_rank**2 numbers per layer.
+            0 makes none. `auto` is 8 where more than one cluster is asked for or searched, else 0.
         seed_rank: keep each seed's preconditioned gradient at this rank, for models whose dense ones do not fit: seeds times
             tracked parameters. The mean benefit stays exact, and 16 keeps the benefits' order. Null keeps them dense. `auto`
             is null where that fits the device's memory, else the largest power of two that does, as the sweep says at its
@@ -240,12 +242,13 @@ class AttributionConfig:
     fisher: Literal["sampled", "observed"] = "sampled"
     curvature_rows: int | None = 2000
     damping: float = 0.1
-    sketch_rank: int = 8
+    sketch_rank: int | Literal["auto"] = "auto"
     seed_rank: int | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         _check(self.damping > 0, "attribution.damping", self.damping, "above 0", "0.1 is a good start")
-        _check(self.sketch_rank > 0, "attribution.sketch_rank", self.sketch_rank, "at least 1")
+        _check(self.sketch_rank == "auto" or self.sketch_rank >= 0, "attribution.sketch_rank", self.sketch_rank,
+               "at least 0 or auto")
         _check(self.seed_rank in (None, "auto") or int(self.seed_rank or 0) > 0, "attribution.seed_rank", self.seed_rank,
                "at least 1, null or auto")
         _check(self.seed_rank in (None, "auto") or self.curvature != "identity", "attribution.seed_rank", self.seed_rank,
@@ -256,33 +259,49 @@ class AttributionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """From benefits and sketches to a set.
+    """From losses, benefits and sketches to a set.
 
     Args:
-        method: `gdig` is the product; `random`, `pool` (everything) and `untuned` (nothing) are baselines.
-        budget: pairs to select.
-        threshold: share of the seeds that a pair must benefit; 1.0 is the paper's rule.
-        n_clusters: K of K-means over the sketches that passed.
-        rank: `benefit_per_norm` divides the mean benefit by the pair's gradient norm; `benefit` does not.
+        method: `gdig` is the product; `loss` takes the lowest loss per token, `random` draws, `pool` takes everything and
+            `untuned` nothing. A gate may stand before the first three.
+        budget: pairs to select, or below 1 their share of the pool.
+        gate: which candidates pass before they are ranked. `learned`: a classifier tells them from corruptions of the seeds by
+            losses and surface; `seed_loss`: loss per token at most a quantile of the seeds'; null: all.
+        gate_keeps: share of the seeds that the gate has to let through; it decides how strict it is.
+        rank: `z` is the mean over the seeds of benefits centred and scaled over the pool, `benefit` the mean benefit,
+            `benefit_per_norm` divides it by the pair's gradient norm.
+        threshold: least value of what `threshold_on` says; 0 lets all pass.
+        threshold_on: `share` of the seeds for which the pair's benefit is above the pool's mean; `raw_share`, for which it is
+            above 0 (with threshold 1.0 the paper's rule); `rank`, the share of the ranking, from below, that is left out.
+        n_clusters: K of K-means over the sketches of what passed; 1 draws from all, and needs no sketches.
         draw: within a cluster, `best` takes the highest rank first, `random` draws uniformly.
         seed: of K-means and of random draws.
     """
 
-    method: Literal["gdig", "random", "pool", "untuned"] = "gdig"
-    budget: int = 1000
-    threshold: float = 0.6
-    n_clusters: int = 64
-    rank: Literal["benefit", "benefit_per_norm"] = "benefit_per_norm"
+    method: Literal["gdig", "loss", "random", "pool", "untuned"] = "gdig"
+    budget: int | float = 0.33
+    gate: Literal["learned", "seed_loss"] | None = "learned"
+    gate_keeps: float = 0.95
+    rank: Literal["z", "benefit", "benefit_per_norm"] = "z"
+    threshold: float = 0.0
+    threshold_on: Literal["share", "raw_share", "rank"] = "share"
+    n_clusters: int = 1
     draw: Literal["best", "random"] = "best"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.budget > 0, "selection.budget", self.budget, "at least 1")
+        _check(0 < self.budget < 1 or (self.budget >= 1 and self.budget == int(self.budget)), "selection.budget", self.budget,
+               "a whole number of pairs, or between 0 and 1 a share of the pool")
         _check(0 <= self.seed < 2**32, "selection.seed", self.seed, "between 0 and 4294967295")
         _check(self.n_clusters > 0, "selection.n_clusters", self.n_clusters, "at least 1")
         _check(0 <= self.threshold <= 1, "selection.threshold", self.threshold, "between 0 and 1")
-        _check(self.budget >= self.n_clusters or self.method != "gdig", "selection.budget", self.budget,
+        _check(0 < self.gate_keeps <= 1, "selection.gate_keeps", self.gate_keeps, "above 0 and at most 1")
+        _check(self.budget < 1 or self.budget >= self.n_clusters or self.method != "gdig", "selection.budget", self.budget,
                f"at least selection.n_clusters ({self.n_clusters})", "lower n_clusters or raise the budget")
+
+    def pairs(self, pool_rows: int) -> int:
+        """The budget as a number of pairs of a pool."""
+        return max(1, round(self.budget * pool_rows)) if self.budget < 1 else int(self.budget)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,8 +402,12 @@ class StudyConfig:
         pruner: stops a poor trial between epochs, by its dev loss; single objective only.
         storage: database URL (postgresql+psycopg://, sqlite:///); null is a journal file under
             `runtime.workdir`.
-        baselines: run in the same study; `random` has the same number of pairs as the best trial.
-        random_seeds: how many random baselines.
+        baselines: what the best trial is compared with, each at the trial's number of optimiser steps: the model `untuned`; the
+            whole `pool`, and it for its own epochs (`pool-epochs`) and for as many more steps as the selecting took seconds
+            (`pool-cost`); and of the best trial's size `random` pairs, random ones of those that pass the gate
+            (`filter-random`), and those of lowest `loss`.
+        finetune_seeds: seeds with which the best trial and its rivals are finetuned once more; intervals are over them and over
+            sentences.
         seed: of the sampler.
     """
 
@@ -394,9 +417,9 @@ class StudyConfig:
     sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
     pruner: Literal["none", "median", "successive_halving"] = "none"
     storage: str | None = None
-    baselines: list[Literal["untuned", "random", "pool"]] = field(
-        default_factory=lambda: ["untuned", "random", "pool"])
-    random_seeds: int = 3
+    baselines: list[Literal["untuned", "pool", "pool-epochs", "pool-cost", "random", "filter-random", "loss"]] = field(
+        default_factory=lambda: ["untuned", "pool", "pool-epochs", "pool-cost", "random", "filter-random", "loss"])
+    finetune_seeds: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -405,6 +428,7 @@ class StudyConfig:
         _check(self.storage is None or not re.fullmatch(r"sqlite(\+\w+)?://(/?:memory:)?/?", self.storage), "study.storage",
                self.storage, "a database that outlives its process, or null for a journal file")
         _check(self.n_trials > 0, "study.n_trials", self.n_trials, "at least 1")
+        _check(0 < self.finetune_seeds <= 100, "study.finetune_seeds", self.finetune_seeds, "between 1 and 100")
         _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
         _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,
                "none when there are several objectives")
@@ -529,7 +553,7 @@ def _check_sections(data: dict[str, Any]) -> None:
 
 def cross_faults(sweep: Sweep) -> list[str]:
     """What is wrong between sections: ranges that leave a field's own, and objectives that no trial has."""
-    return list(dict.fromkeys([*_search_faults(sweep), *_objective_faults(sweep)]))
+    return list(dict.fromkeys([*_search_faults(sweep), *_objective_faults(sweep), *_cluster_faults(sweep)]))
 
 
 def _raise(faults: list[str]) -> None:
@@ -576,6 +600,14 @@ def field_type(path: str) -> Any:
     return cls
 
 
+def range_type(path: str, space: Range) -> Any:
+    """The type of a searched field's values: where it takes whole numbers and shares, what the range's own numbers are."""
+    kind = field_type(path)
+    if kind == int | float:
+        return int if all(value == int(value) for value in (space.low, space.high, space.step) if value is not None) else float
+    return kind
+
+
 def from_plain(cls: Any, data: dict[str, Any]) -> Any:
     """A section from what `dataclasses.asdict` made of it; fields that it lacks take their defaults, others are left out."""
     hints = typing.get_type_hints(cls)
@@ -619,7 +651,9 @@ def _unknown_keys(data: Any, cls: Any, prefix: str = "") -> Iterator[str]:
     hints = typing.get_type_hints(cls)
     for key, value in data.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        if key not in hints:
+        if path in _RENAMED:
+            yield f"unknown field {path!r}: {_RENAMED[path]}"
+        elif key not in hints:
             siblings = [f"{prefix}.{name}" for name in hints]
             yield f"unknown field {path!r}{_nearest(path, [*siblings, *_field_paths(Sweep)])}"
         elif dataclasses.is_dataclass(hints[key]):
@@ -661,7 +695,7 @@ def search_ends(sweep: Sweep) -> dict[str, list[Any]]:
 
 
 def _ends(path: str, space: Range) -> list[Any]:
-    kind = field_type(path)
+    kind = range_type(path, space)
     if dataclasses.is_dataclass(kind):
         raise ConfigError(f"search: {path!r} is a section, not a field: name one of its fields")
     if space.choices is None and kind not in (int, float):
@@ -696,6 +730,19 @@ def _search_faults(sweep: Sweep) -> Iterator[str]:
                 with_fields(sweep.experiment, worst if path in worst else {**worst, path: value})
             except ConfigError as error:
                 yield str(error)
+
+
+def most_clusters(experiment: Experiment, search: dict[str, Range]) -> int:
+    """The largest `selection.n_clusters` that a trial may have."""
+    space = search.get("selection.n_clusters")
+    return int(experiment.selection.n_clusters if space is None else max([*(space.choices or []), space.high or 0]))
+
+
+def _cluster_faults(sweep: Sweep) -> Iterator[str]:
+    clusters = most_clusters(sweep.experiment, sweep.search)
+    if clusters > 1 and sweep.experiment.attribution.sketch_rank == 0:
+        yield (f"attribution.sketch_rank must be at least 1 where selection.n_clusters is {clusters}, got 0: raise it, or ask "
+               "for 1 cluster")
 
 
 def _objective_faults(sweep: Sweep) -> list[str]:

@@ -43,9 +43,8 @@ CARD = """\
 
 ## How chosen
 
-Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. A pair was kept if it benefits at least {threshold} of
-the seeds by {curvature} influence ({passed} did); {pairs} were drawn evenly from {clusters} clusters of gradient sketches
-(G-DIG, arXiv 2405.12915). `experiment.yaml` replays it: `python -m mtselect.select experiment.yaml --out selected.jsonl`.
+Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. {how} `experiment.yaml` replays it:
+`python -m mtselect.select experiment.yaml --out selected.jsonl`.
 
 ## Scores of the model finetuned on it
 
@@ -53,9 +52,9 @@ the seeds by {curvature} influence ({passed} did); {pairs} were drawn evenly fro
 |---|---|---|---|---|
 {scores}
 
-Against models finetuned on as many random pairs, on test (paired bootstrap, two-sided):
+Means of {finetunings} finetuning seeds. Against its rivals on test (bootstrap over seeds and sentences, two-sided):
 
-| baseline | its {metric} | difference (95%) | p |
+| rival | its {metric} | difference (95%) | p |
 |---|---|---|---|
 {rivals}
 
@@ -75,7 +74,8 @@ pairs = [json.loads(line) for line in open(f"{{folder}}/selected.jsonl", encodin
 
 or, of a folder written by `python -m mtselect.promote {study} --export DIR`, `datasets.load_dataset("DIR", split="train")`.
 
-Columns: `id` (hash of the pair), `src`, `tgt`, `benefit` (mean over the seeds, larger is better), `benefit_share`, `cluster`.
+Columns: `id` (hash of the pair), `src`, `tgt`, `z` (mean z-score of its benefits for the seeds), `benefit` (mean over them,
+larger is better), `benefit_share` (of the seeds, above the pool's mean), `cluster`, `gate` (score of the gate).
 """
 
 
@@ -95,7 +95,7 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         selection: the set.
         n_seeds: trusted pairs it was chosen for.
         scores: split -> its scores.
-        comparisons: random baseline -> its comparison on test.
+        comparisons: rival -> the set against it on test.
         gates: all that were asked.
         picture: score against pairs of the whole study, as PNG.
     """
@@ -107,19 +107,19 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
     (folder / "experiment.yaml").write_text(to_yaml(experiment, "experiment"), encoding="utf-8")
     seen = {split: [asdict(score) for score in some] for split, some in scores.items()}
-    seen["against_random"] = {rival: asdict(result) for rival, result in comparisons.items()}  # type: ignore[assignment]
+    seen["against"] = {rival: asdict(result) for rival, result in comparisons.items()}  # type: ignore[assignment]
     (folder / "scores.json").write_text(json.dumps(seen, indent=1), encoding="utf-8")
     (folder / "gates.json").write_text(json.dumps([asdict(gate) for gate in gates], indent=1), encoding="utf-8")
     if picture is not None:
         (folder / "study.png").write_bytes(picture.read_bytes())
-    data, chosen = experiment.data, experiment.selection
+    data = experiment.data
     text = partial(
         CARD.format, name=name, alias=alias, study=study, metric=metric, run=run, data=data,
         licence=data.licence or "not given",
-        pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}", passed=f"{selection.n_passed:,}",
+        pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}",
         seeds=f"{n_seeds:,}",
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
-        threshold=f"{chosen.threshold:.1%}", clusters=chosen.n_clusters, curvature=experiment.attribution.curvature,
+        how=_how(experiment, selection), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
         scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | "
                          f"`{score.signature}` |" for split, some in scores.items() for score in some),
         rivals="\n".join(f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to "
@@ -128,6 +128,24 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     card = text(picture="" if picture is None else PICTURE)
     (folder / "README.md").write_text(f"---\n{_header(name, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
     return text(picture="")
+
+
+def _how(experiment: Experiment, selection: Selection) -> str:
+    """The rule in sentences."""
+    chosen, said = experiment.selection, []
+    if selection.gate is not None:
+        looks = ", ".join(f"{look['rows']:,} {kind}" for kind, look in selection.gate["looks"].items())
+        said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
+                    f"{selection.gate['dropped']:,} candidates" + (f" that look {looks}." if looks else "."))
+    if chosen.method == "gdig":
+        ranks = {"z": "the mean z-score of their benefits", "benefit": "their mean benefit",
+                 "benefit_per_norm": "their mean benefit over the norm of their gradient"}
+        said.append(f"{selection.n_passed:,} passed; the {len(selection.pairs):,} best by {ranks[chosen.rank]} for the seeds "
+                    f"({experiment.attribution.curvature} influence, after G-DIG, arXiv 2405.12915) were taken"
+                    + (f", evenly from {chosen.n_clusters} clusters of gradient sketches." if chosen.n_clusters > 1 else "."))
+    else:
+        said.append(f"{len(selection.pairs):,} of the {selection.n_passed:,} that were left were taken by `{chosen.method}`.")
+    return " ".join(said)
 
 
 def _header(name: str, licence: str | None, n_rows: int) -> str:

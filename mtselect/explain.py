@@ -77,7 +77,8 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     from mtselect.study_storage import continued
 
     with bench.progress.task("explain", 2) as advance:
-        experiment = resolve(continued(sweep).experiment, sweep.runtime)
+        begun = continued(sweep)
+        experiment = resolve(begun.experiment, sweep.runtime, begun.search)
         pairs = _pairs(bench, experiment, ids, top)
         advance(1)
         found = [Explained(pair=pair, words=into_words(tokens))
@@ -126,9 +127,8 @@ def picture(one: Explained) -> Group:
 def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top: int) -> list[Pair]:
     import numpy as np
 
-    from mtselect.attribution.index import SketchIndex
     from mtselect.data.corpus import load_corpus
-    from mtselect.pipeline import candidate_values, corpus_entry, gradients_entry
+    from mtselect.pipeline import candidate_columns, candidate_table, corpus_entry
 
     pool = load_corpus(corpus_entry(bench, experiment).path).pool
     if ids is not None:
@@ -137,10 +137,9 @@ def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top:
             if one not in by_id:
                 raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
         return [by_id[one] for one in ids]
-    entry = gradients_entry(bench, experiment)
-    order = np.argsort(-candidate_values(SketchIndex(entry.path))[0], kind="stable")
+    order = np.argsort(-candidate_columns(bench, experiment).mean, kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return list(pool.take(np.load(entry.path / "rows.npy")[chosen]))
+    return list(pool.take(candidate_table(bench, experiment)[chosen]))
 
 
 def _wide(character: str) -> bool:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 P_VALUE = 0.05
 # A dev score computed again on the same machine is the same to the last digit; another processor rounds otherwise.
 SAME_SCORE = 0.5
-COLUMNS = {"id": str, "src": str, "tgt": str, "benefit": float, "benefit_share": float, "cluster": int}
+TEXTS: dict[str, type] = {"id": str, "src": str, "tgt": str}
+BENEFITS: dict[str, type] = {"z": float, "benefit": float, "benefit_share": float, "cluster": int}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,16 @@ class Gate:
     detail: str
 
 
-def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence[Score], recorded: Mapping[str, float]) -> Gate:
-    """Computed again from `experiment.yaml`, the same ids come out and, finetuned on them, the same dev scores.
+def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence[Score], recorded: Mapping[str, float],
+           recomputed: str) -> Gate:
+    """Computed again from `experiment.yaml`, the same ids come out and the same dev scores.
 
     Args:
         pairs: selected again.
         recorded_digest: of the ids the trial selected.
         scores: on dev, of the model finetuned again (unless its weights were kept).
         recorded: the trial's metrics.
+        recomputed: what was computed again, and what was taken from the store.
     """
     if hash_ids(pair.id for pair in pairs) != recorded_digest:
         return Gate(name="replay", passed=False, detail="selects other pairs when computed again: its data or machine changed; "
@@ -47,24 +50,27 @@ def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence
         if abs(score.value - before) > SAME_SCORE:
             return Gate(name="replay", passed=False, detail=f"scores {score.name} {score.value:.2f} on dev when computed "
                         f"again, recorded was {before:.2f}: results are not reproducible here; run the sweep again")
-    return Gate(name="replay", passed=True, detail=f"the same {len(pairs):,} ids and dev scores from experiment.yaml")
+    return Gate(name="replay", passed=True, detail=f"the same {len(pairs):,} ids and dev scores from experiment.yaml; "
+                f"{recomputed}")
 
 
-def schema(pairs: Sequence[SelectedPair], budget: int) -> Gate:
-    """Every row has its columns, its id is the hash of its text, no id comes twice, and the budget is kept."""
+def schema(pairs: Sequence[SelectedPair], budget: int, method: str) -> Gate:
+    """Every row has the columns of its selection method, its id is the hash of its text, no id comes twice, and the budget is
+    kept."""
+    columns = TEXTS | (BENEFITS if method == "gdig" else {})
     for number, pair in enumerate(pairs, 1):
         row = asdict(pair)
-        wrong = [name for name, kind in COLUMNS.items() if not isinstance(row[name], kind)]
+        wrong = [name for name, kind in columns.items() if not isinstance(row[name], kind)]
         if wrong:
             return Gate(name="schema", passed=False, detail=f"row {number} has {wrong[0]} {row[wrong[0]]!r}, which is no "
-                        f"{COLUMNS[wrong[0]].__name__}: run the sweep again under another study.name")
+                        f"{columns[wrong[0]].__name__}: run the sweep again under another study.name")
         if pair.id != pair_id(pair.src, pair.tgt):
             return Gate(name="schema", passed=False, detail=f"row {number} has id {pair.id}, which is not the hash of its "
                         "text: the set was changed after its selection; run the sweep again")
     if len({pair.id for pair in pairs}) != len(pairs) or not 0 < len(pairs) <= budget:
         return Gate(name="schema", passed=False, detail=f"{len(pairs):,} rows, {len({pair.id for pair in pairs}):,} different, "
                     f"where 1 to {budget:,} different ones are allowed: run the sweep again")
-    return Gate(name="schema", passed=True, detail=f"{len(pairs):,} rows with {', '.join(COLUMNS)}; "
+    return Gate(name="schema", passed=True, detail=f"{len(pairs):,} rows with {', '.join(columns)}; "
                 f"hash of the ids {hash_ids(pair.id for pair in pairs)}")
 
 
@@ -95,14 +101,19 @@ def provenance(data: DataConfig, n_seeds: int) -> Gate:
     return Gate(name="provenance", passed=True, detail=f"{n_seeds:,} seeds of {data.seeds}; licence {data.licence}")
 
 
-def beats_random(comparisons: Mapping[str, PairedResult], metric: str) -> Gate:
-    """On test, significantly better than every random set of the same size (paired bootstrap, two-sided)."""
+def beats_rivals(comparisons: Mapping[str, PairedResult], metric: str) -> Gate:
+    """On test, significantly better than everything that is asked for (bootstrap over seeds and sentences, two-sided).
+
+    Args:
+        comparisons: rival -> the set against it: those of its size, the whole pool at equal steps, and the untuned model.
+        metric: that decides.
+    """
     lost = [f"{metric} on test is not significantly above {name} ({result.system:.2f} against {result.baseline:.2f}, "
             f"p = {result.p_value:.3f}, needed p < {P_VALUE})"
             for name, result in comparisons.items() if result.difference <= 0 or result.p_value >= P_VALUE]
     won = ", ".join(f"{result.difference:+.2f} against {name} (p = {result.p_value:.3f})"
                     for name, result in comparisons.items())
-    return Gate(name="beats random", passed=not lost, detail="; ".join(lost) or f"{metric} on test {won}")
+    return Gate(name="beats its rivals", passed=not lost, detail="; ".join(lost) or f"{metric} on test {won}")
 
 
 def above_champion(metric: str, value: float, test_digest: str, champion: Mapping[str, Any] | None) -> Gate:

@@ -1,6 +1,7 @@
 """The stages in order, from an experiment to scores.
 
-    corpus -> base -> tokens -> warm-up -> curvature -> gradients -> selection -> finetune -> evaluation
+    corpus -> base -> tokens -> warm-up -> curvature -> gradients -> columns -> selection -> finetune -> evaluation
+                                       \\-> losses -> gate ---------------------/
 
 Each stage is one function: it takes the bench (store, runtime, progress) and the experiment, fetches its upstream
 entries, and returns its own. What a sweep does not search is therefore computed once. Finetuning is keyed by the
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -33,7 +34,15 @@ from mtselect.attribution.memory import seed_pass_bytes
 from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.attribution.tokens import MeanSeed
-from mtselect.config import AttributionConfig, EvaluationConfig, Experiment, RuntimeConfig, TrainConfig
+from mtselect.config import (
+    AttributionConfig,
+    EvaluationConfig,
+    Experiment,
+    RuntimeConfig,
+    SelectionConfig,
+    TrainConfig,
+    with_fields,
+)
 from mtselect.data.corpus import (
     ROLES,
     Corpus,
@@ -57,12 +66,24 @@ from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.comet.client import CometScorer
 from mtselect.evaluation.comet.install import comet_version
 from mtselect.evaluation.decode import decode, decoding_signature
-from mtselect.evaluation.metrics import MetricName, PairedResult, Score, mean_score, paired_bootstrap, paired_means, score
+from mtselect.evaluation.metrics import (
+    MetricName,
+    PairedResult,
+    Score,
+    compare_over_seeds,
+    mean_over_seeds,
+    mean_score,
+    score,
+)
 from mtselect.hub import is_local
 from mtselect.progress import Advance, Progress
-from mtselect.selection.baselines import all_rows, random_rows
+from mtselect.selection.baselines import all_rows, lowest, random_rows
+from mtselect.selection.corrupt import corruptions
+from mtselect.selection.features import features
+from mtselect.selection.gate import Gated, bound, by_loss, learn
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import SelectedSet, benefit_share, select
+from mtselect.selection.resample import Columns, benefit_share, select
+from mtselect.selection.standardise import standardise
 from mtselect.store import Entry, Recipe, Store, derive_seed, hash_ids, write_whole
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.finetune_module import finetune
@@ -76,6 +97,7 @@ from mtselect.training.language_model import (
     load_tokenizer,
     tracked_layers,
 )
+from mtselect.training.loss_module import example_losses
 
 Split = Literal["dev", "test"]
 # Bytes of a recorded gradient pass that stay in memory; the rest lies in a file under the workdir.
@@ -84,6 +106,8 @@ _RECORD_MEMORY = 512 * 2**20
 _SHARD_ROWS = 4096
 # Pairs that are tokenised at a time.
 _TOKENISED = 4096
+# Dropped candidates that a gate's report shows of each kind: the clearest, and as many of the closest.
+_EXAMPLES = 3
 OnEpoch = Callable[[int, float], None]
 
 
@@ -99,14 +123,27 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedPair:
-    """One line of `selected.jsonl`. Benefits are null where no gradient was taken (baselines)."""
+    """One line of `selected.jsonl`: what is null was not asked for.
+
+    Args:
+        id: hash of the pair.
+        src: source sentence.
+        tgt: target sentence.
+        z: mean z-score of its benefits.
+        benefit: mean over the seeds.
+        benefit_share: share of the seeds for which it is above the pool's mean.
+        cluster: of its sketch.
+        gate: score of the gate.
+    """
 
     id: str
     src: str
     tgt: str
+    z: float | None = None
     benefit: float | None = None
     benefit_share: float | None = None
     cluster: int | None = None
+    gate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +153,14 @@ class Selection:
     Args:
         pairs: the set.
         n_candidates: rows it was chosen from.
-        n_passed: rows that passed the threshold.
+        n_passed: rows that passed gate and threshold.
+        gate: what the gate did (`_gate_report`); null without one.
     """
 
     pairs: list[SelectedPair]
     n_candidates: int
     n_passed: int
+    gate: dict[str, Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -137,12 +176,14 @@ class Evaluation:
         hypotheses: in the order of the split.
         scores: of the whole split.
         curve: of the finetuning.
+        cost: its steps, and their seconds; null where nothing was trained.
         comet: COMET's score of each sentence, where it is one of the metrics.
     """
 
     hypotheses: list[str]
     scores: list[Score]
     curve: list[dict[str, Any]]
+    cost: dict[str, float] | None = None
     comet: list[float] | None = None
 
 
@@ -156,16 +197,17 @@ class TrialResult:
     noise_share: float | None
 
 
-def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = None) -> TrialResult:
-    """Select, finetune, evaluate on dev.
+def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = None, split: Split = "dev") -> TrialResult:
+    """Select, finetune, evaluate.
 
     Args:
         bench: store, runtime, progress.
         experiment: with everything decided (`resolve.resolve`).
         on_epoch: called with (epoch, dev loss) while finetuning computes; may raise to stop the trial.
+        split: to evaluate on.
     """
     selection = select_pairs(bench, experiment)
-    evaluation = evaluate(bench, experiment, selection, "dev", on_epoch)
+    evaluation = evaluate(bench, experiment, selection, split, on_epoch)
     corpus = load_corpus(corpus_entry(bench, experiment).path)
     return TrialResult(experiment=experiment, selection=selection, evaluation=evaluation,
                        noise_share=noise_share(corpus, [pair.id for pair in selection.pairs]))
@@ -188,12 +230,14 @@ def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
 
 
 def shared_stages(experiment: Experiment) -> dict[str, Callable[[Bench, Experiment], Any]]:
-    """The stages before the selection, in order: curvature and gradients only for a selector that reads them."""
+    """The stages before the selection, in order: those that the selector and its gate read."""
     always: dict[str, Callable[[Bench, Experiment], Any]] = {
         "corpus": corpus_entry, "base": base_entry, "tokens": tokens_entry, "warmup": warmup_entry}
-    if experiment.selection.method != "gdig":
-        return always
-    return {**always, "curvature": curvature_entry, "gradients": gradients_entry}
+    influence: dict[str, Callable[[Bench, Experiment], Any]] = {
+        "curvature": curvature_entry, "gradients": gradients_entry, "columns": columns_entry}
+    losses: dict[str, Callable[[Bench, Experiment], Any]] = {"losses": losses_entry, "gate": gate_entry}
+    return {**always, **(influence if experiment.selection.method == "gdig" else {}),
+            **(losses if _is_gated(experiment.selection) else {})}
 
 
 def corpus_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -259,10 +303,16 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
 
     With LoRA the folder holds the merged weights, and `adapter` beside it the adapters.
     """
-    base, base_key = base_entry(bench, experiment)
     tokens_entry(bench, experiment)  # later stages read it; here, so that its minutes count as its own
     if experiment.warmup.epochs == 0:
-        return base, base_key
+        return base_entry(bench, experiment)
+    entry = _warmup(bench, experiment)
+    return str(entry.path / "model"), entry.key
+
+
+def _warmup(bench: Bench, experiment: Experiment) -> Entry:
+    """model/, adapter/ with LoRA, curve.jsonl and cost.json."""
+    base, base_key = base_entry(bench, experiment)
     corpus = corpus_entry(bench, experiment)
     section = {**_encoding(experiment), "warmup": experiment.warmup, "seed": experiment.seed}
     lora = experiment.model.lora_rank > 0
@@ -282,8 +332,7 @@ def warmup_entry(bench: Bench, experiment: Experiment) -> tuple[str, str]:
         model.save_pretrained(out / "model")
         lm.tokenizer.save_pretrained(out / "model")
 
-    entry = bench.store.fetch(recipe, compute)
-    return str(entry.path / "model"), entry.key
+    return bench.store.fetch(recipe, compute)
 
 
 def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -307,8 +356,8 @@ def curvature_entry(bench: Bench, experiment: Experiment) -> Entry:
 
 
 def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
-    """The candidates' index (`attribution/index.py`: sketches [N, R], benefits [N, Q], gradient_norms [N, layers], and their
-    mean, share and norm [N], in shards), rows.npy [N] (in the pool) and layers.json.
+    """The candidates' index (`attribution/index.py`: sketches [N, R] if asked for, benefits [N, Q], gradient_norms [N, layers],
+    and their mean, share and norm [N], in shards), rows.npy [N] (in the pool) and layers.json.
 
     Any number of workers write it together, and a killed pass goes on with its first missing shard.
     """
@@ -318,13 +367,71 @@ def gradients_entry(bench: Bench, experiment: Experiment) -> Entry:
     section = {**_encoding(experiment), "attribution": experiment.attribution, "seed": experiment.seed}
     upstream = [*_digests(corpus, "pool", "seeds"), key, curvature.key]
 
-    recipe = Recipe(stage="gradients", version=3, section=section, upstream=upstream)
+    recipe = Recipe(stage="gradients", version=4, section=section, upstream=upstream)
 
     def write(out: Path) -> None:
         tensors = load_file(curvature.path / "curvature.safetensors")
         _take_gradients(bench, experiment, folder, corpus, from_tensors(tensors), recipe, out)
 
     return bench.store.share(recipe, write)
+
+
+def columns_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """z.npy and share.npy [N]: the candidates' benefits as columns that compare (`selection.standardise`)."""
+    gradients = gradients_entry(bench, experiment)
+
+    def compute(out: Path) -> None:
+        index = SketchIndex(gradients.path)
+        z, share = standardise(lambda: index.shards("benefits"))
+        np.save(out / "z.npy", z)
+        np.save(out / "share.npy", share)
+
+    return bench.store.fetch(Recipe(stage="columns", version=1, section={}, upstream=[gradients.key]), compute)
+
+
+def losses_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """An index of the candidates' losses at the model that scores, summed over target tokens: `loss` of the pair, `other` of
+    its target after another candidate's source, and `tokens`; and rows.npy [N] (in the pool). Workers share it."""
+    corpus = corpus_entry(bench, experiment)
+    folder, key = warmup_entry(bench, experiment)
+    section = {**_encoding(experiment), "seed": experiment.seed, "exclude": experiment.warmup.exclude}
+    recipe = Recipe(stage="losses", version=1, section=section, upstream=[*_digests(corpus, "pool"), key])
+
+    def write(out: Path) -> None:
+        start = time.monotonic()
+        lm = _scored_model(bench, experiment, folder)
+        pool = pool_examples(bench, experiment)
+        rows = candidate_rows(experiment, pool)
+        others = _other_rows(len(rows), experiment.seed)
+        write_whole(out / "rows.npy", partial(np.save, arr=rows))
+        layout = Layout(n_rows=len(rows), width=0, shard_rows=_SHARD_ROWS, content=recipe.key,
+                        values=["loss", "other", "tokens"])
+        writer = IndexWriter(out, layout, recipe.content(), time.monotonic() - start)
+        with bench.progress.task("pool losses", 2 * sum(map(len, writer.missing()))) as advance:
+            for shard in writer.shards():
+                here = slice(shard.rows.start, shard.rows.stop)
+                examples = list(pool.take(rows[here]))
+                with_others = list(pool.take(rows[others[here]]))
+                _fill_losses(bench, lm, examples, with_others, shard.values, advance)
+
+    return bench.store.share(recipe, write)
+
+
+def gate_entry(bench: Bench, experiment: Experiment) -> Entry:
+    """pool.npy [N], seeds.npy [Q], looks.npy [N] and kinds.json: scores of `selection.gate` (`selection.gate.Gated`)."""
+    losses = losses_entry(bench, experiment)
+    corpus = corpus_entry(bench, experiment)
+    kind = experiment.selection.gate
+    recipe = Recipe(stage="gate", version=1, section={"gate": kind, "seed": experiment.seed},
+                    upstream=[losses.key, *_digests(corpus, "seeds")])
+
+    def compute(out: Path) -> None:
+        gated = _loss_gate(bench, experiment, losses) if kind == "seed_loss" else _learned_gate(bench, experiment, losses)
+        for name in ("pool", "seeds", "looks"):
+            np.save(out / f"{name}.npy", getattr(gated, name))
+        (out / "kinds.json").write_text(json.dumps(gated.kinds), encoding="utf-8")
+
+    return bench.store.fetch(recipe, compute)
 
 
 def benefits_of_tokens(bench: Bench, experiment: Experiment, pairs: Sequence[Pair]) -> list[list[tuple[str, float]]]:
@@ -358,14 +465,27 @@ def map_entry(bench: Bench, experiment: Experiment) -> Entry:
 
 
 def selection_recipe(bench: Bench, experiment: Experiment) -> Recipe:
-    """What decides a selection: the gradients, or for a baseline only the candidates."""
+    """What decides a selection: the columns it ranks by, its gate's scores, or for a baseline only the candidates."""
     chosen = experiment.selection
+    gate = [] if not _is_gated(chosen) else [gate_entry(bench, experiment).key]
     if chosen.method == "gdig":
-        return Recipe(stage="selection", version=1, section=chosen, upstream=[gradients_entry(bench, experiment).key])
-    section = {"method": chosen.method, "budget": chosen.budget, "seed": chosen.seed, **_encoding(experiment),
-               "warmup": experiment.warmup, "experiment_seed": experiment.seed}
-    upstream = [*_digests(corpus_entry(bench, experiment), "pool"), base_entry(bench, experiment)[1]]
-    return Recipe(stage="selection", version=1, section=section, upstream=upstream)
+        return Recipe(stage="selection", version=2, section=chosen, upstream=[columns_entry(bench, experiment).key, *gate])
+    section = {"method": chosen.method, "budget": chosen.budget, "seed": _draw_seed(experiment), **_encoding(experiment),
+               "gate_keeps": chosen.gate_keeps if gate else None, "warmup": experiment.warmup,
+               "experiment_seed": experiment.seed}
+    upstream = [*_digests(corpus_entry(bench, experiment), "pool"), base_entry(bench, experiment)[1], *gate]
+    if chosen.method == "loss":
+        upstream.append(losses_entry(bench, experiment).key)
+    return Recipe(stage="selection", version=2, section=section, upstream=upstream)
+
+
+def _draw_seed(experiment: Experiment) -> int:
+    """Of a set that is drawn at random: a new set for each finetuning seed, so that intervals over seeds cover the draw."""
+    return experiment.selection.seed + experiment.finetune.seed
+
+
+def _is_gated(chosen: SelectionConfig) -> bool:
+    return chosen.gate is not None and chosen.method in ("gdig", "loss", "random")
 
 
 def selection_entry(bench: Bench, experiment: Experiment) -> Entry:
@@ -409,7 +529,8 @@ def evaluate(bench: Bench, experiment: Experiment, selection: Selection, split: 
         name, adapter = start, None
         if selection.pairs:
             entry = finetune_entry(bench, experiment, selection, on_epoch)
-            shutil.copy(entry.path / "curve.jsonl", out)
+            for kept in ("curve.jsonl", "cost.json"):
+                shutil.copy(entry.path / kept, out)
             adapter = str(entry.path / "adapter") if experiment.model.lora_rank else None
             name = start if adapter else str(entry.path / "model")
         _decode_and_score(bench, experiment, name, adapter, _split(experiment, corpus, split), split, out)
@@ -419,23 +540,62 @@ def evaluate(bench: Bench, experiment: Experiment, selection: Selection, split: 
     path = bench.store.fetch(_evaluation_recipe(bench, experiment, selection, split), compute).path
     scores = json.loads((path / "scores.json").read_text(encoding="utf-8"))
     curve = _read_lines(path / "curve.jsonl") if (path / "curve.jsonl").exists() else []
+    cost = json.loads((path / "cost.json").read_text(encoding="utf-8")) if (path / "cost.json").exists() else None
     rows = _read_lines(path / "hypotheses.jsonl")
     comet = [row["comet"] for row in rows] if "comet" in experiment.evaluation.metrics else None
     return Evaluation(hypotheses=[row["hyp"] for row in rows], scores=[Score(**one) for one in scores], curve=curve,
-                      comet=comet)
+                      cost=cost, comet=comet)
 
 
-def compare(bench: Bench, experiment: Experiment, metric: MetricName, system: Evaluation, baseline: Evaluation,
-            split: Split) -> PairedResult:
-    """Paired bootstrap of two evaluations of one split."""
-    settings, seed = experiment.evaluation, derive_seed(experiment.seed, "paired bootstrap")
-    if metric == "comet":
-        assert system.comet is not None and baseline.comet is not None
-        return paired_means("comet", system.comet, baseline.comet, bootstrap=settings.bootstrap, seed=seed,
-                            signature=_comet_signature(settings))
-    references = [pair.tgt for pair in split_pairs(bench, experiment, split)]
-    return paired_bootstrap(metric, system.hypotheses, baseline.hypotheses, references, bootstrap=settings.bootstrap, seed=seed,
-                            tgt_lang=experiment.data.tgt_lang)
+def compare(bench: Bench, experiment: Experiment, metric: MetricName, system: Sequence[Evaluation],
+            baseline: Sequence[Evaluation], split: Split) -> PairedResult:
+    """Two systems on one split, each with the evaluations of its finetuning seeds."""
+    return compare_over_seeds(metric, _outputs(metric, system), _outputs(metric, baseline),
+                              **_over_seeds(bench, experiment, metric, split))
+
+
+def mean_scores(bench: Bench, experiment: Experiment, runs: Sequence[Evaluation], split: Split) -> list[Score]:
+    """Scores of a system over its finetuning seeds, with intervals over seeds and sentences; one seed's are its own."""
+    if len(runs) == 1:
+        return runs[0].scores
+    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
+    scores = [mean_over_seeds(metric, _outputs(metric, runs), **_over_seeds(bench, experiment, metric, split))
+              for metric in experiment.evaluation.metrics]
+    return [replace(one, signature=f"{one.signature}|{decoded}") for one in scores]
+
+
+def _outputs(metric: MetricName, runs: Sequence[Evaluation]) -> list[Sequence[Any]]:
+    """What each run is scored by."""
+    return [run.comet or [] if metric == "comet" else run.hypotheses for run in runs]
+
+
+def _over_seeds(bench: Bench, experiment: Experiment, metric: MetricName, split: Split) -> dict[str, Any]:
+    settings = experiment.evaluation
+    return {"references": [pair.tgt for pair in split_pairs(bench, experiment, split)], "bootstrap": settings.bootstrap,
+            "seed": derive_seed(experiment.seed, "bootstrap"), "tgt_lang": experiment.data.tgt_lang,
+            "signature": _comet_signature(settings) if metric == "comet" else ""}
+
+
+def at_seed(experiment: Experiment, seed: int) -> Experiment:
+    """The experiment with another finetuning seed; a random set is another one then (`_draw_seed`)."""
+    return with_fields(experiment, {"finetune.seed": seed})
+
+
+def run_seeds(bench: Bench, experiment: Experiment, seeds: Sequence[int], split: Split = "dev") -> list[TrialResult]:
+    """The same at several finetuning seeds; nothing selected is nothing finetuned, and the same at every seed."""
+    if experiment.selection.method == "untuned":
+        seeds = seeds[:1]
+    return [run_trial(bench, at_seed(experiment, seed), split=split) for seed in seeds]
+
+
+def selecting_seconds(bench: Bench, experiment: Experiment) -> float:
+    """What the choice cost before it was made: all that is computed for it and for no finetuning, in seconds of its stages."""
+    needs = shared_stages(experiment)
+    keys = {"curvature", "gradients", "columns", "losses", "gate"} & needs.keys()
+    found: list[Entry] = [needs[name](bench, experiment) for name in keys]
+    if experiment.finetune.start == "base" and experiment.warmup.epochs:
+        found.append(_warmup(bench, experiment))
+    return sum(entry.seconds for entry in [*found, selection_entry(bench, experiment)])
 
 
 def forget(bench: Bench, experiment: Experiment) -> None:
@@ -478,7 +638,7 @@ def _evaluation_recipe(bench: Bench, experiment: Experiment, selection: Selectio
     upstream = [*_digests(corpus_entry(bench, experiment), split), _finetune_recipe(bench, experiment, selection).key]
     if "comet" in experiment.evaluation.metrics and Path(experiment.evaluation.comet_model).exists():
         upstream.append(source_fingerprint(experiment.evaluation.comet_model))
-    return Recipe(stage="evaluation", version=2, section=section, upstream=upstream)
+    return Recipe(stage="evaluation", version=3, section=section, upstream=upstream)
 
 
 def _digests(corpus: Entry, *parts: str) -> list[str]:
@@ -611,25 +771,27 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
     candidates = pool.take(rows)
     seeds = _examples(experiment, folder, load_corpus(corpus.path).seeds)
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
-    projections = random_projections(shapes, attribution.sketch_rank, generator)
+    sketch_rank = decided(attribution.sketch_rank)
+    projections = random_projections(shapes, sketch_rank, generator) if sketch_rank else None
     run = partial(run_gradient_pass, lm, layers, batch_size=bench.runtime.batch_size,
                   accelerator=bench.runtime.accelerator)
     moves = bool(curvature) and compute_device(bench.runtime.accelerator).type != "cpu"  # on a CPU it is there already
-    _refuse_too_large(lm, bench.runtime, seed_pass_bytes(len(seeds), shapes, _rank(attribution), bench.runtime.batch_size,
-                                                         curved=moves), len(seeds), len(shapes))
+    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), bench.runtime.batch_size, curved=moves)
+    _refuse_too_large(lm, bench.runtime, needed, len(seeds), len(shapes))
     with bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_whole(out / "rows.npy", partial(np.save, arr=rows))
     write_whole(out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
-    layout = Layout(n_rows=len(rows), width=projections.width, shard_rows=_SHARD_ROWS, content=recipe.key,
+    layout = Layout(n_rows=len(rows), width=projections.width if projections else 0, shard_rows=_SHARD_ROWS, content=recipe.key,
                     columns={"benefits": len(seeds), "gradient_norms": len(layers)}, values=["mean", "share", "norm"])
     writer = IndexWriter(out, layout, recipe.content(), time.monotonic() - start)
     with bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
-            sketcher = Sketcher(projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)
             scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
-            run(candidates, Both(scores, sketcher), advance=advance, rows=shard.rows)
+            consumers = [scores] if projections is None else [scores, Sketcher(
+                projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)]
+            run(candidates, Both(*consumers), advance=advance, rows=shard.rows)
             benefits = shard.columns["benefits"]
             shard.values["mean"][:] = benefits.mean(1, dtype=np.float64)
             shard.values["share"][:] = benefit_share(benefits)
@@ -640,7 +802,7 @@ def _take_gradients(bench: Bench, experiment: Experiment, folder: str, corpus: E
 def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature,
                attribution: AttributionConfig) -> Callable[..., Scorer]:
     """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
-    if (rank := _rank(attribution)) is not None:
+    if (rank := decided(attribution.seed_rank)) is not None:
         factored = FactoredSeeds(n_seeds, curvature, attribution.damping, rank)
         run(factored)
         return partial(FactoredScorer, factored.factors)
@@ -649,9 +811,10 @@ def _seed_pass(run: Callable[[Any], None], n_seeds: int, curvature: Curvature,
     return partial(PoolScorer, dense.preconditioned)
 
 
-def _rank(attribution: AttributionConfig) -> int | None:
-    assert attribution.seed_rank != "auto", "an experiment is resolved before its stages run"
-    return attribution.seed_rank
+def decided(value: int | Literal["auto"] | None) -> Any:
+    """A field that `resolve` has decided."""
+    assert value != "auto", "an experiment is resolved before its stages run"
+    return value
 
 
 def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_seeds: int, n_layers: int) -> None:
@@ -667,40 +830,152 @@ def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_
 
 
 def _select_by_gradients(bench: Bench, experiment: Experiment, out: Path) -> None:
-    gradients = gradients_entry(bench, experiment)
-    index, rows = SketchIndex(gradients.path), np.load(gradients.path / "rows.npy")
-    mean, share, norms = candidate_values(index)
-    chosen = select(mean, share, index, norms, experiment.selection)
+    chosen, rows, columns = experiment.selection, candidate_table(bench, experiment), candidate_columns(bench, experiment)
     pool = load_corpus(corpus_entry(bench, experiment).path).pool
-    _write_selection(out, _with_benefits(pool, rows, chosen), len(rows), chosen.n_passed)
+    gated = _gated(bench, experiment)
+    passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)
+    index = SketchIndex(gradients_entry(bench, experiment).path)
+    found = select(columns, index if index.shape[1] else None, passed, chosen.pairs(len(pool)), chosen)
+    pairs = [SelectedPair(**asdict(pair), z=float(columns.z[row]), benefit=float(columns.mean[row]),
+                          benefit_share=float(columns.share[row]), cluster=int(cluster),
+                          gate=None if gated is None else float(gated.pool[row]))
+             for pair, row, cluster in zip(pool.take(rows[found.rows]), found.rows, found.cluster, strict=True)]
+    _write_selection(out, pairs, len(rows), found.n_passed, _gate_report(pool, rows, gated, chosen))
 
 
-def candidate_values(index: SketchIndex) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean benefit [N], benefit share [N] and total gradient norm [N] of the candidates; benefits [N, Q] are not read."""
-    return index.column("mean"), index.column("share"), index.column("norm")
+def candidate_table(bench: Bench, experiment: Experiment) -> NDArray[np.int64]:
+    """Rows in the pool of the candidates whose gradients were taken, [N]."""
+    rows: NDArray[np.int64] = np.load(gradients_entry(bench, experiment).path / "rows.npy")
+    return rows
 
 
-def _with_benefits(pool: PairTable, rows: NDArray[Any], chosen: SelectedSet) -> list[SelectedPair]:
-    pairs = pool.take(rows[chosen.rows])
-    return [SelectedPair(**asdict(pair), benefit=float(benefit), benefit_share=float(share), cluster=int(cluster))
-            for pair, benefit, share, cluster
-            in zip(pairs, chosen.benefit, chosen.benefit_share, chosen.cluster, strict=True)]
+def candidate_columns(bench: Bench, experiment: Experiment) -> Columns:
+    """What candidates are chosen by; benefits [N, Q] are not read."""
+    index, path = SketchIndex(gradients_entry(bench, experiment).path), columns_entry(bench, experiment).path
+    return Columns(mean=index.column("mean"), raw_share=index.column("share"), norm=index.column("norm"),
+                   z=np.load(path / "z.npy"), share=np.load(path / "share.npy"))
 
 
 def _select_baseline(bench: Bench, experiment: Experiment, out: Path) -> None:
     chosen = experiment.selection
+    pool = load_corpus(corpus_entry(bench, experiment).path).pool
     examples = pool_examples(bench, experiment)
     rows = _usable(experiment, examples) if chosen.method == "pool" else candidate_rows(experiment, examples)
-    picked = {"random": lambda: random_rows(len(rows), chosen.budget, chosen.seed), "pool": lambda: all_rows(len(rows)),
-              "untuned": lambda: all_rows(0)}[chosen.method]()
-    pool = load_corpus(corpus_entry(bench, experiment).path).pool
-    _write_selection(out, [SelectedPair(**asdict(pair)) for pair in pool.take(rows[picked])], len(rows), len(rows))
+    gated = _gated(bench, experiment)
+    passed = np.arange(len(rows)) if gated is None else np.flatnonzero(_lets_through(gated, chosen))
+    if chosen.method == "loss":
+        index = SketchIndex(losses_entry(bench, experiment).path)
+        picked = lowest((index.column("loss") / index.column("tokens"))[passed], chosen.pairs(len(pool)))
+    elif chosen.method == "random":
+        picked = random_rows(len(passed), chosen.pairs(len(pool)), _draw_seed(experiment))
+    else:
+        picked = all_rows(len(passed) if chosen.method == "pool" else 0)
+    picked = passed[picked]
+    scores = [None] * len(picked) if gated is None else gated.pool[picked].tolist()
+    pairs = [SelectedPair(**asdict(pair), gate=score) for pair, score in zip(pool.take(rows[picked]), scores, strict=True)]
+    _write_selection(out, pairs, len(rows), len(passed), _gate_report(pool, rows, gated, chosen))
 
 
-def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_passed: int) -> None:
+def _gated(bench: Bench, experiment: Experiment) -> Gated | None:
+    """Scores of the experiment's gate, if it has one."""
+    if not _is_gated(experiment.selection):
+        return None
+    path = gate_entry(bench, experiment).path
+    arrays = {name: np.load(path / f"{name}.npy") for name in ("pool", "seeds", "looks")}
+    return Gated(**arrays, kinds=tuple(json.loads((path / "kinds.json").read_text(encoding="utf-8"))))
+
+
+def _lets_through(gated: Gated, chosen: SelectionConfig) -> NDArray[np.bool_]:
+    passed: NDArray[np.bool_] = gated.pool >= bound(gated.seeds, chosen.gate_keeps)
+    return passed
+
+
+def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, chosen: SelectionConfig
+                 ) -> dict[str, Any] | None:
+    """How many candidates the gate dropped, by what they look like, with the clearest and the closest examples of each."""
+    if gated is None:
+        return None
+    dropped = np.flatnonzero(~_lets_through(gated, chosen))
+    looks = {}
+    for number, kind in enumerate(gated.kinds):
+        here = dropped[gated.looks[dropped] == number]
+        if len(here):
+            order = here[np.argsort(gated.pool[here], kind="stable")]
+            shown = order if len(order) <= 2 * _EXAMPLES else np.concatenate([order[:_EXAMPLES], order[-_EXAMPLES:]])
+            looks[kind] = {"rows": len(here), "examples": [{**asdict(pair), "score": float(score)} for pair, score in
+                                                           zip(pool.take(rows[shown]), gated.pool[shown], strict=True)]}
+    counts = {kind: len(dropped[gated.looks[dropped] == number]) for number, kind in enumerate(gated.kinds)}
+    return {"gate": chosen.gate, "keeps": chosen.gate_keeps, "bound": bound(gated.seeds, chosen.gate_keeps),
+            "candidates": len(rows), "dropped": len(dropped),
+            "looks": dict(sorted(looks.items(), key=lambda item: -counts[item[0]]))}
+
+
+def _other_rows(n_rows: int, seed: int) -> NDArray[np.int64]:
+    """For each of some rows another one, drawn at random: all in one circle."""
+    circle = np.random.default_rng(derive_seed(seed, "other sources")).permutation(n_rows)
+    others = np.empty(n_rows, dtype=np.int64)
+    others[circle] = np.roll(circle, 1)
+    return others
+
+
+def _fill_losses(bench: Bench, lm: LanguageModel, examples: Sequence[Example], with_others: Sequence[Example],
+                 values: Mapping[str, NDArray[np.float64]], advance: Advance) -> None:
+    """Losses of examples, and of their targets after the sources of others."""
+    swapped = [Example(other.prompt, example.target, example.start)
+               for example, other in zip(examples, with_others, strict=True)]
+    run = partial(example_losses, lm, batch_size=4 * bench.runtime.batch_size, accelerator=bench.runtime.accelerator,
+                  advance=advance)
+    values["loss"][:], values["other"][:] = run(examples), run(swapped)
+    values["tokens"][:] = [len(example.target) for example in examples]
+
+
+def _loss_gate(bench: Bench, experiment: Experiment, losses: Entry) -> Gated:
+    index = SketchIndex(losses.path)
+    folder, _ = warmup_entry(bench, experiment)
+    found = _losses_of(bench, experiment, _scored_model(bench, experiment, folder),
+                       load_corpus(corpus_entry(bench, experiment).path).seeds[:])
+    return by_loss(index.column("loss") / index.column("tokens"), found["loss"] / found["tokens"])
+
+
+def _learned_gate(bench: Bench, experiment: Experiment, losses: Entry) -> Gated:
+    corpus = load_corpus(corpus_entry(bench, experiment).path)
+    seeds = corpus.seeds[:]
+    texts = [(pair.src, pair.tgt) for pair in seeds]
+    wrong = corruptions(texts, derive_seed(experiment.seed, "corruptions"))
+    folder, _ = warmup_entry(bench, experiment)
+    lm = _scored_model(bench, experiment, folder)
+
+    def seen(some: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        pairs = [Pair(id="", src=source, tgt=target) for source, target in some]
+        return features(some, **_losses_of(bench, experiment, lm, pairs))
+
+    def pool_features() -> Iterator[NDArray[np.float64]]:
+        index, rows, begin = SketchIndex(losses.path), np.load(losses.path / "rows.npy"), 0
+        for loss, other, tokens in zip(*(index.shards(name) for name in ("loss", "other", "tokens")), strict=True):
+            pairs = corpus.pool.take(rows[begin : begin + len(loss)])
+            yield features([(pair.src, pair.tgt) for pair in pairs], loss, other, tokens)
+            begin += len(loss)
+
+    shown = {kind: (np.array([row for row, _ in some]), seen([text for _, text in some])) for kind, some in wrong.items()}
+    return learn(seen(texts), shown, pool_features(), derive_seed(experiment.seed, "gate"))
+
+
+def _losses_of(bench: Bench, experiment: Experiment, lm: LanguageModel, pairs: Sequence[Pair]
+               ) -> dict[str, NDArray[np.float64]]:
+    """loss, other and tokens of some pairs, as the losses stage has them of the pool."""
+    examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    values = {name: np.empty(len(examples)) for name in ("loss", "other", "tokens")}
+    others = [examples[other] for other in _other_rows(len(examples), experiment.seed)]
+    with bench.progress.task("losses of seeds", 2 * len(examples)) as advance:
+        _fill_losses(bench, lm, examples, others, values, advance)
+    return values
+
+
+def _write_selection(out: Path, pairs: list[SelectedPair], n_candidates: int, n_passed: int,
+                     gate: dict[str, Any] | None) -> None:
     _write_lines(out / "selected.jsonl", [asdict(pair) for pair in pairs])
-    summary = {"n_candidates": n_candidates, "n_passed": n_passed}
-    (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    summary = {"n_candidates": n_candidates, "n_passed": n_passed, "gate": gate}
+    (out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 
 
 def _to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:

@@ -22,7 +22,7 @@ import torch
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep
 from mtselect.data.corpus import count_rows, load_corpus, read_rows
-from mtselect.pipeline import Bench, corpus_entry, shared_stages
+from mtselect.pipeline import Bench, corpus_entry, decided, shared_stages
 from mtselect.resolve import scored_model
 from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import empty_model
@@ -68,14 +68,16 @@ def cached_stages(bench: Bench, experiment: Experiment) -> set[str]:
     return found
 
 
-def make_plan(bench: Bench, sweep: Sweep, left: int) -> list[Step]:
+def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[Step]:
     """The steps in order.
 
     Args:
         bench: store, runtime, progress.
         sweep: with everything decided (`resolve.resolve`).
-        left: trials and baselines that are not done.
+        trials: that are not done.
+        baselines: that are not done; each is finetuned with several seeds.
     """
+    left = trials + sweep.study.finetune_seeds * baselines
     experiment = sweep.experiment
     cached = cached_stages(bench, experiment)
     pairs, seeds, dev, tokens = _sizes(bench, experiment, "corpus" in cached)
@@ -93,7 +95,26 @@ def make_plan(bench: Bench, sweep: Sweep, left: int) -> list[Step]:
         steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
                           source="" if minutes is None else "measured here" if measured is not None else "arithmetic",
                           shared=name in shared_stages(experiment)))
-    return steps
+    return [*steps, *_whole_pool(sweep, steps, pairs)] if baselines else steps
+
+
+def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
+    """What the baseline that trains on the whole pool for its own epochs takes beyond one of a trial's steps."""
+    experiment = sweep.experiment
+    trial = experiment.finetune.steps_for(_budget(sweep, pairs))
+    more = replace(experiment.finetune, steps=None).steps_for(pairs) - trial
+    one = next(step.minutes for step in steps if step.name == "finetune")
+    if "pool-epochs" not in sweep.study.baselines or more <= 0 or one is None or not trial:
+        return []
+    return [Step(name="pool-epochs", count=sweep.study.finetune_seeds, minutes=one * more / trial, gigabytes=0.0,
+                 source="finetune", shared=False)]
+
+
+def _budget(sweep: Sweep, pairs: int) -> int:
+    """The largest number of pairs that a trial may select."""
+    chosen, wanted = sweep.experiment.selection, sweep.search.get("selection.budget")
+    budgets = [chosen.budget] if wanted is None else [*(wanted.choices or []), wanted.high or 0]
+    return max(replace(chosen, budget=budget, n_clusters=1).pairs(pairs) for budget in budgets if budget)
 
 
 def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:
@@ -154,23 +175,24 @@ def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, 
     warmed = min(experiment.warmup.rows or pairs, pairs)
     candidates = pairs - warmed if experiment.warmup.exclude and experiment.warmup.epochs else pairs
     fitted = min(experiment.attribution.curvature_rows or candidates, candidates)
-    wanted = sweep.search.get("selection.budget")
-    budget = experiment.selection.budget if wanted is None else max([*(wanted.choices or []), wanted.high or 0])
+    steps = experiment.finetune.steps_for(_budget(sweep, pairs))
     return {"warmup": 6.0 * size * tokens * warmed * experiment.warmup.epochs,
             "curvature": fitted * tokens * (4.0 * size + 4.0 * rotated + 2.0 * tracked),
             "gradients": candidates * (tokens * (4.0 * size + 2.0 * tracked) + 2.0 * tracked * seeds),
-            "finetune": 6.0 * size * tokens * budget * experiment.finetune.epochs,
+            "losses": 2 * candidates * tokens * 2.0 * size,
+            "finetune": 6.0 * size * tokens * steps * experiment.finetune.batch_size,
             # Each new token is a pass of its own, whose small products run at a tenth of the speed.
             "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
 
 
 def _bytes(experiment: Experiment, model: Any, shapes: Shapes, pairs: int, seeds: int) -> dict[str, float]:
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
-    width = len(shapes) * experiment.attribution.sketch_rank**2
+    width = len(shapes) * decided(experiment.attribution.sketch_rank) ** 2
     return {"base": weights if experiment.model.name is None else 0.0,
             "warmup": weights if experiment.warmup.epochs else 0.0,
             "curvature": curvature_bytes(shapes, fitting=False),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
+            "columns": 16.0 * pairs, "losses": 24.0 * pairs, "gate": 9.0 * pairs,
             "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
 
 

@@ -16,6 +16,8 @@ Array = NDArray[Any]
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Baselines that are a level to compare with, whatever the size of a set.
+LEVELS = ("untuned", "pool", "pool-epochs", "pool-cost")
 TITLES = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
 
 
@@ -100,7 +102,7 @@ class ScoreLayout:
 def score_layout(rows: Sequence[Mapping[str, Any]]) -> ScoreLayout:
     """Lay out the rows that `score_against_pairs` takes; those without a finite score are left out."""
     rows = sorted((row for row in rows if np.isfinite(row["value"])), key=lambda row: float(row["value"]))
-    lines = [row for row in rows if row["method"] in ("pool", "untuned") and row["kind"] == "baseline"]
+    lines = [row for row in rows if row["method"] in LEVELS and row["kind"] == "baseline"]
     points = sorted((row for row in rows if row not in lines), key=lambda row: (row["pairs"], row["kind"] == "trial"))
     sizes = np.array([row["pairs"] for row in points], float)
     log = len(sizes) > 0 and sizes.min() > 0 and sizes.max() >= 10 * sizes.min()
@@ -135,11 +137,12 @@ def point_groups(layout: ScoreLayout) -> list[tuple[str, str, str, list[int]]]:
     """Legend text, matplotlib marker, colour and indices of the kinds of points."""
     found: dict[str, list[int]] = {}
     for i, row in enumerate(layout.points):
-        found.setdefault("trial" if row["kind"] == "trial" else row["method"], []).append(i)
+        found.setdefault(row["method"] if row["kind"] == "baseline" else row["kind"], []).append(i)
     names = sorted(found, key=lambda name: (name != "trial", name != "random", name))
     marks = [("o", COLOURS[0]) if name == "trial" else ("s", COLOURS[1]) if name == "random" else
              ("^vDP"[i % 4], COLOURS[2 + i % 4]) for i, name in enumerate(names)]
-    return [(f"{'trials' if name == 'trial' else f'baseline: {name}'} ({len(found[name])})", *mark, found[name])
+    told = {"trial": "trials", "again": "best trial, fresh seeds"}
+    return [(f"{told.get(name, f'baseline: {name}')} ({len(found[name])})", *mark, found[name])
             for name, mark in zip(names, marks, strict=True)]
 
 
@@ -147,7 +150,7 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
     """Every trial and baseline: `metric` with its 95% interval against the number of pairs, and the trials' front.
 
     Args:
-        rows: with keys kind (trial or baseline), method, pairs, and for the metric value, low, high; name if there is one.
+        rows: with keys kind (trial, baseline or again), method, pairs, and for the metric value, low, high; name if there is one.
         metric: name for the axis.
     """
     layout = score_layout(rows)

@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
-from mtselect.config import Sweep, cross_faults, search_ends
+from mtselect.config import Sweep, cross_faults, search_ends, with_fields
 from mtselect.data.corpus import ROLES, count_rows, read_rows
 from mtselect.data.prompts import encode_prompts
 from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, make_plan, nearest
 from mtselect.question import directions, refuse_other
-from mtselect.resolve import USED_MEMORY, Scored, adopt, choose_seed_rank, pin_names, pin_search, scored_model
+from mtselect.resolve import (
+    USED_MEMORY,
+    Scored,
+    adopt,
+    choose_seed_rank,
+    choose_sketch_rank,
+    pin_names,
+    pin_search,
+    scored_model,
+)
+from mtselect.selection.gate import MIN_SEEDS
 from mtselect.study_storage import begun_study
 from mtselect.tracking import reach
 from mtselect.training.device import compute_device, device_memory, device_name
@@ -64,7 +74,7 @@ class Preflight:
     def left(self) -> tuple[int, int]:
         """Trials and baselines that are not done."""
         study, (trials, baselines) = self.sweep.study, self.finished()
-        wanted = sum({"random": study.random_seeds}.get(name, 1) for name in study.baselines)
+        wanted = len(study.baselines) + 1  # the best trial again
         return max(0, study.n_trials - trials), max(0, wanted - baselines)
 
     def show(self, console: Console) -> None:
@@ -160,7 +170,7 @@ def _look_at_model(found: Preflight) -> Scored | None:
     runtime = found.sweep.runtime
     model = None
     with found.part():
-        experiment = pin_names(found.sweep.experiment, runtime)
+        experiment = choose_sketch_rank(pin_names(found.sweep.experiment, runtime), found.sweep.search)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
         device = device_name(compute_device(runtime.accelerator))
         if experiment.selection.method == "gdig":
@@ -193,8 +203,17 @@ def _look_at_rows(found: Preflight) -> None:
                 return
             candidates -= warmup.rows
             found.facts["warm-up"] += f"; {candidates:,} candidates are left"
-    if experiment.selection.method in ("gdig", "random"):
-        budget = max(ends.get("selection.budget", [experiment.selection.budget]))
+    if experiment.selection.gate == "learned" and count_rows(experiment.data, "seeds") < MIN_SEEDS:
+        found.faults.append(f"selection.gate: learned needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted "
+                            "pairs, or set selection.gate to seed_loss or null")
+    if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
+        found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
+                                     "given its steps")
+    if experiment.selection.method in ("gdig", "loss", "random"):
+        pool = count_rows(experiment.data, "pool")
+        asked = ends.get("selection.budget", [experiment.selection.budget])
+        budget = max(with_fields(experiment, {"selection.budget": one, "selection.n_clusters": 1}).selection.pairs(pool)
+                     for one in asked)
         found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
@@ -250,7 +269,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) 
 def _look_at_disk(found: Preflight, bench: Bench) -> None:
     sweep = found.sweep
     with found.part():
-        found.steps = make_plan(bench, sweep, sum(found.left()))
+        found.steps = make_plan(bench, sweep, *found.left())
         needed, free = int(1e9 * sum(step.gigabytes for step in found.steps)), free_bytes(sweep.runtime)
         found.facts["disk"] = f"{_gb(needed)} to write, of {_gb(free)} free in {sweep.runtime.workdir}"
         if needed > free:

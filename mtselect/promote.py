@@ -1,9 +1,9 @@
 """python -m mtselect.promote STUDY
 
-Takes a finished study's best trial, checks it again (same selected ids, same dev score), scores the test set once, compares it
-with every random baseline of the same size by a paired bootstrap, and registers the selected set as the next version of the
-dataset `mtselect.<study>`. It becomes `champion` if its test score is above the reigning champion's, else `challenger`. A set
-that fails a gate is refused, with the reason.
+Takes a finished study's best trial, checks it again (same selected ids, same dev score), scores the test set with fresh
+finetuning seeds, compares it with every rival of the study by a bootstrap over seeds and sentences, and registers the selected
+set as the next version of the dataset `mtselect.<study>`. It becomes `champion` if its test score is above the reigning
+champion's, else `challenger`. A set that fails a gate is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -26,23 +27,35 @@ from mtselect.errors import ConfigError, PromotionRefused
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.evaluation.metrics import PairedResult
+    from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.gates import Gate
-    from mtselect.pipeline import Bench, Evaluation, Selection
+    from mtselect.pipeline import Bench, Evaluation, Selection, Split
     from mtselect.registry import Registry
     from mtselect.tracking import RecordedRun, Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The best trial, computed again and scored on test, with its comparisons and gates."""
+    """The best trial, computed again and scored on test, with its comparisons and gates.
+
+    Args:
+        run: of the trial.
+        experiment: that replays it.
+        selection: the set.
+        n_seeds: trusted pairs it was chosen for.
+        dev: scores, means over the study's finetuning seeds.
+        test: likewise.
+        test_digest: hash of the test set.
+        comparisons: rival -> the set against it on test.
+        gates: all that were asked.
+    """
 
     run: RecordedRun
     experiment: Experiment
     selection: Selection
     n_seeds: int
-    dev: Evaluation
-    test: Evaluation
+    dev: list[Score]
+    test: list[Score]
     test_digest: str
     comparisons: dict[str, PairedResult]
     gates: list[Gate]
@@ -55,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("study", nargs="?", default="quickstart", help="the study's name (default: quickstart)")
     parser.add_argument("--force", action="store_true", help="promote to champion even if a gate is not passed")
     parser.add_argument("--dry-run", action="store_true", help="ask every gate and say what would happen; register nothing")
+    parser.add_argument("--from-scratch", action="store_true", help="compute the best trial again from its sources, warm-up "
+                        "and gradients included, rather than from the stage store")
     parser.add_argument("--rollback", action="store_true", help="give `champion` back to the version that had it before")
     parser.add_argument("--export", metavar="DIR", type=Path, help="write the champion to a new folder that "
                         "datasets.load_dataset opens; promotes nothing")
@@ -99,7 +114,7 @@ def promote(arguments: argparse.Namespace, console: Console) -> None:
             raise PromotionRefused(f"{run.name} is not promoted: {'; '.join(failed)}; --force promotes it all the same")
 
     with bench.progress.task("computed again", 1) as advance:
-        candidate = check(bench, tracker, sweep, runs, arguments.licence, ask)
+        candidate = check(bench, tracker, sweep, runs, arguments, ask)
         advance(1)
     report(console, candidate, sweep)
     if not arguments.dry_run:
@@ -108,7 +123,7 @@ def promote(arguments: argparse.Namespace, console: Console) -> None:
     _register(tracker, registry, candidate, sweep, parent, console, force=arguments.force, dry_run=arguments.dry_run)
 
 
-def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun], licence: str | None,
+def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun], arguments: argparse.Namespace,
           ask: Callable[[RecordedRun, list[Gate]], None]) -> Candidate:
     """Compute the best trial's selection and dev scores afresh, then its and its rivals' test scores.
 
@@ -117,57 +132,92 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
         tracker: where the study is.
         sweep: as it was recorded.
         runs: its trials and baselines.
-        licence: stands for data.licence if given.
+        arguments: `licence` stands for data.licence if given; `from_scratch` asks for nothing of the store to be taken.
         ask: is told the gates that need no test set before that is read; may raise.
 
     Raises:
-        PromotionRefused: nothing to promote, no random baseline of the same size, or the trial does not come out again, which
-            no force can mend.
+        PromotionRefused: nothing to promote, rivals are missing, or the trial does not come out again, which no force can mend.
     """
     from mtselect import gates
     from mtselect.config import with_fields
-    from mtselect.pipeline import compare, evaluate, forget, load_parts, select_pairs
+    from mtselect.pipeline import compare, load_parts, mean_scores, run_seeds
+    from mtselect.plots import LEVELS
 
     best, rivals = choose(runs, sweep)
     experiment = _experiment(tracker, best)
-    forget(bench, experiment)
-    selection = select_pairs(bench, experiment)
-    same = gates.replay(selection.pairs, best.tags["mtselect.selected"], [], {})
-    dev = evaluate(bench, experiment, selection, "dev") if same.passed else None
-    if dev is not None:
-        same = gates.replay(selection.pairs, best.tags["mtselect.selected"], dev.scores, best.metrics)
-    if dev is None or not same.passed:
+    same, selection = _replay(bench, experiment, best, arguments.from_scratch)
+    if not same.passed:
         ask(best, [same])
         raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
     corpus, digests = load_parts(bench, experiment)
-    described = with_fields(experiment, {"data.licence": licence}) if licence else experiment
-    asked = [same, gates.schema(selection.pairs, experiment.selection.budget),
+    described = with_fields(experiment, {"data.licence": arguments.licence}) if arguments.licence else experiment
+    method = experiment.selection.method
+    asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), method),
              gates.contamination(selection.pairs, {"dev": corpus.dev, "test": corpus.test}),
              gates.provenance(described.data, len(corpus.seeds))]
     ask(best, asked)
-    test = evaluate(bench, experiment, selection, "test")
+    seeds = range(1, sweep.study.finetune_seeds + 1)
+
+    def evaluations(one: Experiment, split: Split) -> list[Evaluation]:
+        return [result.evaluation for result in run_seeds(bench, one, seeds, split)]
+
+    # The steps that the trial had, as its rivals.
+    again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs))})
+    test, metric = evaluations(again, "test"), _metric(sweep)
     comparisons = {}
     for rival in rivals:
-        other = _experiment(tracker, rival)
-        theirs = evaluate(bench, other, select_pairs(bench, other), "test")
-        comparisons[rival.name] = compare(bench, experiment, _metric(sweep), test, theirs, "test")
-    asked.append(gates.beats_random(comparisons, _metric(sweep)))
-    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds), dev=dev, test=test,
+        theirs = evaluations(_experiment(tracker, rival), "test")
+        comparisons[rival.name] = compare(bench, experiment, metric, test, theirs, "test")
+    beaten = {rival.name: comparisons[rival.name] for rival in rivals
+              if rival.params["method"] not in LEVELS or rival.params["method"] in ("pool", "untuned")}
+    asked.append(gates.beats_rivals(beaten, metric))
+    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
+                     dev=mean_scores(bench, experiment, evaluations(again, "dev"), "dev"),
+                     test=mean_scores(bench, experiment, test, "test"),
                      test_digest=digests["test"], comparisons=comparisons, gates=asked)
 
 
+def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Selection]:
+    """The gate `replay`, and the selection: of the store's gradients and weights, or of nothing but the sources."""
+    from mtselect import gates
+    from mtselect.pipeline import evaluate, forget, select_pairs
+    from mtselect.store import Store
+
+    def ask(there: Bench, recomputed: str) -> tuple[Gate, Selection]:
+        selection = select_pairs(there, experiment)
+        digest = best.tags["mtselect.selected"]
+        gate = gates.replay(selection.pairs, digest, [], {}, recomputed)
+        if gate.passed:
+            dev = evaluate(there, experiment, selection, "dev")
+            gate = gates.replay(selection.pairs, digest, dev.scores, best.metrics, recomputed)
+        return gate, selection
+
+    if not from_scratch:
+        forget(bench, experiment)
+        weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
+        return ask(bench, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "
+                   f"gate and {weights} (--from-scratch computes all)")
+    with tempfile.TemporaryDirectory(dir=bench.runtime.workdir, prefix="from-scratch-") as folder:
+        gate, _ = ask(dataclasses.replace(bench, store=Store(Path(folder))), "computed again: all, warm-up included")
+    return gate, select_pairs(bench, experiment)
+
+
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
-    """The best trial by the study's score on dev, and the random baselines with as many pairs."""
+    """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool, the untuned model."""
+    from mtselect.plots import LEVELS
+
     metric = f"eval/{_metric(sweep)}"
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
     if not trials:
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
     best = max(trials, key=lambda run: (run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if two are equal
-    rivals = {run.name: run for run in runs if run.params.get("method") == "random"
-              and run.metrics["select/pairs"] == best.metrics["select/pairs"]}
-    if not rivals:
-        raise PromotionRefused(f"no random baseline has {best.metrics['select/pairs']:.0f} pairs like {best.name}: let the "
-                               "sweep run to its end, with `random` in study.baselines")
+    size = best.metrics["select/pairs"]
+    rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
+              and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}")}
+    missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
+    if missing:
+        raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the sweep "
+                               "run to its end, with random and pool in study.baselines")
     return best, list(rivals.values())
 
 
@@ -177,13 +227,13 @@ def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
 
     metric = _metric(sweep)
     table = Table(title=f"{sweep.study.name}: {candidate.run.name} on test, {len(candidate.selection.pairs):,} pairs")
-    for heading in ("against", f"{metric}", f"its {metric}", "difference [95%]", "p (paired bootstrap)"):
+    for heading in ("against", f"{metric}", f"its {metric}", "difference [95%]", "p"):
         table.add_column(heading, justify="left" if heading == "against" else "right")
     for name, result in candidate.comparisons.items():
         table.add_row(name, f"{result.system:.2f}", f"{result.baseline:.2f}",
                       f"{result.difference:+.2f} [{result.low:+.2f}, {result.high:+.2f}]", f"{result.p_value:.4f}")
     console.print(table)
-    for score in candidate.test.scores:
+    for score in candidate.test:
         console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
 
 
@@ -195,7 +245,7 @@ def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep:
     from mtselect.registry import CHALLENGER, CHAMPION
 
     digest, metric = candidate.selection.digest, _metric(sweep)
-    value = next(score.value for score in candidate.test.scores if score.name == metric)
+    value = next(score.value for score in candidate.test if score.name == metric)
     champion = registry.champion()
     reigns = champion is not None and champion.digest == digest
     above = gates.above_champion(metric, value, candidate.test_digest, None if champion is None else champion.tags)
@@ -208,14 +258,14 @@ def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep:
     known = next((version for version in registry.versions() if version.digest == digest), None)
     if known is None:
         tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest, "mtselect.test_digest": candidate.test_digest,
-                **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test.scores},
-                **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test.scores},
+                **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test},
+                **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
                 **_gate_tags(candidate.gates)}
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
             card = write_dataset(
                 Path(folder), name=registry.name, alias=alias, study=sweep.study.name, metric=metric, run=candidate.run,
                 experiment=candidate.experiment, selection=candidate.selection, n_seeds=candidate.n_seeds,
-                scores={"dev": candidate.dev.scores, "test": candidate.test.scores}, comparisons=candidate.comparisons,
+                scores={"dev": candidate.dev, "test": candidate.test}, comparisons=candidate.comparisons,
                 gates=candidate.gates, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
@@ -271,10 +321,11 @@ def _log(tracker: Tracker, candidate: Candidate) -> None:
     from mtselect.tracking import scores_as_metrics
 
     metrics: dict[str, Any] = {name.replace("eval/", "test/"): value
-                               for name, value in scores_as_metrics(candidate.test.scores).items()}
-    worst = max(candidate.comparisons.values(), key=lambda result: result.p_value)
-    metrics |= {"test/p_value_against_random": worst.p_value, "test/difference_to_random": worst.difference}
-    signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test.scores}
+                               for name, value in scores_as_metrics(candidate.test).items()}
+    for name, result in candidate.comparisons.items():
+        kind = re.sub(r"-\d+.*| .*", "", name)
+        metrics |= {f"test/p_value_against_{kind}": result.p_value, f"test/difference_to_{kind}": result.difference}
+    signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test}
     tracker.log(candidate.run.run_id, metrics=metrics, tags=signatures)
     tracker.log_text(candidate.run.run_id, json.dumps([dataclasses.asdict(gate) for gate in candidate.gates], indent=1),
                      "gates.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from mtselect import plots
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.corpus import Pair, load_corpus
-from mtselect.evaluation.metrics import sentence_scores
+from mtselect.evaluation.metrics import PairedResult, Score, sentence_scores
 from mtselect.pipeline import (
     Bench,
     Evaluation,
     Selection,
     TrialResult,
-    candidate_values,
+    candidate_columns,
+    candidate_table,
     compare,
     corpus_entry,
     curvature_entry,
@@ -36,22 +37,38 @@ TABLE = "translations.json"
 _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
 
 
-def trial_params(experiment: Experiment, searched: dict[str, Any]) -> dict[str, Any]:
-    """The four params people sort by, and whatever else is searched."""
+_SORTED_BY = ("budget", "gate", "gate_keeps", "rank", "n_clusters", "threshold")
+
+
+def trial_params(experiment: Experiment, searched: dict[str, Any], rival: str | None = None) -> dict[str, Any]:
+    """The params people sort by, and whatever else is searched.
+
+    Args:
+        experiment: of the trial.
+        searched: fields and their values.
+        rival: the kind of a baseline, which stands for its method.
+    """
     selection = experiment.selection
-    params: dict[str, Any] = {"method": selection.method}
-    if selection.method in ("gdig", "random"):
+    params: dict[str, Any] = {"method": rival or selection.method}
+    if selection.method in ("gdig", "loss", "random"):
         params["budget"] = selection.budget
+        if selection.gate is not None:
+            params |= {"gate": selection.gate, "gate_keeps": round(selection.gate_keeps, 4)}
     if selection.method == "gdig":
-        params |= {"n_clusters": selection.n_clusters, "threshold": round(selection.threshold, 4)}
+        params |= {"rank": selection.rank, "n_clusters": selection.n_clusters, "threshold": round(selection.threshold, 4)}
     return params | {path: value for path, value in searched.items()
-                     if path not in ("selection.budget", "selection.n_clusters", "selection.threshold", "selection.method")}
+                     if path.removeprefix("selection.") not in (*_SORTED_BY, "method")}
 
 
-def trial_metrics(result: TrialResult) -> dict[str, float]:
-    """Scores first, then what was selected."""
-    metrics = scores_as_metrics(result.evaluation.scores)
+def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> dict[str, float]:
+    """Scores first, then what was selected (at the first finetuning seed) and the optimiser steps."""
+    result = results[0]
+    metrics = scores_as_metrics(scores)
     metrics["select/pairs"] = len(result.selection.pairs)
+    metrics["finetune/steps"] = 0.0 if result.evaluation.cost is None else result.evaluation.cost["steps"]
+    metrics["finetune/seeds"] = len(results)
+    if result.selection.gate is not None:
+        metrics["select/gate_dropped"] = result.selection.gate["dropped"]
     if result.noise_share is not None:
         metrics["select/noise_share"] = result.noise_share
     if result.experiment.selection.method == "gdig":
@@ -60,12 +77,17 @@ def trial_metrics(result: TrialResult) -> dict[str, float]:
     return metrics
 
 
-def record_trial(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult, config: TrackingConfig) -> None:
-    """Metrics, the selected set, the experiment that replays it, translations, curve and pictures."""
+def record_trial(tracker: Tracker, run_id: str, bench: Bench, results: Sequence[TrialResult], scores: Sequence[Score],
+                 config: TrackingConfig) -> None:
+    """Metrics, the selected set, the experiment that replays it, what the gate dropped, translations, curve and pictures; of
+    several finetuning seeds the means, and what else there is of the first."""
+    result = results[0]
     experiment, selection, evaluation = result.experiment, result.selection, result.evaluation
-    signatures = {f"mtselect.signature.{score.name}": score.signature for score in evaluation.scores}
-    tracker.log(run_id, metrics=trial_metrics(result), note=_note(result),
+    signatures = {f"mtselect.signature.{score.name}": score.signature for score in scores}
+    tracker.log(run_id, metrics=trial_metrics(results, scores), note=_note(results, scores),
                 tags={**signatures, "mtselect.selected": selection.digest})
+    if selection.gate is not None:
+        tracker.log_text(run_id, json.dumps(selection.gate, indent=1, ensure_ascii=False), "gate.json")
     tracker.log_text(run_id, to_yaml(experiment, "experiment"), "experiment.yaml")
     tracker.log_text(run_id, jsonl(selection.pairs), "selected.jsonl")
     if selection.pairs:
@@ -121,8 +143,8 @@ def _pool_noise(bench: Bench, experiment: Experiment) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """The candidates as pictures show them: points [N, 2], whether chosen [N], clusters of the chosen [n], pairs [N], mean
-    benefit [N], benefit share [N]."""
+    """The candidates as pictures show them: points [N, 2] (null without sketches), whether chosen [N], clusters of the chosen
+    [n], pairs [N], mean benefit [N], benefit share [N]."""
 
     points: Any
     chosen: Any
@@ -133,38 +155,43 @@ class _Seen:
 
 
 def _seen_candidates(bench: Bench, experiment: Experiment, selection: Selection) -> _Seen:
-    entry = gradients_entry(bench, experiment)
-    pairs = load_corpus(corpus_entry(bench, experiment).path).pool.take(np.load(entry.path / "rows.npy"))
+    pairs = load_corpus(corpus_entry(bench, experiment).path).pool.take(candidate_table(bench, experiment))
     clusters = {pair.id: pair.cluster for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
-    mean, share, _ = candidate_values(SketchIndex(entry.path))
-    return _Seen(points=np.load(map_entry(bench, experiment).path / "points.npy"), pairs=pairs, mean=mean, share=share,
-                 chosen=chosen, labels=np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))]))
+    columns = candidate_columns(bench, experiment)
+    points = np.load(map_entry(bench, experiment).path / "points.npy") if experiment.attribution.sketch_rank else None
+    labels = np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))])
+    return _Seen(points=points, pairs=pairs, mean=columns.mean, share=columns.share, chosen=chosen, labels=labels)
 
 
 def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult) -> None:
-    seen = _seen_candidates(bench, result.experiment, result.selection)
-    histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, result.experiment.selection.threshold)
+    experiment = result.experiment
+    seen = _seen_candidates(bench, experiment, result.selection)
+    threshold = experiment.selection.threshold if experiment.selection.threshold_on == "share" else 0.0
+    histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
-    tracker.log_figure(run_id, plots.cluster_map(seen.points, seen.chosen, seen.labels), "plots/clusters.png")
+    if experiment.selection.n_clusters > 1:
+        tracker.log_figure(run_id, plots.cluster_map(seen.points, seen.chosen, seen.labels), "plots/clusters.png")
 
 
-def _note(result: TrialResult) -> str:
-    selection, chosen = result.selection, result.experiment.selection
-    lines = [f"**{len(selection.pairs):,} pairs** by `{chosen.method}`, from {selection.n_candidates:,} candidates."]
+def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
+    selection, chosen = results[0].selection, results[0].experiment.selection
+    said = [f"**{len(selection.pairs):,} pairs** by `{chosen.method}`, from {selection.n_candidates:,} candidates."]
+    if selection.gate is not None:
+        dropped = ", ".join(f"{look['rows']:,} {kind}" for kind, look in selection.gate["looks"].items())
+        said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
+                    f"{selection.gate['dropped']:,}: {dropped or 'none'} (examples in `gate.json`).")
     if chosen.method == "gdig":
-        lines.append(f"{selection.n_passed:,} benefit at least {chosen.threshold:.0%} of the seeds; the budget is "
-                     f"{chosen.budget:,}, drawn evenly from {chosen.n_clusters} clusters.")
-        if selection.n_passed < chosen.budget:
-            lines.append("Fewer passed than the budget: what passed was taken, nothing was filled up.")
-    lines += [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
-              for score in result.evaluation.scores]
-    return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]) + (
-        "\n\nReplay: `python -m mtselect.sweep experiment.yaml`\n")
+        said.append(f"{selection.n_passed:,} passed; the best by `{chosen.rank}` were drawn"
+                    + (f" evenly from {chosen.n_clusters} clusters." if chosen.n_clusters > 1 else "."))
+    listed = [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
+              for score in scores]
+    seeds = [] if len(results) == 1 else [f"Means of {len(results)} finetuning seeds."]
+    return "\n\n".join([*said, *seeds, "\n".join(listed), "Replay: `python -m mtselect.sweep experiment.yaml`\n"])
 
 
 def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Any, rows: Sequence[Any],
-                 experiments: Mapping[str, Experiment]) -> list[str]:
+                 experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> list[str]:
     """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
 
     Args:
@@ -174,10 +201,11 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         sweep: as it ran.
         study: Optuna's.
         rows: finished trials and baselines, best first.
-        experiments: run id -> experiment.
+        experiments: run id -> experiment, at each of its finetuning seeds.
+        comparisons: rival -> the best trial against it (`compare_rivals`).
 
     Returns:
-        Lines that say how the best trial compares with the baselines on dev.
+        Lines that say how the best trial compares with its rivals on dev.
     """
     from mtselect import study_plots
 
@@ -190,12 +218,15 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     points = score_rows(rows, objective)
     tracker.log_figure(parent, plots.score_against_pairs(points, metric), "score_against_pairs.png")
     figures = [study_plots.score_figure(points, metric)]
+    tracker.log_text(parent, json.dumps({name: asdict(one) for name, one in comparisons.items()}, indent=1), "rivals.json")
     best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
-    found = []
     if best is not None:
-        if experiments[best.run_id].selection.method == "gdig":
-            figures.append(_candidates_figure(bench, experiments[best.run_id], best.name))
-        found = _compare_with_baselines(tracker, parent, bench, metric, best, rows, experiments)
+        experiment = experiments[best.run_id][0]
+        if experiment.selection.method == "gdig" and experiment.attribution.sketch_rank:
+            figures.append(_candidates_figure(bench, experiment, best.name))
+        _record_changes(tracker, parent, bench, best, rows, experiments)
+    found = [f"the best trial against {name} on dev: {metric} {one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}], "
+             f"p = {one.p_value:.3f} (dev chose it: only test decides)" for name, one in comparisons.items()]
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
     tracker.log_text(parent, study_plots.study_page(sweep.study.name, figures), "study.html")
@@ -226,34 +257,51 @@ def _candidates_figure(bench: Bench, experiment: Experiment, name: str) -> Any:
     return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
 
 
-def _compare_with_baselines(tracker: Tracker, parent: str, bench: Bench, metric: Any, best: Any, rows: Sequence[Any],
-                            experiments: Mapping[str, Experiment]) -> list[str]:
-    """Paired bootstrap on dev against each baseline of the best trial's size, or the untuned model; the sentences that changed
-    most against the first."""
+def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments: Mapping[str, Sequence[Experiment]]
+                   ) -> dict[str, PairedResult]:
+    """Rival's name -> the best trial, finetuned again, against it on dev; rivals of other trials' sizes are left out.
+
+    Args:
+        bench: store, runtime, progress.
+        sweep: its first objective is the score compared.
+        rows: best trials again, and their rivals, best first.
+        experiments: run id -> experiment, at each of its finetuning seeds.
+    """
+    objective = sweep.study.objectives[0]
+    best = next((row for row in rows if row.kind == "again"), None)
+    if best is None or not objective.startswith("eval/"):
+        return {}
+
+    def evaluations(row: Any) -> list[Evaluation]:
+        return [evaluate(bench, one, select_pairs(bench, one), "dev") for one in experiments[row.run_id]]
+
+    metric: Any = objective.removeprefix("eval/")
+    return {row.name: compare(bench, experiments[best.run_id][0], metric, evaluations(best), evaluations(row), "dev")
+            for row in rows if row.kind == "baseline" and (row.params["method"] in plots.LEVELS or row.params.get("budget") == best.pairs)}
+
+
+def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows: Sequence[Any],
+                    experiments: Mapping[str, Sequence[Experiment]]) -> None:
+    """A page of the sentences that changed most against a random set of the best trial's size, or the untuned model."""
     from mtselect import study_plots
 
     rivals = [row for row in rows if row.params["method"] == "random" and row.pairs == best.pairs] or [
         row for row in rows if row.params["method"] == "untuned"]
-    experiment = experiments[best.run_id]
+    if not rivals:
+        return
+    experiment = experiments[best.run_id][0]
 
-    def evaluation(row: Any) -> Evaluation:
-        return evaluate(bench, experiments[row.run_id], select_pairs(bench, experiments[row.run_id]), "dev")
+    def hypotheses(row: Any) -> list[str]:
+        one = experiments[row.run_id][0]
+        return evaluate(bench, one, select_pairs(bench, one), "dev").hypotheses
 
-    mine, theirs, found = evaluation(best), [evaluation(rival) for rival in rivals], []
-    for rival, other in zip(rivals, theirs, strict=True):
-        result = compare(bench, experiment, metric, mine, other, "dev")
-        found.append(f"{best.name} against {rival.name} on dev: {metric} {result.difference:+.2f} [{result.low:+.2f}, "
-                     f"{result.high:+.2f}], p = {result.p_value:.3f} (dev chose it: only test decides)")
-    if rivals:
-        pairs = split_pairs(bench, experiment, "dev")
-        references, before = [pair.tgt for pair in pairs], theirs[0].hypotheses
-        scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang)
-                  for texts in (before, mine.hypotheses)]
-        changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, mine.hypotheses, *scores)
-        page = study_plots.translation_page(changes, before=rivals[0].name, after=best.name)
-        for run_id in (parent, best.run_id):
-            tracker.log_text(run_id, page, "translation_changes.html")
-    return found
+    pairs = split_pairs(bench, experiment, "dev")
+    references, before, after = [pair.tgt for pair in pairs], hypotheses(rivals[0]), hypotheses(best)
+    scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang) for texts in (before, after)]
+    changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, after, *scores)
+    page = study_plots.translation_page(changes, before=rivals[0].name, after=best.name)
+    for run_id in (parent, best.run_id):
+        tracker.log_text(run_id, page, "translation_changes.html")
 
 
 def score_rows(rows: Sequence[Any], metric: str) -> list[dict[str, Any]]:

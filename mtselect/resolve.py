@@ -8,7 +8,7 @@ from typing import Any
 
 from mtselect.attribution.gradients import layer_shape
 from mtselect.attribution.memory import PLANNED_BATCH, Shapes, fitting_rank, seed_pass_bytes
-from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, with_fields
+from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, most_clusters, with_fields
 from mtselect.data.corpus import ROLES, count_rows, pinned_source
 from mtselect.errors import ConfigError
 from mtselect.training.device import compute_device, device_memory, device_name
@@ -18,15 +18,22 @@ _NAMES = {"model.name", *(f"data.{role}" for role in ROLES)}  # that may be name
 Scored = tuple[Any, Shapes]  # a model without its weights, and the shapes of its tracked layers
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
 USED_MEMORY = 0.85
+_SKETCH_RANK = 8  # where clusters are asked for
 
 
-def resolve(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
-    """The experiment with everything decided: hub names as commits, `model.dtype` and `attribution.seed_rank` for `auto`.
+def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Range] | None = None) -> Experiment:
+    """The experiment with everything decided: hub names as commits, `model.dtype`, `attribution.seed_rank` and
+    `attribution.sketch_rank` for `auto`.
+
+    Args:
+        experiment: as asked for.
+        runtime: its accelerator counts.
+        search: of the sweep it belongs to: clusters that are searched want sketches.
 
     Raises:
         ConfigError, ModelError, DataError: what is wrong with the model, its layers or the seeds, if they have to be looked at.
     """
-    found = pin_names(experiment, runtime)
+    found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found
     return choose_seed_rank(found, runtime)
@@ -49,6 +56,8 @@ def _adopt_experiment(experiment: Experiment, begun: dict[str, Any]) -> Experime
     rank = begun["attribution"]["seed_rank"]
     if experiment.attribution.seed_rank == "auto" and experiment.attribution.curvature != "identity":
         values["attribution.seed_rank"] = rank
+    if experiment.attribution.sketch_rank == "auto":
+        values["attribution.sketch_rank"] = begun["attribution"]["sketch_rank"]
     if experiment.model.dtype == "auto":
         values["model.dtype"] = begun["model"]["dtype"]
     for path in _NAMES:
@@ -92,6 +101,13 @@ def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     if experiment.model.name is not None:
         values["model.name"] = pinned(experiment.model.name)
     return with_fields(experiment, values)
+
+
+def choose_sketch_rank(experiment: Experiment, search: dict[str, Range]) -> Experiment:
+    """The experiment with what `attribution.sketch_rank: auto` stands for: no sketch where nothing asks for one."""
+    if experiment.attribution.sketch_rank != "auto":
+        return experiment
+    return with_fields(experiment, {"attribution.sketch_rank": _SKETCH_RANK if most_clusters(experiment, search) > 1 else 0})
 
 
 def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Scored | None = None) -> Experiment:

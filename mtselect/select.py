@@ -45,11 +45,12 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
-        selection = select_pairs(bench, resolve(continued(sweep).experiment, sweep.runtime))
+        begun = continued(sweep)
+        selection = select_pairs(bench, resolve(begun.experiment, sweep.runtime, begun.search))
         advance(1)
     write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
-                  f" ({selection.n_passed:,} passed threshold {chosen.threshold:g}, budget {chosen.budget:,})")
+                  f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})")
 
 
 def _take_out(arguments: list[str]) -> tuple[Path, list[str]]:

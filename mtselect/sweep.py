@@ -4,6 +4,8 @@ Prepares what all trials share (corpus, warm-up, curvature, gradients), lets Opt
 study, and prints the trials, best first, with the next commands. The same command goes on where a stopped one ended;
 several workers may run it at once on one storage. This is the only module that imports optuna.
 
+After the search the best trial and its rivals (`rivals`) are finetuned with fresh seeds, in the same study.
+
 Every search trial has a slot, 0 to n_trials - 1, which decides its name and its sampler's seed, so that an interrupted study
 proposes what an undisturbed one would have and workers that start together propose different trials. A trial that is taken
 up again keeps its slot. No lock is needed between workers: of two trials for the same thing the one with the lower number
@@ -19,14 +21,15 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep, field_type
+from mtselect.config import Experiment, Sweep, field_type, range_type
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
+from mtselect.plots import TITLES
 from mtselect.progress import LINE_SECONDS
 from mtselect.remote import causes, shown
 from mtselect.store import derive_seed
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.pipeline import Bench, TrialResult
-    from mtselect.tracking import Tracker
+    from mtselect.rivals import Rival
+    from mtselect.tracking import Kind, Tracker
 
 COMMAND = "python -m mtselect.sweep"
 
@@ -47,7 +52,16 @@ _POLL_SECONDS = 0.5  # how often a worker with nothing left to do looks whether 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the final table, as kept in the Optuna trial."""
+    """One line of the final tables, as kept in the Optuna trial.
+
+    Args:
+        name: of the run.
+        run_id: MLflow's.
+        kind: `trial`, `baseline`, or `again`: the best trial with fresh finetuning seeds.
+        params: as MLflow has them.
+        metrics: likewise; of several finetuning seeds, means.
+        minutes: it took.
+    """
 
     name: str
     run_id: str
@@ -201,11 +215,13 @@ class Worker:
         return waiting + max(0, self.sweep.study.n_trials - len(_first_tries(trials)))
 
     def run_baselines(self) -> None:
-        """Queue the baselines that are missing and run them; random ones are as large as the best trial's set."""
+        """Queue the best trial's rivals that are missing, and it again, and run them."""
         known = {trial.user_attrs.get("baseline") for trial in self.study.get_trials(deepcopy=False)}
-        for name, fields in self._wanted_baselines().items():
+        seeds = list(range(1, self.sweep.study.finetune_seeds + 1))
+        for name, rival in self._wanted_baselines().items():
             if name not in known:
-                self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": fields})
+                self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": rival.fields, "rival": rival.kind,
+                                                         "seeds": seeds})
         self.search()
 
     def take_up(self) -> None:
@@ -222,22 +238,25 @@ class Worker:
             if dead:
                 with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker was faster
                     self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            kept = {key: value for key, value in trial.user_attrs.items() if key in ("baseline", "fields")}
+            kept = {key: value for key, value in trial.user_attrs.items() if key in ("baseline", "fields", "rival", "seeds")}
             if "baseline" not in kept:
                 kept["slot"] = slot(trial, trials)
             self.study.enqueue_trial(trial.params, user_attrs={**kept, "retries": trial.number})
             self.tracker.close_trial(self.parent, trial.number)
 
     def report(self, rows: list[Row]) -> None:
-        """The final table on the console and on the study's run, and what to do next."""
-        from mtselect.recording import record_study
+        """The final tables on the console and on the study's run, and what to do next."""
+        from mtselect.recording import compare_rivals, record_study
 
-        table = final_table(rows, self.sweep)
-        self.console.print(table)
+        trials, proof = [row for row in rows if row.kind == "trial"], [row for row in rows if row.kind != "trial"]
+        experiments = self._experiments()
+        comparisons = compare_rivals(self.bench, self.sweep, proof, experiments)
+        self.console.print(final_table(trials, self.sweep))
+        self.console.print(proof_table(proof, comparisons, self.sweep))
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
             promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
-        found = record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, self._experiments())
+        found = record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, experiments, comparisons)
         links = self.tracker.links(self.sweep.study.objectives[0])
         for line in found:
             self.console.print(line, markup=False, soft_wrap=True)
@@ -246,23 +265,26 @@ class Worker:
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
         self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
-        self.tracker.log(self.parent, note=_study_note(rows, self.sweep, links, promote, found))
+        self.tracker.log(self.parent, note=_study_note(trials, proof, comparisons, self.sweep, links, promote, found))
 
-    def _experiments(self) -> dict[str, Experiment]:
-        """Run id -> experiment of every finished trial and baseline."""
+    def _experiments(self) -> dict[str, list[Experiment]]:
+        """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
+        from mtselect.pipeline import at_seed
         from mtselect.resolve import trial_experiment
 
         found = {}
         for trial in self.study.get_trials(deepcopy=False):
             if "row" in trial.user_attrs:
                 values = trial.user_attrs["fields"] if "baseline" in trial.user_attrs else trial.params
-                found[trial.user_attrs["row"]["run_id"]] = trial_experiment(self.sweep.experiment, values)
+                experiment = trial_experiment(self.sweep.experiment, values)
+                seeds = trial.user_attrs.get("seeds", [experiment.finetune.seed])
+                found[trial.user_attrs["row"]["run_id"]] = [at_seed(experiment, seed) for seed in seeds]
         return found
 
     def _objective(self, trial: optuna.Trial) -> list[float]:
         import optuna
 
-        from mtselect.pipeline import run_trial
+        from mtselect.pipeline import mean_scores, run_seeds, run_trial
         from mtselect.recording import record_trial, trial_metrics, trial_params
         from mtselect.resolve import trial_experiment
 
@@ -279,16 +301,20 @@ class Worker:
             trial.set_user_attr("failed", str(error))
             raise
         name = baseline or f"t{slot(trials[trial.number], trials):03d}"
+        rival = trial.user_attrs.get("rival")
+        kind: Kind = "trial" if not baseline else "again" if rival == "again" else "baseline"
         searched = {path: value for path, value in values.items() if path in self.sweep.search}
-        params = trial_params(experiment, searched)
-        run_id = self.tracker.start_trial(self.parent, name, "baseline" if baseline else "trial", params,
+        params = trial_params(experiment, searched, rival if kind == "baseline" else None)
+        run_id = self.tracker.start_trial(self.parent, name, kind, params,
                                           {"mtselect.trial": str(trial.number)})
         trial.set_user_attr("run_id", run_id)
         self.console.print(f"[bold]{name}[/] {'  '.join(f'{key}={value}' for key, value in params.items())}")
         start = time.monotonic()
         try:
-            result = run_trial(self.bench, experiment, None if baseline else self._pruning(trial))
-            record_trial(self.tracker, run_id, self.bench, result, self.sweep.tracking)
+            results = (run_seeds(self.bench, experiment, trial.user_attrs["seeds"]) if baseline else
+                       [run_trial(self.bench, experiment, self._pruning(trial))])
+            scores = mean_scores(self.bench, experiment, [result.evaluation for result in results], "dev")
+            record_trial(self.tracker, run_id, self.bench, results, scores, self.sweep.tracking)
             if experiment.selection.method == "gdig":
                 self._record_gradients(experiment)
             minutes = (time.monotonic() - start) / 60
@@ -303,11 +329,10 @@ class Worker:
                 trial.set_user_attr("failed", str(error))
                 self.console.print(f"  trial failed: {error}", style="red")
             raise
-        metrics = trial_metrics(result)
-        row = Row(name=name, run_id=run_id, kind="baseline" if baseline else "trial", params=params, metrics=metrics,
-                  minutes=minutes)
+        metrics = trial_metrics(results, scores)
+        row = Row(name=name, run_id=run_id, kind=kind, params=params, metrics=metrics, minutes=minutes)
         trial.set_user_attr("row", dataclasses.asdict(row))
-        self.console.print("  " + _scores_text(result), style="green")
+        self.console.print("  " + _scores_text(results, scores), style="green")
         if baseline:
             raise optuna.TrialPruned
         return [_objective_value(metrics, name) for name in self.sweep.study.objectives]
@@ -342,20 +367,17 @@ class Worker:
             raise StorageError(f"MLflow at {uri} has {len(recorded)} trials of study {name!r} that Optuna's storage does not "
                                "know: set study.storage and runtime.workdir to where it began, or choose another study.name")
 
-    def _wanted_baselines(self) -> dict[str, dict[str, Any]]:
-        """Name -> experiment fields. What is searched beside the selection (a learning rate) a baseline has from the best
-        trial, so that only the selection differs."""
-        study = self.sweep.study
-        wanted: dict[str, dict[str, Any]] = {"untuned": {"selection.method": "untuned"}} if "untuned" in study.baselines else {}
+    def _wanted_baselines(self) -> dict[str, Rival]:
+        """Of each best trial, and it again."""
+        from mtselect.pipeline import run_trial
+        from mtselect.resolve import trial_experiment
+        from mtselect.rivals import rivals_of
+
+        wanted: dict[str, Rival] = {}
         for trial in self.study.best_trials:
-            others = {path: value for path, value in trial.params.items() if not path.startswith("selection.")}
-            suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
-            if "pool" in study.baselines:
-                wanted["pool" + suffix] = {"selection.method": "pool", **others}
-            size = Row(**trial.user_attrs["row"]).pairs
-            for seed in range(study.random_seeds if size and "random" in study.baselines else 0):
-                wanted[f"random-{size}-{seed}{suffix}"] = {"selection.method": "random", "selection.budget": size,
-                                                           "selection.seed": seed, **others}
+            experiment = trial_experiment(self.sweep.experiment, trial.params)
+            wanted |= rivals_of(self.bench, experiment, trial.params, trial.user_attrs["row"]["name"],
+                                run_trial(self.bench, experiment), list(self.sweep.study.baselines))
         return wanted
 
 
@@ -396,10 +418,11 @@ def shared_by_trials(sweep: Sweep) -> list[Callable[[Bench, Experiment], Any]]:
 
     stages = shared_stages(sweep.experiment)
     decides = {"corpus": ("data.",), "base": ("model.", "seed"), "tokens": (), "warmup": ("warmup.",),
-               "curvature": ("attribution.", "selection.method"), "gradients": ()}
+               "curvature": ("attribution.", "selection.method"), "gradients": (), "columns": (),
+               "losses": ("selection.method", "selection.gate"), "gate": ()}
     found: list[Callable[[Bench, Experiment], Any]] = []
     for name, stage in stages.items():
-        if any(path.startswith(decides[name]) for path in sweep.search if decides[name]):
+        if any(path == one or (one.endswith(".") and path.startswith(one)) for path in sweep.search for one in decides[name]):
             return found
         found.append(stage)
     return found
@@ -468,10 +491,6 @@ def _surplus(trial: optuna.trial.FrozenTrial, trials: Sequence[optuna.trial.Froz
     return slot(trial, trials) >= n_trials
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
     """Ask Optuna for every searched field, as the field's own type."""
     values: dict[str, Any] = {}
@@ -482,7 +501,7 @@ def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
             continue
         assert space.low is not None
         assert space.high is not None
-        if field_type(path) is int:
+        if range_type(path, space) is int:
             values[path] = trial.suggest_int(path, int(space.low), int(space.high), step=int(space.step or 1), log=space.log)
         else:
             values[path] = trial.suggest_float(path, space.low, space.high, step=space.step, log=space.log)
@@ -506,54 +525,96 @@ def best_rows(study: optuna.Study) -> list[Row]:
 
 
 def final_table(rows: list[Row], sweep: Sweep) -> Table:
-    """Trials and baselines, best first, for the console."""
+    """Trials, best first, for the console."""
+    return _table(table_cells(rows, sweep), f"{sweep.study.name}: {len(rows)} trials on dev, best first",
+                  "[ ]: 95% interval over sentences, one finetuning seed")
+
+
+def proof_table(rows: list[Row], comparisons: Mapping[str, PairedResult], sweep: Sweep) -> Table:
+    """The best trial again and its rivals, best first, for the console."""
+    seeds = sweep.study.finetune_seeds
+    return _table(proof_cells(rows, comparisons, sweep), f"{sweep.study.name}: the best trial and its rivals on dev",
+                  f"mean of {seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences")
+
+
+def _table(cells: list[list[str]], title: str, caption: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    headings, *lines = table_cells(rows, sweep)
-    table = Table(title=f"{sweep.study.name}: {len(rows)} runs on dev, best first", box=box.SIMPLE_HEAD, pad_edge=False,
-                  caption="[ ]: 95% interval, bootstrap over sentences")
+    headings, *lines = cells
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=True)
-    for row, cells in zip(rows, lines, strict=True):
-        table.add_row(*cells, style=None if row.kind == "trial" else "dim")
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
 def table_cells(rows: list[Row], sweep: Sweep) -> list[list[str]]:
-    """The final table as texts, headings first. The score that decides comes first and has its interval."""
+    """The trials as texts, headings first: the score that decides with its interval, the others, then what was searched."""
+    metrics, noise = _shown_metrics(rows, sweep)
+    searched = [path.rpartition(".")[2] for path in sweep.search]
+    headings = ["run", *(TITLES[name] for name in metrics), "pairs", *(["noise"] if noise else []), *searched]
+    return [headings, *([*_cells(row, metrics, noise), *(_param(row, path) for path in sweep.search)] for row in rows)]
+
+
+def proof_cells(rows: list[Row], comparisons: Mapping[str, PairedResult], sweep: Sweep) -> list[list[str]]:
+    """The best trial again and its rivals as texts: scores, steps of finetuning, and how much better the trial is."""
+    metrics, noise = _shown_metrics(rows, sweep)
+    headings = ["run", *(TITLES[name] for name in metrics), "pairs", *(["noise"] if noise else []), "steps",
+                "the best is better by", "p"]
+    lines = []
+    for row in rows:
+        found = comparisons.get(row.name)
+        against = ["", ""] if found is None else [f"{found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}]",
+                                                  f"{found.p_value:.3f}"]
+        lines.append([*_cells(row, metrics, noise), f"{row.metrics['finetune/steps']:,.0f}", *against])
+    return [headings, *lines]
+
+
+def _shown_metrics(rows: list[Row], sweep: Sweep) -> tuple[list[str], bool]:
+    """The one that decides first, and whether noise is known."""
     metrics = sorted(sweep.experiment.evaluation.metrics, key=lambda name: f"eval/{name}" not in sweep.study.objectives)
-    noise = any("select/noise_share" in row.metrics for row in rows)
-    titles = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
-    headings = ["run", *(titles[name] for name in metrics), "pairs", *(["noise"] if noise else []), "clusters", "thresh.",
-                "budget"]
-    return [headings, *(_cells(row, metrics, noise) for row in rows)]
+    return list(metrics), any("select/noise_share" in row.metrics for row in rows)
 
 
 def _cells(row: Row, metrics: Sequence[str], noise: bool) -> list[str]:
     first, *others = (row.metrics[f"eval/{name}"] for name in metrics)
     low, high = (row.metrics[f"eval/{metrics[0]}_{end}"] for end in ("low", "high"))
-    share, params = row.metrics.get("select/noise_share"), row.params
+    share = row.metrics.get("select/noise_share")
     return [row.name, f"{first:.1f} [{low:.1f}, {high:.1f}]", *(f"{value:.1f}" for value in others), f"{row.pairs:,}",
-            *([f"{share:.1%}" if share is not None else ""] if noise else []), str(params.get("n_clusters", "")),
-            f"{params['threshold']:.2f}" if "threshold" in params else "",
-            f"{params['budget']:,}" if "budget" in params else ""]
+            *([f"{share:.1%}" if share is not None else ""] if noise else [])]
 
 
-def _study_note(rows: list[Row], sweep: Sweep, links: dict[str, str], promote: str, found: Sequence[str]) -> str:
+def _param(row: Row, path: str) -> str:
+    value = row.params.get(path, row.params.get(path.removeprefix("selection.")))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def _study_note(trials: list[Row], proof: list[Row], comparisons: Mapping[str, PairedResult], sweep: Sweep,
+                links: dict[str, str], promote: str, found: Sequence[str]) -> str:
     """What a person wants first comes first: MLflow shows a few lines and folds the rest."""
-    headings, *lines = table_cells(rows, sweep)
+    headings, *lines = table_cells(trials, sweep)
     best = [f"**Best trial: {cells[0]}**, {headings[1]} {cells[1]} with {row.pairs:,} pairs."
-            for row, cells in zip(rows, lines, strict=True) if row.kind == "trial"][:1]
-    table = [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines)]
+            for row, cells in zip(trials, lines, strict=True)][:1]
     return "\n".join([
         *best, "", *(f"- {line}" for line in found), "",
         f"[Trials, best first]({links['trials']}) · [charts]({links['charts']}) · "
         f"[translations side by side]({links['translations']}) · among the artifacts `study.html` (score against pairs, map of "
         "the candidates, which setting matters) and `translation_changes.html`", "",
         f"Promote the best: `{promote}`", "",
-        f"## {sweep.study.name}: trials and baselines on dev, best first", "", *table, "",
-        "[ ]: 95% interval, bootstrap over sentences."])
+        f"## {sweep.study.name}: the best trial and its rivals on dev", "",
+        *_markdown(proof_cells(proof, comparisons, sweep)), "",
+        f"Means of {sweep.study.finetune_seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences.", "",
+        "## Trials on dev, best first", "", *_markdown([headings, *lines]), "",
+        "[ ]: 95% interval over sentences, one finetuning seed."])
+
+
+def _markdown(cells: list[list[str]]) -> list[str]:
+    headings, *lines = cells
+    return [f"| {' | '.join(line)} |" for line in (headings, ["---"] * len(headings), *lines)]
 
 
 def _objective_value(metrics: dict[str, float], name: str) -> float:
@@ -562,10 +623,11 @@ def _objective_value(metrics: dict[str, float], name: str) -> float:
     return metrics[name]
 
 
-def _scores_text(result: TrialResult) -> str:
-    scores = "  ".join(f"{one.name} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in result.evaluation.scores)
-    noise = "" if result.noise_share is None else f"  noise {result.noise_share:.1%}"
-    return f"{scores}  pairs {len(result.selection.pairs):,}{noise}"
+def _scores_text(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
+    shown = "  ".join(f"{one.name} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in scores)
+    noise = "" if results[0].noise_share is None else f"  noise {results[0].noise_share:.1%}"
+    seeds = "" if len(results) == 1 else f"  {len(results)} seeds"
+    return f"{shown}  pairs {len(results[0].selection.pairs):,}{noise}{seeds}"
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:

@@ -1,8 +1,8 @@
-"""What a gradient pass leaves of every candidate, on disk, in shards; and benefits from sketches alone.
+"""What a pass over the candidates leaves of each, on disk, in shards; and benefits from sketches alone.
 
     <folder>/layout.json                      N, R, rows of a shard, what was sketched; written first
     <folder>/000000000000-000000016384/       a finished shard, named by its rows [begin, end)
-        sketches.npy  [n, R] float16 of unit length      norms.npy  [n] float32, the lengths divided out
+        sketches.npy  [n, R] float16 of unit length      norms.npy  [n] float32, the lengths divided out; neither if R is 0
         <column>.npy  [n, width] float32 for each further column: exact benefits [n, Q], gradient norms [n, layers]
         <value>.npy  [n] float64 for each value: mean and share of the benefits, gradient norm; what is read for every trial
         seconds.txt  how long it took
@@ -41,7 +41,7 @@ from mtselect.errors import NonFiniteError, StorageError
 # Of one block's sketches in float32 while scoring: few enough to stay in a processor's cache.
 _BLOCK_BYTES = 8 * 2**20
 _SECONDS = "seconds.txt"
-_UNFILLED = -1.0  # no norm is negative
+_UNFILLED = -1e30  # no norm, loss or benefit is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Layout:
 
     Args:
         n_rows: N.
-        width: R.
+        width: R; 0 where nothing is sketched.
         shard_rows: rows of every shard but the last; what a killed process loses, and what is in memory at a time.
         content: names what was sketched (the key of model, rows and projections), so that no other work goes on with it.
         columns: name -> width of further float32 arrays.
@@ -76,9 +76,9 @@ class Shard:
     Args:
         rows: of the candidates; the arrays begin at 0.
         sketches: [n, R] float16, of unit length.
-        norms: [n] float32.
+        norms: [n] float32; none where R is 0.
         columns: name -> [n, width] float32, zeros.
-        values: name -> [n] float64, zeros.
+        values: name -> [n] float64.
     """
 
     rows: range
@@ -144,19 +144,26 @@ class IndexWriter:
         shutil.rmtree(part, ignore_errors=True)  # of a killed process: the lock is ours
         try:
             part.mkdir()
-            sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
-            norms = reserve(part / "norms.npy", (len(rows),), np.float32)
+            sketched = self._layout.width > 0
+            sketches: NDArray[Any] = np.empty((len(rows), 0), np.float16)
+            norms: NDArray[Any] = np.empty(0, np.float32)
+            if sketched:
+                sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
+                norms = reserve(part / "norms.npy", (len(rows),), np.float32)
             columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
                        for name, width in self._layout.columns.items()}
             values = {name: reserve(part / f"{name}.npy", (len(rows),), np.float64) for name in self._layout.values}
         except OSError as error:
             raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
                                "command; finished shards are kept") from error
-        norms[:] = _UNFILLED
+        for array in (norms, *values.values()):
+            array[:] = _UNFILLED
         yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
-        _check_filled(norms, rows)
+        for array in (norms, *values.values()):
+            _check_filled(array, rows)
         for array in (sketches, norms, *columns.values(), *values.values()):
-            array.flush()
+            if isinstance(array, np.memmap):
+                array.flush()
         (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
         part.rename(path)
 
@@ -224,6 +231,10 @@ class SketchIndex:
         """A further column of all candidates, [N, width], or a value [N]; or of each shard what `reduce` makes of it."""
         return np.concatenate([reduce(self._map(number, name)) for number in range(len(self._shards))])
 
+    def shards(self, name: str) -> Iterator[NDArray[Any]]:
+        """A further column or value, shard by shard; views, not to be kept."""
+        return (self._map(number, name) for number in range(len(self._shards)))
+
     def blocks(self, size: int) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32]]]:
         """Rows, their sketches [b, R] and norms [b], in order, b at most `size`; views of a shard, not to be kept."""
         for number, rows in enumerate(self._shards):
@@ -290,10 +301,11 @@ def _shard_path(folder: Path, rows: range) -> Path:
     return folder / f"{rows.start:012}-{rows.stop:012}"
 
 
-def _check_filled(norms: NDArray[np.float32], rows: range) -> None:
-    assert not (norms == _UNFILLED).any(), f"row {rows[int(np.argmax(norms == _UNFILLED))]} was not filled in"
-    if not np.isfinite(norms).all():
-        raise NonFiniteError(f"the gradient of candidate {rows[int(np.argmin(np.isfinite(norms)))]} is NaN or infinite: "
+def _check_filled(values: NDArray[np.floating[Any]], rows: range) -> None:
+    empty = values == values.dtype.type(_UNFILLED)
+    assert not empty.any(), f"row {rows[int(np.argmax(empty))]} was not filled in"
+    if not np.isfinite(values).all():
+        raise NonFiniteError(f"the gradient of candidate {rows[int(np.argmin(np.isfinite(values)))]} is NaN or infinite: "
                              "lower warmup.learning_rate, or set model.dtype to float32")
 
 

@@ -15,6 +15,7 @@ sacreBLEU's scale from 0 to 100, unrounded; COMET's 0 to 1 is multiplied by 100.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,9 @@ class PairedResult:
         difference: system - baseline; positive means that the system is better.
         low: lower end of the 95% interval of the difference.
         high: its upper end.
-        p_value: two-sided, of the hypothesis that the two do not differ; see `paired_bootstrap`.
+        p_value: two-sided, of the hypothesis that the two do not differ; see `compare_over_seeds`.
         n_bootstrap: resamples.
+        n_seeds: finetunings behind the system that has fewer.
         signature: sacreBLEU's, with the number of resamples (bs) and their seed.
     """
 
@@ -74,6 +76,7 @@ class PairedResult:
     high: float
     p_value: float
     n_bootstrap: int
+    n_seeds: int
     signature: str
 
 
@@ -113,35 +116,90 @@ def mean_score(name: str, values: Sequence[float], *, bootstrap: int, seed: int,
     return _score(name, _percent, _column(values), bootstrap, seed, f"{signature}|bs:{bootstrap}|seed:{seed}")
 
 
-def paired_bootstrap(metric: MetricName, hypotheses: Sequence[str], baseline_hypotheses: Sequence[str],
-                     references: Sequence[str], *, bootstrap: int, seed: int, tgt_lang: str) -> PairedResult:
-    """Two-sided paired bootstrap test: both systems are scored on the same resampled sentences.
+def mean_over_seeds(metric: MetricName, runs: Sequence[Sequence[Any]], references: Sequence[str], *, bootstrap: int, seed: int,
+                    tgt_lang: str, signature: str = "") -> Score:
+    """Mean corpus score of a system that was finetuned with several seeds, with its 95% interval over seeds and sentences.
 
-    With differences d*_b and their mean m, the resamples shifted by -m stand for "no difference" (shift method,
-    Noreen 1989; Riezler and Maxwell 2005):
+    Args:
+        metric: `bleu`, `chrf`, or `comet`, whose sentence scores take the place of hypotheses.
+        runs: hypotheses of each seed, [S][n].
+        references: one per sentence.
+        bootstrap: resamples.
+        seed: of the resamples.
+        tgt_lang: name or code of the target language; decides BLEU's tokeniser.
+        signature: of COMET's scores.
+    """
+    scores, values, made = _scored_runs(metric, runs, references, bootstrap, seed, tgt_lang, signature)
+    low, high = _interval(_over_seeds(scores, np.random.default_rng([seed, 0])))
+    return Score(name=metric, value=float(values.mean()), low=low, high=high, signature=made)
 
-        p = (1 + #{b: |d*_b - m| >= |d|}) / (B + 1)
 
-    Two identical systems have p = 1. sacreBLEU's own paired test counts | |d*_b| - mean | > |d| on one side
-    only, which is half of this p for a clear difference and 1 / (B + 1), "significant", for identical systems.
+def compare_over_seeds(metric: MetricName, system: Sequence[Sequence[Any]], baseline: Sequence[Sequence[Any]],
+                       references: Sequence[str], *, bootstrap: int, seed: int, tgt_lang: str,
+                       signature: str = "") -> PairedResult:
+    """Two systems, each finetuned with some seeds, by a hierarchical bootstrap (Davison and Hinkley 1997, section 3.8).
+
+    A draw b takes sentences with replacement, the same for both, and for each system as many of its seeds, with replacement:
+
+        d*_b = mean_s f(system_s, sentences_b) - mean_s f(baseline_s, sentences_b)
+
+    Drawing S seeds with replacement spreads (S - 1) / S of what S seeds spread, too little where S is 3: their deviations from
+    the mean are widened by sqrt(S / (S - 1)). One seed has none, and the test is over sentences alone. Interval and p are of
+    the same draws, so that p < 0.05 exactly where the interval leaves 0 out:
+
+        p = min(1, 2 (1 + min(#{d*_b <= 0}, #{d*_b >= 0})) / (B + 1))
+
+    Args:
+        metric: as in `mean_over_seeds`.
+        system: hypotheses of each of its seeds, [S][n].
+        baseline: of each of its own, [S'][n].
+        references: one per sentence.
+        bootstrap: B.
+        seed: of the draws.
+        tgt_lang: name or code of the target language.
+        signature: of COMET's scores.
 
     Raises:
         DataError: there are no sentences, or the numbers of sentences differ.
         ConfigError: BLEU's tokeniser for the target language is not installed.
     """
-    _check_lengths(references, hypotheses=hypotheses, baseline_hypotheses=baseline_hypotheses)
-    scorer = _scorer(metric, tgt_lang)
-    system, baseline = (_statistics(scorer, texts, references) for texts in (hypotheses, baseline_hypotheses))
-    return _paired(metric, partial(_corpus_score, scorer), system, baseline, bootstrap, seed,
-                   _signature(scorer, bootstrap, seed))
+    ours, values, made = _scored_runs(metric, system, references, bootstrap, seed, tgt_lang, signature)
+    theirs, others, _ = _scored_runs(metric, baseline, references, bootstrap, seed, tgt_lang, signature)
+    differences = _over_seeds(ours, np.random.default_rng([seed, 0])) - _over_seeds(theirs, np.random.default_rng([seed, 1]))
+    low, high = _difference_interval(differences)
+    return PairedResult(name=metric, system=float(values.mean()), baseline=float(others.mean()),
+                        difference=float(values.mean() - others.mean()), low=low, high=high, p_value=_p_value(differences),
+                        n_bootstrap=bootstrap, n_seeds=min(len(system), len(baseline)), signature=made)
 
 
-def paired_means(name: str, values: Sequence[float], baseline_values: Sequence[float], *, bootstrap: int, seed: int,
-                 signature: str) -> PairedResult:
-    """`paired_bootstrap` of two systems' sentence scores [n] from 0 to 1; arguments as of `mean_score`."""
-    assert len(values) == len(baseline_values)
-    return _paired(name, _percent, _column(values), _column(baseline_values), bootstrap, seed,
-                   f"{signature}|bs:{bootstrap}|seed:{seed}")
+def _scored_runs(metric: MetricName, runs: Sequence[Sequence[Any]], references: Sequence[str], bootstrap: int, seed: int,
+                 tgt_lang: str, signature: str) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Scores of the resamples [S, B] and of the whole split [S], and the signature."""
+    for run in runs:
+        _check_lengths(references, hypotheses=run)
+    corpus_score: Callable[[NDArray[Any]], float]
+    statistics: list[NDArray[Any]]
+    if metric == "comet":
+        corpus_score, statistics = _percent, [_column(run) for run in runs]
+        made = f"{signature}|bs:{bootstrap}|seed:{seed}"
+    else:
+        scorer = _scorer(metric, tgt_lang)
+        corpus_score, statistics = partial(_corpus_score, scorer), [_statistics(scorer, run, references) for run in runs]
+        made = _signature(scorer, bootstrap, seed)
+    resampled = np.stack([_resampled(corpus_score, one, bootstrap, seed) for one in statistics])
+    return resampled, np.array([corpus_score(one) for one in statistics]), f"{made}|seeds:{len(runs)}"
+
+
+def _over_seeds(scores: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Mean of seeds drawn with replacement in each resample, [B] from [S, B]."""
+    n_seeds, bootstrap = scores.shape
+    mean: NDArray[np.float64] = scores.mean(0)
+    if n_seeds == 1:
+        return mean
+    wider = (scores - mean) * math.sqrt(n_seeds / (n_seeds - 1))
+    drawn = generator.integers(n_seeds, size=(n_seeds, bootstrap))
+    found: NDArray[np.float64] = mean + np.take_along_axis(wider, drawn, 0).mean(0)
+    return found
 
 
 def sentence_scores(metric: MetricName, hypotheses: Sequence[str], references: Sequence[str], *,
@@ -208,15 +266,6 @@ def _score(name: str, corpus_score: Callable[[NDArray[Any]], float], statistics:
     return Score(name=name, value=corpus_score(statistics), low=low, high=high, signature=signature)
 
 
-def _paired(name: str, corpus_score: Callable[[NDArray[Any]], float], system: NDArray[Any], baseline: NDArray[Any],
-            bootstrap: int, seed: int, signature: str) -> PairedResult:
-    values = corpus_score(system), corpus_score(baseline)
-    differences = _resampled(corpus_score, system, bootstrap, seed) - _resampled(corpus_score, baseline, bootstrap, seed)
-    low, high = _interval(differences)
-    return PairedResult(name=name, system=values[0], baseline=values[1], difference=values[0] - values[1], low=low, high=high,
-                        p_value=_p_value(differences, values[0] - values[1]), n_bootstrap=bootstrap, signature=signature)
-
-
 def _resampled(corpus_score: Callable[[NDArray[Any]], float], statistics: NDArray[Any], bootstrap: int,
                seed: int) -> NDArray[np.float64]:
     """Corpus scores of the resamples, `[B]`; the draws depend on n, B and the seed only."""
@@ -232,9 +281,16 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
 
 
-def _p_value(differences: NDArray[np.float64], observed: float) -> float:
-    as_extreme = np.abs(differences - differences.mean()) >= abs(observed)
-    return float((1 + np.count_nonzero(as_extreme)) / (1 + len(differences)))
+def _difference_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95%, cut where `_p_value` passes 0.05 rather than one value further in."""
+    ordered = np.sort(differences)
+    cut = math.ceil(0.025 * (len(ordered) + 1)) - 2
+    return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
+
+
+def _p_value(differences: NDArray[np.float64]) -> float:
+    side = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    return min(1.0, 2 * (1 + side) / (1 + len(differences)))
 
 
 def _signature(scorer: BLEU | CHRF, bootstrap: int, seed: int) -> str:

@@ -1,9 +1,10 @@
-"""From benefits and clusters to the selected set: threshold, rank, even draw.
+"""From benefits and clusters to the selected set: gate, threshold, rank, even draw.
 
     benefit(z, q) = -influence(z, q)           larger is better
-    share(z)      = share of the seeds q with benefit(z, q) > 0
-    keep z if share(z) >= threshold            the paper's rule (arXiv 2405.12915) is threshold = 1.0
-    draw evenly over the clusters of what was kept
+    keep z if the gate lets it through          `gate`
+    keep z if what the threshold is on reaches it: the share of seeds for which its benefit is above the pool's mean, the share
+           for which it is above 0 (the paper's rule, arXiv 2405.12915, with threshold 1.0), or a quantile of the rank
+    draw evenly over the clusters of what was kept; with one cluster, the best of all
 
 Shapes: N candidates, Q seeds, R sketch width, n selected rows.
 """
@@ -26,21 +27,36 @@ SHARE_TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Columns:
+    """What is known of each candidate, [N] each.
+
+    Args:
+        mean: mean benefit over the seeds, larger is better.
+        z: mean of the benefits' z-scores (`standardise`).
+        share: share of the seeds for which its benefit is above the pool's mean.
+        raw_share: share of the seeds with a benefit above 0.
+        norm: total gradient norm.
+    """
+
+    mean: NDArray[np.floating[Any]]
+    z: NDArray[np.floating[Any]]
+    share: NDArray[np.floating[Any]]
+    raw_share: NDArray[np.floating[Any]]
+    norm: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SelectedSet:
     """What was selected and why. All arrays `[n]` are aligned and in the order of the pool.
 
     Args:
         rows: indices into the candidates, ascending, without repetition.
-        benefit: mean benefit over the seeds.
-        benefit_share: share of the seeds that the row benefits.
         cluster: label of the row's cluster.
-        n_passed: candidates that met the threshold; fewer than the budget means that all of them, and no
+        n_passed: candidates that passed gate and threshold; fewer than the budget means that all of them, and no
             others, were selected.
     """
 
     rows: NDArray[np.int64]
-    benefit: NDArray[np.float32]
-    benefit_share: NDArray[np.float32]
     cluster: NDArray[np.int32]
     n_passed: int
 
@@ -58,21 +74,14 @@ def passes(share: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.boo
     return np.asarray(share, dtype=np.float64) >= threshold - SHARE_TOLERANCE
 
 
-def rank_values(benefits: NDArray[np.floating[Any]], norms: NDArray[np.floating[Any]],
-                rank: Literal["benefit", "benefit_per_norm"]) -> NDArray[np.float64]:
-    """What candidates are ordered by, larger first, `[N]`.
-
-    Args:
-        benefits: `[N, Q]`, or their means `[N]`.
-        norms: total gradient norm of each candidate, `[N]`; a zero gradient helps nobody and ranks at 0.
-        rank: the mean benefit, or the mean benefit divided by the norm.
-    """
-    mean: NDArray[np.float64] = benefits.astype(np.float64) if benefits.ndim == 1 else benefits.mean(axis=1, dtype=np.float64)
-    if rank == "benefit":
-        return mean
-    norms = np.asarray(norms, dtype=np.float64)
+def rank_values(columns: Columns, rank: Literal["z", "benefit", "benefit_per_norm"]) -> NDArray[np.float64]:
+    """What candidates are ordered by, larger first, `[N]`: the mean z-score, the mean benefit, or the mean benefit divided by
+    the gradient's norm (a zero gradient helps nobody and ranks at 0)."""
+    if rank == "z":
+        return np.asarray(columns.z, dtype=np.float64)
+    mean, norms = np.asarray(columns.mean, dtype=np.float64), np.asarray(columns.norm, dtype=np.float64)
     ratio: NDArray[np.float64] = np.divide(mean, norms, out=np.zeros(len(mean)), where=norms > 0)
-    return ratio
+    return mean if rank == "benefit" else ratio
 
 
 def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[Any]], budget: int,
@@ -99,36 +108,45 @@ def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[A
     return np.sort(drawn)
 
 
-def select(mean: NDArray[np.floating[Any]], share: NDArray[np.floating[Any]], sketches: Sketches,
-           norms: NDArray[np.floating[Any]], config: SelectionConfig) -> SelectedSet:
-    """G-DIG's selection: threshold on the benefit share, cluster what passed, draw evenly.
+def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
+           config: SelectionConfig) -> SelectedSet:
+    """Gate, threshold, cluster what passed, draw evenly.
 
     Args:
-        mean: mean benefit over the seeds, `[N]`, larger is better.
-        share: share of the seeds with a benefit above 0, `[N]`.
-        sketches: gradient sketches, `[N, R]`; may be memory-mapped, only rows that pass are read.
-        norms: total gradient norm of each candidate, `[N]`.
+        columns: of the candidates.
+        sketches: gradient sketches, `[N, R]`; may be memory-mapped, only rows that pass are read. Not read for one cluster.
+        gated: whether the gate lets each candidate through, `[N]`.
+        budget: pairs to select.
         config: method `gdig`.
 
     Returns:
-        `config.budget` rows, or all that passed when fewer did: a set is never filled up with rows that
-        missed the threshold. When none passed the set is empty, and the caller decides what that means.
+        `budget` rows, or all that passed when fewer did: a set is never filled up with rows that missed the threshold. When
+        none passed the set is empty, and the caller decides what that means.
 
     Raises:
         NonFiniteError: a benefit, a norm or a passing row's sketch is NaN or infinite.
     """
     assert config.method == "gdig"
-    assert len(mean) == len(share) == sketches.shape[0] == len(norms)
-    check_finite("benefits", mean)
-    check_finite("gradient norms", norms)
-    passed = np.flatnonzero(passes(share, config.threshold))
-    labels = cluster(sketches, config.n_clusters, config.seed, rows=passed)
+    check_finite("benefits", columns.mean)
+    check_finite("gradient norms", columns.norm)
+    ranks = rank_values(columns, config.rank)
+    passed = np.flatnonzero(gated & _reaches(columns, ranks, gated, config))
+    if config.n_clusters == 1:
+        labels = np.zeros(len(passed), dtype=np.int32)
+    else:
+        assert sketches is not None
+        labels = cluster(sketches, config.n_clusters, config.seed, rows=passed)
     generator = np.random.default_rng([config.seed, zlib.crc32(b"selection/draw")])
-    ranks = rank_values(mean[passed], norms[passed], config.rank)
-    drawn = draw_evenly(labels, ranks, config.budget, config.draw, generator)
-    rows = passed[drawn]
-    return SelectedSet(rows=rows, benefit=mean[rows].astype(np.float32), benefit_share=share[rows].astype(np.float32),
-                       cluster=labels[drawn], n_passed=len(passed))
+    drawn = draw_evenly(labels, ranks[passed], budget, config.draw, generator)
+    return SelectedSet(rows=passed[drawn], cluster=labels[drawn], n_passed=len(passed))
+
+
+def _reaches(columns: Columns, ranks: NDArray[np.float64], gated: NDArray[np.bool_],
+             config: SelectionConfig) -> NDArray[np.bool_]:
+    """Whether each candidate reaches the threshold."""
+    if config.threshold_on == "rank":
+        return ranks >= (np.quantile(ranks[gated], config.threshold) if gated.any() else 0.0)
+    return passes(columns.share if config.threshold_on == "share" else columns.raw_share, config.threshold)
 
 
 def _places(keys: NDArray[Any]) -> NDArray[np.int64]:

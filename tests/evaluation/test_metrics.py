@@ -14,11 +14,12 @@ from sacrebleu.significance import PairedTest
 from mtselect.errors import ConfigError, DataError
 from mtselect.evaluation.metrics import (
     MetricName,
+    PairedResult,
     Score,
     bleu_tokenizer,
+    compare_over_seeds,
+    mean_over_seeds,
     mean_score,
-    paired_bootstrap,
-    paired_means,
     score,
     sentence_scores,
 )
@@ -111,25 +112,29 @@ def test_interval_holds_the_value_and_repeats(metric: MetricName, monkeypatch: p
     assert english(metric, hypotheses, references, seed=8).low != first.low
 
 
+def compared(metric: MetricName, system: list[list[str]], baseline: list[list[str]], references: list[str], *,
+             bootstrap: int = 200, seed: int = 0) -> PairedResult:
+    return compare_over_seeds(metric, system, baseline, references, bootstrap=bootstrap, seed=seed, tgt_lang="English")
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_identical_systems_do_not_differ(metric: MetricName) -> None:
-    result = paired_bootstrap(metric, HYPOTHESES, HYPOTHESES, REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
+    result = compared(metric, [HYPOTHESES], [HYPOTHESES], REFERENCES)
     assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_clearly_better_system_is_significant_both_ways_round(metric: MetricName) -> None:
     references, better, worse = corpus(100, 0.1, 0.4, seed=2)
-    up = paired_bootstrap(metric, better, worse, references, bootstrap=200, seed=0, tgt_lang="English")
-    down = paired_bootstrap(metric, worse, better, references, bootstrap=200, seed=0, tgt_lang="English")
-    assert up.p_value == down.p_value == 1 / 201
+    up, down = (compared(metric, [one], [other], references) for one, other in ((better, worse), (worse, better)))
+    assert up.p_value == down.p_value == 2 / 201
     assert 0 < up.low < up.difference < up.high
     assert (down.low, down.difference, down.high) == (-up.high, -up.difference, -up.low)
     assert (up.system, up.baseline) == (down.baseline, down.system)
     assert up.system - up.baseline == up.difference
     assert up.system == english(metric, better, references).value
-    assert up.signature == english(metric, better, references, bootstrap=200, seed=0).signature
-    assert (up.name, up.n_bootstrap) == (metric, 200)
+    assert up.signature == english(metric, better, references, bootstrap=200, seed=0).signature + "|seeds:1"
+    assert (up.name, up.n_bootstrap, up.n_seeds) == (metric, 200, 1)
 
 
 def slow_differences(scorer: BLEU | CHRF, system: list[str], baseline: list[str], references: list[str],
@@ -148,15 +153,68 @@ def slow_differences(scorer: BLEU | CHRF, system: list[str], baseline: list[str]
 
 @pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
 def test_paired_test_equals_a_loop_over_texts(metric: MetricName, scorer: BLEU | CHRF) -> None:
-    references, system, baseline = corpus(12, 0.3, 0.3, seed=3)
-    ours = paired_bootstrap(metric, system, baseline, references, bootstrap=ORACLE_RESAMPLES, seed=0,
-                            tgt_lang="English")
+    references, system, baseline = corpus(12, 0.3, 0.34, seed=3)
+    ours = compared(metric, [system], [baseline], references, bootstrap=ORACLE_RESAMPLES)
     differences = slow_differences(scorer, system, baseline, references, ORACLE_RESAMPLES)
-    extreme = np.abs(differences - differences.mean()) >= abs(ours.difference)
-    assert 0.2 < ours.p_value < 0.8
-    assert ours.p_value == pytest.approx(extreme.mean(), abs=MONTE_CARLO)
+    p = 2 * min((differences <= 0).mean(), (differences >= 0).mean())
+    assert 0.2 < ours.p_value < 0.95
+    assert ours.p_value == pytest.approx(p, abs=2 * MONTE_CARLO)
     low, high = np.quantile(differences, [0.025, 0.975])
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=QUANTILE_SHARE * (high - low))
+
+
+def slow_seed_differences(runs: tuple[list[list[str]], list[list[str]]], references: list[str],
+                          n_resamples: int) -> NDArray[np.float64]:
+    """The oracle of several seeds: draw sentences, then each system's seeds, and score every drawn corpus from its text. The
+    deviation of a drawn seed from the mean of all is widened by sqrt(S / (S - 1))."""
+    generator = np.random.default_rng(99)
+    differences = []
+    for _ in range(n_resamples):
+        rows = generator.integers(0, len(references), len(references))
+        drawn = [references[row] for row in rows]
+        means = []
+        for some in runs:
+            scores = [CHRF().corpus_score([texts[row] for row in rows], [drawn]).score for texts in some]
+            mean = sum(scores) / len(scores)
+            picked = [scores[generator.integers(len(scores))] for _ in scores]
+            means.append(mean + sum(one - mean for one in picked) / len(picked) * (len(scores) / (len(scores) - 1)) ** 0.5)
+        differences.append(means[0] - means[1])
+    return np.array(differences)
+
+
+def test_seeds_and_sentences_are_drawn_as_in_a_loop_over_texts() -> None:
+    references, *texts = corpus(12, 0.2, 0.3, 0.4, 0.3, 0.35, seed=5)
+    system, baseline = texts[:3], texts[3:]
+    ours = compared("chrf", system, baseline, references, bootstrap=ORACLE_RESAMPLES)
+    differences = slow_seed_differences((system, baseline), references, ORACLE_RESAMPLES)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=QUANTILE_SHARE * (high - low))
+    assert ours.p_value == pytest.approx(2 * min((differences <= 0).mean(), (differences >= 0).mean()), abs=2 * MONTE_CARLO)
+    assert ours.n_seeds == 2
+    alone = mean_over_seeds("chrf", system, references, bootstrap=200, seed=0, tgt_lang="English")
+    assert alone.value == ours.system == pytest.approx(np.mean([english("chrf", one, references).value for one in system]))
+
+
+def test_an_interval_over_seeds_is_wider() -> None:
+    """Three seeds that differ among themselves as the two systems do: one alone looks significant, all together do not."""
+    references, good, bad = corpus(200, 0.2, 0.3, seed=6)
+    one = compared("chrf", [good], [bad], references)
+    assert one.p_value < 0.05
+    three = compared("chrf", [good, bad, bad], [bad, good, bad], references)
+    assert three.p_value > 0.3
+    assert three.high - three.low > one.high - one.low
+
+
+@pytest.mark.parametrize("n_bootstrap", [100, 199, 1000])
+def test_p_and_interval_never_disagree(n_bootstrap: int) -> None:
+    """Over systems from level to clearly apart: p < 0.05 if and only if 0 is outside."""
+    seen = set()
+    for step in range(12):
+        references, one, other = corpus(60, 0.3, 0.3 + 0.01 * step, seed=step)
+        found = compared("chrf", [one], [other], references, bootstrap=n_bootstrap)
+        assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0), found
+        seen.add(found.p_value < 0.05)
+    assert seen == {True, False}
 
 
 def sacrebleu_p(system: list[str], baseline: list[str], references: list[str]) -> float:
@@ -168,9 +226,9 @@ def test_p_is_two_sided_where_sacrebleus_is_not(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SACREBLEU_SEED", "3")
     references, better, worse = corpus(60, 0.28, 0.34, seed=4)
     theirs = sacrebleu_p(better, worse, references)
-    ours = paired_bootstrap("chrf", better, worse, references, bootstrap=1000, seed=3, tgt_lang="English").p_value
+    ours = compared("chrf", [better], [worse], references, bootstrap=1000, seed=3).p_value
     assert 0.005 < theirs < 0.05
-    assert ours == pytest.approx(2 * theirs, abs=theirs / 2)
+    assert theirs < ours < 3 * theirs  # percentiles of the same differences, where sacreBLEU shifts them
     assert sacrebleu_p(better, better, references) == 1 / 1001  # why its p is not used
 
 
@@ -222,8 +280,8 @@ def test_numbers_of_sentences_that_differ_are_refused() -> None:
         english("bleu", HYPOTHESES[:3], REFERENCES)
     with expect("sources"):
         score("chrf", REFERENCES[:3], HYPOTHESES, REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
-    with expect("baseline_hypotheses"):
-        paired_bootstrap("bleu", HYPOTHESES, HYPOTHESES[:3], REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
+    with expect("hypotheses"):
+        compared("bleu", [HYPOTHESES], [HYPOTHESES[:3]], REFERENCES)
     with expect("hypotheses"):
         sentence_scores("bleu", HYPOTHESES[:3], REFERENCES, tgt_lang="English")
 
@@ -243,9 +301,8 @@ def test_means_of_sentence_scores() -> None:
     assert found.value == pytest.approx(100 * sum(values) / 50)
     assert (found.low, found.high) == pytest.approx((resampled[5], resampled[194]))
     assert found.signature == "model:x|bs:200|seed:3"
-    paired = paired_means("comet", values, others, bootstrap=200, seed=3, signature="model:x")
+    paired = compare_over_seeds("comet", [values], [others], ["x"] * 50, bootstrap=200, seed=3, tgt_lang="English",
+                                signature="model:x")
     differences = np.array([100 * np.mean([values[i] - others[i] for i in draw]) for draw in draws])
     assert paired.difference == pytest.approx(100 * np.mean(np.subtract(values, others)))
-    as_extreme = np.abs(differences - differences.mean()) >= abs(paired.difference)
-    assert paired.p_value == pytest.approx((1 + as_extreme.sum()) / 201)
-    assert paired_means("comet", values, values, bootstrap=200, seed=3, signature="").p_value == 1
+    assert paired.p_value == pytest.approx(2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 201)

@@ -1,0 +1,83 @@
+"""What a study's best trial is compared with: everything else its user could have done, with the same number of steps.
+
+    untuned         nothing
+    pool            everything, for the trial's optimiser steps
+    pool-epochs     everything, for its own epochs (finetune.epochs)
+    pool-cost       everything, for the trial's steps and as many more as the seconds of the selecting would have paid for
+    random          as many pairs, drawn from all
+    filter-random   as many pairs, drawn from those that pass the gate: the row to beat
+    loss            as many pairs, of lowest loss per token
+
+and the trial itself, `again`: it was the best of several at one finetuning seed, by luck too, so that it is finetuned anew with
+the same fresh seeds as its rivals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtselect.config import Experiment
+from mtselect.pipeline import Bench, TrialResult, selecting_seconds
+
+AGAIN = "again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """A run beside the trials.
+
+    Args:
+        kind: of `study.baselines`, or `again`.
+        fields: of the experiment, as a trial has values.
+    """
+
+    kind: str
+    fields: dict[str, Any]
+
+
+def rivals_of(bench: Bench, experiment: Experiment, values: Mapping[str, Any], name: str, result: TrialResult,
+              kinds: list[str]) -> dict[str, Rival]:
+    """Names and fields of a trial's rivals, and of itself again.
+
+    What is searched beside the selection (a learning rate) they have from the trial, so that only the selection differs.
+
+    Args:
+        bench: store, runtime, progress.
+        experiment: the trial's.
+        values: what was searched.
+        name: the trial's.
+        result: of the trial.
+        kinds: of `study.baselines`.
+    """
+    chosen, size = experiment.selection, len(result.selection.pairs)
+    steps = experiment.finetune.steps_for(size)
+    others = {path: value for path, value in values.items() if not path.startswith("selection.")}
+    suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
+    same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "finetune.steps": steps}
+    pool = {**others, "selection.method": "pool"}
+    more = 0
+    if "pool-cost" in kinds and result.evaluation.cost is not None:
+        cost = result.evaluation.cost
+        more = math.ceil(selecting_seconds(bench, experiment) / (cost["seconds"] / max(1, cost["steps"])))
+    known = {
+        "untuned": ("untuned", {"selection.method": "untuned"}),
+        "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
+        "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
+        "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps + more}),
+        "random": (f"random-{size}{suffix}", {**same_size, "selection.method": "random", "selection.gate": None}),
+        "filter-random": (f"filter-random-{size}{suffix}", {**same_size, "selection.method": "random",
+                                                            "selection.gate": chosen.gate or "learned",
+                                                            "selection.gate_keeps": chosen.gate_keeps}),
+        "loss": (f"loss-{size}{suffix}", {**same_size, "selection.method": "loss", "selection.gate": None}),
+    }
+    wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in kinds if size or kind == "untuned"}
+    if size:
+        wanted[f"{name} {AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})
+    return wanted
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,89 @@
+"""Which candidates look like the seeds: a filter calibrated on the trusted pairs, before influence ranks what passes.
+
+    seed_loss   score = -loss per token
+    learned     score = probability of being a seed, by a classifier that was shown the seeds and their own corruptions
+                (`corrupt`) as features (`features`); a seed's own score is of a classifier that saw neither it nor what was
+                made of it
+
+A candidate passes if its score is at least the bound that `keeps` of the seeds reach. Neither sees a noise label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import GroupKFold
+
+from mtselect.errors import ConfigError
+
+MIN_SEEDS = 10
+_FOLDS = 5
+# Random trees rather than boosted ones or a logistic regression: steadier with a hundred seeds, measured in sweeps/LOG.md.
+_TREES = {"n_estimators": 300, "min_samples_leaf": 2, "class_weight": "balanced", "n_jobs": 1}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gated:
+    """Scores of a gate; larger is better.
+
+    Args:
+        pool: of the candidates, [N].
+        seeds: of the seeds, [Q].
+        looks: number in `kinds` of what each candidate looks like if it is no seed, [N].
+        kinds: names of what there is to look like.
+    """
+
+    pool: NDArray[np.float64]
+    seeds: NDArray[np.float64]
+    looks: NDArray[np.uint8]
+    kinds: tuple[str, ...]
+
+
+def bound(seeds: NDArray[np.float64], keeps: float) -> float:
+    """The largest score that at least a share `keeps` of the seeds [Q] reach."""
+    return float(np.quantile(seeds, 1 - keeps, method="lower"))
+
+
+def by_loss(pool: NDArray[np.float64], seeds: NDArray[np.float64]) -> Gated:
+    """The gate `seed_loss`, from losses per token of candidates [N] and seeds [Q]."""
+    return Gated(pool=-pool, seeds=-seeds, looks=np.zeros(len(pool), np.uint8), kinds=("a higher loss than the seeds",))
+
+
+def learn(seeds: NDArray[np.float64], wrong: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]],
+          pool: Iterator[NDArray[np.float64]], seed: int) -> Gated:
+    """The gate `learned`.
+
+    Args:
+        seeds: features [Q, F].
+        wrong: kind of corruption -> the seeds it was made of [n], and features [n, F].
+        pool: features of the candidates, block by block.
+        seed: of the classifiers.
+
+    Raises:
+        ConfigError: there are fewer than ten seeds.
+    """
+    if len(seeds) < MIN_SEEDS:
+        raise ConfigError(f"selection.gate: learned needs at least {MIN_SEEDS} seeds, got {len(seeds)}: add trusted pairs, or "
+                          "set selection.gate to seed_loss or null")
+    kinds = tuple(wrong)
+    inputs = np.concatenate([seeds, *(found for _, found in wrong.values())])
+    kind = np.concatenate([np.zeros(len(seeds), int), *(np.full(len(rows), i) for i, (rows, _) in enumerate(wrong.values(), 1))])
+    made_of = np.concatenate([np.arange(len(seeds)), *(rows for rows, _ in wrong.values())])
+    own = np.empty(len(seeds))
+    for shown, held_out in GroupKFold(_FOLDS).split(inputs, kind, made_of):
+        unseen = held_out[held_out < len(seeds)]
+        own[unseen] = _fit(inputs[shown], kind[shown], seed).predict_proba(inputs[unseen])[:, 0]
+    classifier = _fit(inputs, kind, seed)
+    blocks = [classifier.predict_proba(block) for block in pool]
+    scores = np.concatenate([block[:, 0] for block in blocks])
+    looks = np.concatenate([block[:, 1:].argmax(1) for block in blocks])
+    return Gated(pool=scores, seeds=own, looks=looks.astype(np.uint8), kinds=kinds)
+
+
+def _fit(inputs: NDArray[np.float64], kind: NDArray[Any], seed: int) -> Any:
+    return ExtraTreesClassifier(random_state=seed % 2**32, **_TREES).fit(inputs, kind)
