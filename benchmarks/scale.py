@@ -36,7 +36,7 @@ from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, 
 from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
-from mtselect.selection.resample import draw_evenly, rank_values, select
+from mtselect.selection.resample import Columns, draw_evenly, rank_values, select
 from mtselect.store import Store
 
 
@@ -155,11 +155,14 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     norms = step("norms", index.norms)
     labels = step("K-means", lambda: cluster(index, pool.clusters, 0))
     facts["clusters"], facts["purity"] = int(labels.max()) + 1, purity(labels, pool.planted())
-    ranks = rank_values(mean, norms, "benefit_per_norm")
+    columns = Columns(mean=mean, z=mean, share=share, raw_share=share, norm=norms)
+    ranks = rank_values(columns, "benefit_per_norm")
     drawn = step("draw", lambda: draw_evenly(labels, ranks, pool.budget, "best", np.random.default_rng(0)))
     facts["drawn"] = len(drawn)
-    config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6)
-    chosen = step("selection at threshold 0.6", lambda: select(mean, share, index, norms, config))
+    config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share",
+                             rank="benefit_per_norm")
+    passed = np.ones(len(index), bool)
+    chosen = step("selection at threshold 0.6", lambda: select(columns, index, passed, pool.budget, config))
     facts["passed"] = chosen.n_passed
     return {"steps": steps, "facts": facts}
 

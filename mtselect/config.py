@@ -443,6 +443,8 @@ class RuntimeConfig:
         batch_size: pairs per batch of the gradient pass and of decoding.
         accelerator: `auto` (a GPU where there is one), `cpu`, `gpu` or `cuda`.
         threads: CPU threads of torch; null takes the cores this process may use.
+        processes: finetunings of the best trial's rivals at a time. Null: as many as cores where a small model would leave them
+            idle, else one.
         record_gb: EK-FAC keeps its rows' tokens at all tracked layers (in a temporary file under the workdir) up to this
             size, to run the model once; where they would be larger it runs twice.
         keep_models: keep each trial's finetuned weights in the store; otherwise promotion trains again.
@@ -452,6 +454,7 @@ class RuntimeConfig:
     batch_size: int = 32
     accelerator: str = "auto"
     threads: int | None = None
+    processes: int | None = None
     record_gb: float = 16.0
     keep_models: bool = True
 
@@ -461,6 +464,8 @@ class RuntimeConfig:
         _check(self.batch_size > 0, "runtime.batch_size", self.batch_size, "at least 1")
         _check(self.threads is None or 0 < self.threads <= 1024, "runtime.threads", self.threads,
                "between 1 and 1024, or null for all cores")
+        _check(self.processes is None or 0 < self.processes <= 1024, "runtime.processes", self.processes,
+               "between 1 and 1024, or null")
         _check(self.record_gb >= 0, "runtime.record_gb", self.record_gb, "at least 0")
 
 
@@ -644,7 +649,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _unknown_keys(data: Any, cls: Any, prefix: str = "") -> Iterator[str]:
-    """What is wrong with each key that is no field, with the nearest valid one."""
+    """What is wrong with each key that is no field, with the nearest valid one, or has null where there must be a value."""
     if not isinstance(data, dict):
         yield f"{prefix or 'sweep file'} must be a mapping of fields, got {data!r}"
         return
@@ -658,6 +663,8 @@ def _unknown_keys(data: Any, cls: Any, prefix: str = "") -> Iterator[str]:
             yield f"unknown field {path!r}{_nearest(path, [*siblings, *_field_paths(Sweep)])}"
         elif dataclasses.is_dataclass(hints[key]):
             yield from _unknown_keys(value, hints[key], path)
+        elif value is None and not _is_a(None, hints[key]):  # the parser lets null pass, and checks stumble over it
+            yield f"{path} must be {_allowed(hints[key])}, got None"
         elif hints[key] == dict[str, Range] and isinstance(value, dict):
             for name, space in value.items():
                 yield from _unknown_keys(space, Range, f"{path}.{name}")

@@ -581,11 +581,14 @@ def at_seed(experiment: Experiment, seed: int) -> Experiment:
     return with_fields(experiment, {"finetune.seed": seed})
 
 
+def at_seeds(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
+    """The experiment at each seed; the model as it was is the same at all."""
+    return [at_seed(experiment, seed) for seed in (seeds[:1] if experiment.selection.method == "untuned" else seeds)]
+
+
 def run_seeds(bench: Bench, experiment: Experiment, seeds: Sequence[int], split: Split = "dev") -> list[TrialResult]:
-    """The same at several finetuning seeds; nothing selected is nothing finetuned, and the same at every seed."""
-    if experiment.selection.method == "untuned":
-        seeds = seeds[:1]
-    return [run_trial(bench, at_seed(experiment, seed), split=split) for seed in seeds]
+    """The same at several finetuning seeds."""
+    return [run_trial(bench, one, split=split) for one in at_seeds(experiment, seeds)]
 
 
 def selecting_seconds(bench: Bench, experiment: Experiment) -> float:

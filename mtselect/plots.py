@@ -150,7 +150,8 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
     """Every trial and baseline: `metric` with its 95% interval against the number of pairs, and the trials' front.
 
     Args:
-        rows: with keys kind (trial, baseline or again), method, pairs, and for the metric value, low, high; name if there is one.
+        rows: with keys kind (trial, baseline or again), method, pairs, and for the metric value, low, high; name if
+            there is one.
         metric: name for the axis.
     """
     layout = score_layout(rows)

@@ -74,7 +74,7 @@ class Preflight:
     def left(self) -> tuple[int, int]:
         """Trials and baselines that are not done."""
         study, (trials, baselines) = self.sweep.study, self.finished()
-        wanted = len(study.baselines) + 1  # the best trial again
+        wanted = len(study.baselines) + bool(study.baselines)  # the best trial again
         return max(0, study.n_trials - trials), max(0, wanted - baselines)
 
     def show(self, console: Console) -> None:

@@ -216,8 +216,8 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
               and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}")}
     missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
     if missing:
-        raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the sweep "
-                               "run to its end, with random and pool in study.baselines")
+        raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the "
+                               "sweep run to its end, with random and pool in study.baselines")
     return best, list(rivals.values())
 
 

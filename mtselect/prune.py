@@ -127,7 +127,7 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
 
 def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
     """Of the study itself, and of every trial and baseline, also one that is running."""
-    from mtselect.pipeline import at_seed
+    from mtselect.pipeline import at_seeds
     from mtselect.resolve import trial_experiment
 
     yield base
@@ -135,7 +135,7 @@ def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
         values = trial.user_attrs.get("fields", {}) if "baseline" in trial.user_attrs else trial.params
         if values:
             experiment = trial_experiment(base, values)
-            yield from (at_seed(experiment, seed) for seed in trial.user_attrs.get("seeds", [experiment.finetune.seed]))
+            yield from at_seeds(experiment, trial.user_attrs.get("seeds", [experiment.finetune.seed]))
 
 
 def _abandoned(root: Path) -> list[Path]:

@@ -182,8 +182,10 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
         said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
                     f"{selection.gate['dropped']:,}: {dropped or 'none'} (examples in `gate.json`).")
     if chosen.method == "gdig":
-        said.append(f"{selection.n_passed:,} passed; the best by `{chosen.rank}` were drawn"
-                    + (f" evenly from {chosen.n_clusters} clusters." if chosen.n_clusters > 1 else "."))
+        taken = f"the best by `{chosen.rank}` were drawn" + (
+            f" evenly from {chosen.n_clusters} clusters." if chosen.n_clusters > 1 else ".")
+        said.append(f"{selection.n_passed:,} passed; " + (
+            taken if selection.n_passed > len(selection.pairs) else "all were taken, nothing was filled up."))
     listed = [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
               for score in scores]
     seeds = [] if len(results) == 1 else [f"Means of {len(results)} finetuning seeds."]
@@ -276,8 +278,10 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments:
         return [evaluate(bench, one, select_pairs(bench, one), "dev") for one in experiments[row.run_id]]
 
     metric: Any = objective.removeprefix("eval/")
+    rivals = [row for row in rows if row.kind == "baseline"
+              and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
     return {row.name: compare(bench, experiments[best.run_id][0], metric, evaluations(best), evaluations(row), "dev")
-            for row in rows if row.kind == "baseline" and (row.params["method"] in plots.LEVELS or row.params.get("budget") == best.pairs)}
+            for row in rivals}
 
 
 def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows: Sequence[Any],

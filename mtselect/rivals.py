@@ -74,8 +74,8 @@ def rivals_of(bench: Bench, experiment: Experiment, values: Mapping[str, Any], n
         "loss": (f"loss-{size}{suffix}", {**same_size, "selection.method": "loss", "selection.gate": None}),
     }
     wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in kinds if size or kind == "untuned"}
-    if size:
-        wanted[f"{name} {AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})
+    if size and kinds:
+        wanted[f"{name}-{AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})
     return wanted
 
 

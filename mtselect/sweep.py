@@ -216,12 +216,20 @@ class Worker:
 
     def run_baselines(self) -> None:
         """Queue the best trial's rivals that are missing, and it again, and run them."""
+        from mtselect.ahead import evaluate_ahead
+        from mtselect.pipeline import at_seeds
+        from mtselect.resolve import trial_experiment
+
         known = {trial.user_attrs.get("baseline") for trial in self.study.get_trials(deepcopy=False)}
         seeds = list(range(1, self.sweep.study.finetune_seeds + 1))
         for name, rival in self._wanted_baselines().items():
             if name not in known:
                 self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": rival.fields, "rival": rival.kind,
                                                          "seeds": seeds})
+        waiting = [trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
+                   if trial.state.name == "WAITING" and "baseline" in trial.user_attrs]
+        evaluate_ahead(self.bench, [one for fields in waiting
+                                    for one in at_seeds(trial_experiment(self.sweep.experiment, fields), seeds)])
         self.search()
 
     def take_up(self) -> None:
@@ -269,7 +277,7 @@ class Worker:
 
     def _experiments(self) -> dict[str, list[Experiment]]:
         """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
-        from mtselect.pipeline import at_seed
+        from mtselect.pipeline import at_seeds
         from mtselect.resolve import trial_experiment
 
         found = {}
@@ -278,7 +286,7 @@ class Worker:
                 values = trial.user_attrs["fields"] if "baseline" in trial.user_attrs else trial.params
                 experiment = trial_experiment(self.sweep.experiment, values)
                 seeds = trial.user_attrs.get("seeds", [experiment.finetune.seed])
-                found[trial.user_attrs["row"]["run_id"]] = [at_seed(experiment, seed) for seed in seeds]
+                found[trial.user_attrs["row"]["run_id"]] = at_seeds(experiment, seeds)
         return found
 
     def _objective(self, trial: optuna.Trial) -> list[float]:
@@ -371,10 +379,13 @@ class Worker:
         """Of each best trial, and it again."""
         from mtselect.pipeline import run_trial
         from mtselect.resolve import trial_experiment
-        from mtselect.rivals import rivals_of
+        from mtselect.rivals import Rival, rivals_of
 
         wanted: dict[str, Rival] = {}
-        for trial in self.study.best_trials:
+        best = self.study.best_trials
+        if not best and "untuned" in self.sweep.study.baselines:
+            wanted["untuned"] = Rival(kind="untuned", fields={"selection.method": "untuned"})
+        for trial in best[:1] if len(self.sweep.study.objectives) == 1 else best:  # equal ones are often the same set
             experiment = trial_experiment(self.sweep.experiment, trial.params)
             wanted |= rivals_of(self.bench, experiment, trial.params, trial.user_attrs["row"]["name"],
                                 run_trial(self.bench, experiment), list(self.sweep.study.baselines))

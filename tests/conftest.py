@@ -217,12 +217,13 @@ SWEEP: dict[str, Any] = {
                   "dtype": "float32"},
         "warmup": {"epochs": 1, "rows": 100, "exclude": True, "learning_rate": 0.01},
         "attribution": {"curvature_rows": 60, "sketch_rank": 4, "seed_rank": None},
+        "selection": {"gate": None, "rank": "benefit_per_norm", "threshold_on": "raw_share"},
         "finetune": {"epochs": 1, "learning_rate": 0.01},
         "evaluation": {"max_new_tokens": 12, "bootstrap": 100},
     },
     "search": {"selection.n_clusters": {"low": 2, "high": 8}, "selection.threshold": {"low": 0.3, "high": 0.6},
                "selection.budget": {"choices": [20, 40]}},
-    "study": {"name": STUDY, "n_trials": 3, "random_seeds": 2},
+    "study": {"name": STUDY, "n_trials": 3, "baselines": ["untuned", "random", "pool"], "finetune_seeds": 2},
     "runtime": {"threads": 1},
     "tracking": {"sample_sentences": 5},
 }
@@ -363,7 +364,7 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
     return lab
 
 
-SHARED_STAGES = ("corpus", "base", "tokens", "warmup", "curvature", "gradients")
+SHARED_STAGES = ("corpus", "base", "tokens", "warmup", "curvature", "gradients", "columns")
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,13 @@ from mtselect.config import (
     RuntimeConfig,
     SelectionConfig,
     StudyConfig,
+    Sweep,
     TrainConfig,
     WarmupConfig,
+    cross_faults,
     field_type,
     load,
+    range_type,
     to_yaml,
     with_fields,
 )
@@ -92,7 +95,9 @@ WRONG_FILES = [
     ("experiment:\n  finetune:\n", "experiment.finetune must be a mapping of fields, got None"),
     ("- a", "sweep file must be a mapping of fields, got ['a']"),
     ("a: [", "is not YAML: while parsing a flow node"),
-    ("experiment: {selection: {budget: ten}}", '"experiment.selection.budget": Expected a <class \'int\'>. Got value: ten'),
+    ("experiment: {selection: {budget: ten}}", '"experiment.selection.budget": Does not validate against any of'),
+    ("study: {random_seeds: 2}", "unknown field 'study.random_seeds': random baselines are drawn anew for each of "
+                                 "study.finetune_seeds"),
     ("experiment: {seed: 1.5}", '"experiment.seed": Expected a <class \'int\'>. Got value: 1.5'),
     ("experiment: {seed: true}", '"experiment.seed": Expected a <class \'int\'>. Got value: True'),
     ("experiment: {selection: {method: gdgi}}", "Got value: gdgi"),
@@ -111,8 +116,8 @@ def test_a_wrong_file_is_told_in_one_line(text: str, message: str, write: Any) -
 @pytest.mark.parametrize(("override", "message"), [
     ("--experiment.selection.bugdet=3", "unknown option '--experiment.selection.bugdet': did you mean "
                                         "'--experiment.selection.budget'?"),
-    ("--experiment.selection.budget=ten", "Expected a <class 'int'>. Got value: ten"),
-    ("--experiment.selection.budget=10", "selection.budget must be at least selection.n_clusters (64), got 10"),
+    ("--experiment.selection.budget=ten", "Expected a <class 'float'> Given value type: <class 'str'> Given value: ten"),
+    ("--experiment.selection.budget=1.5", "selection.budget must be a whole number of pairs, or between 0 and 1 a share of"),
 ])
 def test_a_wrong_override_is_told_in_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
@@ -157,15 +162,18 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (WarmupConfig, {"rows": 0}, "warmup.rows must be at least 1, or null for all, got 0"),
     (WarmupConfig, {"exclude": True}, "warmup.exclude must be false when warmup.rows is null, got True: no candidate"),
     (AttributionConfig, {"damping": 0.0}, "attribution.damping must be above 0, got 0.0: 0.1 is a good start"),
-    (AttributionConfig, {"sketch_rank": 0}, "attribution.sketch_rank must be at least 1, got 0"),
+    (AttributionConfig, {"sketch_rank": -1}, "attribution.sketch_rank must be at least 0 or auto, got -1"),
     (AttributionConfig, {"seed_rank": 0}, "attribution.seed_rank must be at least 1, null or auto, got 0"),
     (AttributionConfig, {"seed_rank": 16, "curvature": "identity"},
      "attribution.seed_rank must be null where attribution.curvature is identity, got 16"),
     (AttributionConfig, {"curvature_rows": 0}, "attribution.curvature_rows must be at least 1, or null for all, got 0"),
     (SelectionConfig, {"n_clusters": 0}, "selection.n_clusters must be at least 1, got 0"),
     (SelectionConfig, {"threshold": 1.01}, "selection.threshold must be between 0 and 1, got 1.01"),
-    (SelectionConfig, {"budget": 10}, "selection.budget must be at least selection.n_clusters (64), got 10: lower "
-                                      "n_clusters or raise the budget"),
+    (SelectionConfig, {"budget": 10, "n_clusters": 64}, "selection.budget must be at least selection.n_clusters (64), got 10: "
+                                                        "lower n_clusters or raise the budget"),
+    (SelectionConfig, {"gate_keeps": 0.0}, "selection.gate_keeps must be above 0 and at most 1, got 0.0"),
+    (StudyConfig, {"finetune_seeds": 0}, "study.finetune_seeds must be between 1 and 100, got 0"),
+    (RuntimeConfig, {"processes": 0}, "runtime.processes must be between 1 and 1024, or null, got 0"),
     (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one of bleu, chrf, comet, got []"),
     (EvaluationConfig, {"num_beams": 0}, "evaluation.num_beams must be at least 1, got 0"),
     (EvaluationConfig, {"max_new_tokens": 0}, "evaluation.max_new_tokens must be at least 1, got 0"),
@@ -185,7 +193,8 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (StudyConfig, {"name": ""}, "study.name must be a name of letters, digits, '-', '_' and '.', got ''"),
     (StudyConfig, {"n_trials": 0}, "study.n_trials must be at least 1, got 0"),
     (SelectionConfig, {"seed": -1}, "selection.seed must be between 0 and 4294967295, got -1"),
-    (SelectionConfig, {"method": "random", "budget": 0}, "selection.budget must be at least 1, got 0"),
+    (SelectionConfig, {"method": "random", "budget": 0},
+     "selection.budget must be a whole number of pairs, or between 0 and 1 a share of the pool, got 0"),
     (RuntimeConfig, {"accelerator": "warp"}, "runtime.accelerator must be auto, cpu, gpu or cuda, got 'warp'"),
     (StudyConfig, {"storage": "sqlite:///:memory:"},
      "study.storage must be a database that outlives its process, or null for a journal file, got 'sqlite:///:memory:'"),
@@ -215,7 +224,7 @@ def test_every_check_has_a_message_test() -> None:
 
 
 def test_a_budget_below_the_clusters_matters_only_where_there_are_clusters() -> None:
-    assert SelectionConfig(method="random", budget=10).budget == 10
+    assert SelectionConfig(method="random", budget=10, n_clusters=64).budget == 10
 
 
 WRONG_SEARCHES = [
@@ -228,8 +237,10 @@ WRONG_SEARCHES = [
     ("selection.budget: 100", "search.selection.budget must be a mapping of fields, got 100"),
     ("selection.budget: {low: 1}", "search range must be either low and high, or choices"),
     ("selection.budget: {low: 20, high: 2}", "search range low must be at most high (2.0), got 20.0"),
-    ("selection.budget: {low: 10, high: 2000}", "selection.budget must be at least selection.n_clusters (64), got 10"),
-    ("selection.n_clusters: {choices: [8, 5000]}", "selection.budget must be at least selection.n_clusters (5000), got"),
+    ("selection.budget: {low: 10, high: 2000}\n  selection.n_clusters: {low: 1, high: 64}",
+     "selection.budget must be at least selection.n_clusters (64), got 10"),
+    ("selection.n_clusters: {choices: [8, 5000]}\n  selection.budget: {choices: [100, 1000]}",
+     "selection.budget must be at least selection.n_clusters (5000), got"),
     ("selection.threshold: {low: 0.5, high: 2}", "selection.threshold must be between 0 and 1, got 2.0"),
     ("selection.method: {choices: [gdgi]}", "search.selection.method offers 'gdgi', but the field takes Literal['gdig'"),
     ("finetune.learning_rate: {choices: [high]}", "search.finetune.learning_rate offers 'high', but the field takes "
@@ -266,11 +277,26 @@ def test_with_fields_replaces_and_checks_again() -> None:
     assert after.finetune is before.finetune
     assert with_fields(before, {}) == before
     with pytest.raises(ConfigError, match=r"selection.budget must be at least selection.n_clusters \(64\), got 10"):
-        with_fields(before, {"selection.budget": 10})
+        with_fields(before, {"selection.budget": 10, "selection.n_clusters": 64})
+
+
+@pytest.mark.parametrize(("space", "kind"), [
+    (Range(low=0.2, high=0.4), float), (Range(low=100, high=1000), int), (Range(low=100, high=1000, step=50), int)])
+def test_a_budget_is_searched_as_pairs_or_as_a_share(space: Range, kind: type) -> None:
+    assert range_type("selection.budget", space) is kind
+    assert range_type("selection.threshold", space) is float
+
+
+def test_clusters_want_sketches() -> None:
+    experiment = with_fields(Experiment(), {"attribution.sketch_rank": 0})
+    assert cross_faults(Sweep(experiment=experiment)) == []
+    found = cross_faults(Sweep(experiment=experiment, search={"selection.n_clusters": Range(low=1, high=8)}))
+    assert found == ["attribution.sketch_rank must be at least 1 where selection.n_clusters is 8, got 0: raise it, or ask "
+                     "for 1 cluster"]
 
 
 def test_field_type_follows_the_dots() -> None:
-    assert field_type("selection.budget") is int
+    assert field_type("selection.n_clusters") is int
     assert field_type("seed") is int
     assert field_type("finetune.learning_rate") is float
     with pytest.raises(ConfigError, match=r"search: unknown field 'seed\.x'"):

@@ -24,8 +24,8 @@ FLOORS = {
     "remote": 4,
     "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
     "pipeline": 6, "recording": 6, "gates": 6, "plan": 6, "dataset_card": 6,
-    "study_storage": 6, "resolve": 6, "question": 6, "preflight": 6,
-    "sweep": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "check": 7, "prune": 7, "cli": 7,
+    "study_storage": 6, "resolve": 6, "question": 6, "preflight": 6, "rivals": 6,
+    "ahead": 7, "sweep": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "check": 7, "prune": 7, "cli": 7,
 }
 HOMES = {  # third party -> the only parts that may import it
     "optuna": {"sweep", "study_plots", "study_storage"},

@@ -15,7 +15,8 @@ from mtselect.pipeline import SelectedPair
 from mtselect.store import hash_json
 
 TEXTS = [("Ein Haus.", "A house."), ("Der Fluss", "The river"), ("Was?", "What?")]
-PAIRS = [SelectedPair(id=pair_id(src, tgt), src=src, tgt=tgt, benefit=0.5, benefit_share=1.0, cluster=0) for src, tgt in TEXTS]
+PAIRS = [SelectedPair(id=pair_id(src, tgt), src=src, tgt=tgt, z=0.4, benefit=0.5, benefit_share=1.0, cluster=0)
+         for src, tgt in TEXTS]
 DIGEST = hash_json(sorted(pair.id for pair in PAIRS))
 SCORE = Score(name="chrf", value=40.0, low=38.0, high=42.0, signature="nrefs:1")
 
@@ -26,15 +27,15 @@ def held_out(source: str) -> dict[str, list[Pair]]:
 
 def result(difference: float, p_value: float) -> PairedResult:
     return PairedResult(name="chrf", system=40.0, baseline=40.0 - difference, difference=difference, low=0.0, high=0.0,
-                        p_value=p_value, n_bootstrap=1000, signature="nrefs:1")
+                        p_value=p_value, n_bootstrap=1000, n_seeds=3, signature="nrefs:1")
 
 
 def test_replay() -> None:
-    passed = gates.replay(PAIRS[::-1], DIGEST, [SCORE], {"eval/chrf": 40.4})
-    assert passed.passed and passed.detail == "the same 3 ids and dev scores from experiment.yaml"
-    other = gates.replay(PAIRS[:2], DIGEST, [SCORE], {"eval/chrf": 40.0})
+    passed = gates.replay(PAIRS[::-1], DIGEST, [SCORE], {"eval/chrf": 40.4}, "computed again: all")
+    assert passed.passed and passed.detail == "the same 3 ids and dev scores from experiment.yaml; computed again: all"
+    other = gates.replay(PAIRS[:2], DIGEST, [SCORE], {"eval/chrf": 40.0}, "")
     assert not other.passed and other.detail.startswith("selects other pairs when computed again")
-    drifted = gates.replay(PAIRS, DIGEST, [SCORE], {"eval/chrf": 40.6})
+    drifted = gates.replay(PAIRS, DIGEST, [SCORE], {"eval/chrf": 40.6}, "")
     assert not drifted.passed and "scores chrf 40.00 on dev when computed again, recorded was 40.60" in drifted.detail
 
 
@@ -45,14 +46,20 @@ def test_replay() -> None:
     ([], "0 rows, 0 different"),
 ])
 def test_schema(pairs: list[SelectedPair], message: str) -> None:
-    passed = gates.schema(PAIRS, 3)
+    passed = gates.schema(PAIRS, 3, "gdig")
     assert passed.passed and DIGEST in passed.detail
-    tripped = gates.schema(pairs, 4)
+    tripped = gates.schema(pairs, 4, "gdig")
     assert not tripped.passed and re.search(message, tripped.detail)
 
 
+def test_a_set_without_gradients_needs_no_benefits() -> None:
+    bare = [replace(pair, z=None, benefit=None, benefit_share=None, cluster=None) for pair in PAIRS]
+    assert gates.schema(bare, 3, "random").passed
+    assert not gates.schema(bare, 3, "gdig").passed
+
+
 def test_a_set_above_its_budget_is_no_set() -> None:
-    assert not gates.schema(PAIRS, 2).passed
+    assert not gates.schema(PAIRS, 2, "gdig").passed
 
 
 @pytest.mark.parametrize("source", ["Ein Haus.", "ein haus", "  EIN  HAUS!! ", "E\u0069n Haus", "\uff25in Haus"])
@@ -88,8 +95,8 @@ BETTER, WORSE, CHANCE, EDGE = result(3.0, 0.001), result(-3.0, 0.001), result(0.
     ({"random-20-0": EDGE}, ["random-20-0"]),
     ({"random-20-0": CHANCE, "random-20-1": WORSE}, ["random-20-0", "random-20-1"]),
 ])
-def test_every_random_baseline_has_to_be_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
-    gate = gates.beats_random(comparisons, "chrf")
+def test_every_rival_has_to_be_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
+    gate = gates.beats_rivals(comparisons, "chrf")
     assert gate.passed == (not against)
     assert re.findall(r"not significantly above (\S+) \(40\.00", gate.detail) == against
 

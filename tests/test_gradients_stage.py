@@ -18,7 +18,7 @@ from mtselect import pipeline
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ConfigError, NonFiniteError
-from mtselect.pipeline import Bench, candidate_values, gradients_entry, select_pairs
+from mtselect.pipeline import Bench, gradients_entry, select_pairs
 from mtselect.progress import SilentProgress
 from mtselect.store import Store
 from mtselect.training.device import Memory
@@ -96,10 +96,10 @@ def test_shards_hold_what_one_pass_gives(undisturbed: Path, warm_lab: Callable[.
     index = SketchIndex(undisturbed)
     assert len(list(undisturbed.glob("0*"))) == SHARDS
     assert len(index) == len(whole) > 4 * 40
-    for values, expected in zip(candidate_values(index), candidate_values(whole), strict=True):
+    for values, expected in ((index.column(name), whole.column(name)) for name in ("mean", "share", "norm")):
         assert values == pytest.approx(expected, rel=1e-4, abs=1e-5 * float(np.abs(expected).max()))
     benefits = index.column("benefits").astype(np.float64)
-    mean, share, _ = candidate_values(index)
+    mean, share = index.column("mean"), index.column("share")
     assert mean.tolist() == pytest.approx(benefits.mean(1).tolist(), rel=1e-12)
     assert share.tolist() == (benefits > 0).mean(1).tolist()
 
@@ -171,8 +171,8 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
     scale, scale_of_means = float(np.abs(benefits).max()), float(np.abs(benefits.mean(1)).max())
     assert full.column("benefits") == pytest.approx(benefits, abs=2e-4 * scale)
     assert low.column("benefits") != pytest.approx(benefits, abs=1e-3 * scale)
-    assert candidate_values(low)[0] == pytest.approx(candidate_values(exact)[0], abs=2e-4 * scale_of_means)
-    assert candidate_values(low)[2] == pytest.approx(candidate_values(exact)[2], rel=1e-4)
+    assert low.column("mean") == pytest.approx(exact.column("mean"), abs=2e-4 * scale_of_means)
+    assert low.column("norm") == pytest.approx(exact.column("norm"), rel=1e-4)
     assert spearmanr(low.column("benefits").ravel(), benefits.ravel()).statistic > 0.9
     assert low[np.arange(len(low))].tobytes() == exact[np.arange(len(exact))].tobytes()
 
@@ -195,8 +195,12 @@ def test_selection_from_shards_is_the_pools(undisturbed: Path, warm_lab: Callabl
         chosen = select_pairs(bench, with_fields(sweep.experiment, {"selection.budget": 30, "selection.n_clusters": 3,
                                                                     "selection.threshold": 0.3}))
         pool = pipeline.load_corpus(pipeline.corpus_entry(bench, sweep.experiment).path).pool
-    mean, share, _ = candidate_values(SketchIndex(undisturbed))
+    index = SketchIndex(undisturbed)
+    mean, benefits = index.column("mean"), index.column("benefits").astype(np.float64)
+    share = (benefits > benefits.mean(0)).mean(1)
+    z = ((benefits - benefits.mean(0)) / benefits.std(0)).mean(1)
     place = {pool[row].id: i for i, row in enumerate(np.load(undisturbed / "rows.npy"))}
     for pair in chosen.pairs:
         assert pair.benefit == pytest.approx(mean[place[pair.id]], rel=1e-6)
         assert pair.benefit_share == pytest.approx(share[place[pair.id]], rel=1e-6)
+        assert pair.z == pytest.approx(z[place[pair.id]], rel=1e-6)

@@ -35,7 +35,7 @@ def test_before_anything_ran_all_is_to_do(warm_lab: Callable[..., Any], capsys: 
     lab = warm_lab(stages=())
     found = plan(lab, capsys)
     assert [found[name][0] for name in ("corpus", "base", "tokens", "warmup", "curvature", "gradients")] == ["to run"] * 6
-    assert found["finetune"][0] == found["evaluation"][0] == str(3 + 4)  # trials; untuned, pool, two random sets
+    assert found["finetune"][0] == found["evaluation"][0] == str(3 + 2 * 4)  # rivals and the best again: two seeds
     assert found["corpus"][1] == "?"
     for name in ("warmup", "curvature", "gradients", "finetune"):
         assert found[name][-1] == "arithmetic" and float(found[name][1]) < 1

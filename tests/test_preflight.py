@@ -52,8 +52,8 @@ def test_what_was_found_and_chosen(warm_lab: Callable[..., Any], capsys: pytest.
     lab = warm_lab(stages=())
     found = check(lab, capsys)
     assert (found.status, found.faults) == (0, [])
-    assert list(found.table) == ["pool", "seeds", "dev", "test", "licence", "model", "layers", "warm-up", "budget", "curvature",
-                                 "seeds kept", "study", "MLflow", "disk"]
+    assert list(found.table) == ["pool", "seeds", "dev", "test", "licence", "model", "layers", "warm-up", "equal work",
+                                 "budget", "curvature", "seeds kept", "study", "MLflow", "disk"]
     assert found.table["pool"] == "300 rows in data/pool.jsonl"
     assert found.table["licence"].startswith("not set; promotion asks for it")
     assert "float32 on CPU, 1 threads" in found.table["model"]
@@ -189,7 +189,7 @@ def test_another_question_than_the_studys(arguments: list[str], message: str, sw
 
 
 @pytest.mark.parametrize("path", ["experiment__data__pool", "experiment__attribution__layers", "experiment__model__dtype",
-                                  "study__baselines", "study__random_seeds", "runtime__workdir", "experiment__seed"])
+                                  "study__baselines", "study__finetune_seeds", "runtime__workdir", "experiment__seed"])
 def test_null_where_none_is_allowed(path: str, warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     found = check(warm_lab(stages=(), **{path: None}), capsys)
     name = path.replace("__", ".")

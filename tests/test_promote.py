@@ -25,9 +25,10 @@ NAME = "mtselect.tiny"
 
 @pytest.fixture(scope="module")
 def finished(warm_lab: Callable[..., Any]) -> Any:
-    """A finished study of one trial with all 200 candidates and one random baseline."""
-    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__random_seeds=1,
-                   study__baselines=["random"], experiment__selection={"budget": 200, "n_clusters": 2, "threshold": 0.0})
+    """A finished study of one trial with all 200 candidates, and as many random ones."""
+    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__finetune_seeds=2,
+                   study__baselines=["random", "pool"],
+                   experiment__selection={"budget": 200, "n_clusters": 2, "threshold": 0.0, "gate": None})
     assert lab.run("sweep", "sweep.yaml") == 0
     return lab
 
@@ -58,8 +59,8 @@ def versions(lab: Any) -> list[Any]:
 def test_a_trial_no_better_than_random_is_refused_with_the_reason(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(versions(finished))
     assert finished.run("promote", "tiny", "--licence", "cc0-1.0") == 2
-    assert re.search(r"t000 is not promoted: chrf on test is not significantly above random-200-0 \(\S+ against \S+, "
-                     r"p = 1\.000, needed p < 0\.05\); --force promotes it all the same", refusal(capsys))
+    assert re.search(r"t000 is not promoted: .*chrf on test is not significantly above random-200 \(\S+ against \S+, "
+                     r"p = 1\.000, needed p < 0\.05\).*; --force promotes it all the same", refusal(capsys))
     assert len(versions(finished)) == before
 
 
@@ -91,7 +92,8 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     assert front["pretty_name"] == NAME
     assert front["license"] == "cc0-1.0"
     assert front["size_categories"] == ["n<1K"]
-    assert "> Promoted by force although chrf on test is not significantly above random-200-0" in body
+    assert re.search("> Promoted by force although .*chrf on test is not significantly above random-200", body)
+    assert re.search(r"^\| pool \| \d+\.\d\d \| [+-]\d+\.\d\d \(", body, re.MULTILINE)
     for signature in re.findall(r"^\| (?:dev|test) \| .*`(.*)` \|$", body, re.MULTILINE):
         assert re.search(r"nrefs:1.*version:", signature)
     assert len(re.findall(r"^\| (?:dev|test) \|", body, re.MULTILINE)) == 4  # two splits, two metrics
@@ -119,7 +121,7 @@ def test_the_version_carries_what_proves_it(finished: Any, promoted: Path) -> No
     parent = next(run for run in finished.runs() if run.data.tags["mtselect.kind"] == "study")
     assert (promoted / "study.png").read_bytes() == finished.artifact(parent, "score_against_pairs.png").read_bytes()
     asked = {gate["name"]: gate["passed"] for gate in json.loads((promoted / "gates.json").read_text())}
-    assert asked == {"replay": True, "schema": True, "contamination": True, "provenance": True, "beats random": False}
+    assert asked == {"replay": True, "schema": True, "contamination": True, "provenance": True, "beats its rivals": False}
     for tags in (version.tags, run.data.tags):
         told = {name: tags[f"mtselect.gate.{name.replace(' ', '_')}"].split(":")[0] == "passed" for name in asked}
         assert told == asked
@@ -129,8 +131,9 @@ def test_the_version_carries_what_proves_it(finished: Any, promoted: Path) -> No
 
 def test_without_a_licence_it_is_refused_before_the_test_set_is_read(warm_lab: Callable[..., Any],
                                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__random_seeds=1,
-                   study__baselines=["random"], experiment__selection={"budget": 20, "n_clusters": 2, "threshold": 0.0})
+    lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__finetune_seeds=1,
+                   study__baselines=["random", "pool"],
+                   experiment__selection={"budget": 20, "n_clusters": 2, "threshold": 0.0, "gate": None})
     assert lab.run("sweep", "sweep.yaml") == 0
     evaluations = len(lab.manifests("evaluation"))
     capsys.readouterr()
@@ -149,7 +152,7 @@ def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pyte
     capsys.readouterr()
     assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit") == 0
     printed = capsys.readouterr().out
-    assert "failed  beats random" in printed and "passed  provenance" in printed
+    assert "failed  beats its rivals" in printed and "passed  provenance" in printed
     assert "dry run: nothing was registered; it stays champion of mtselect.tiny" in printed
     assert len(versions(finished)) == 1
     assert finished.children()["t000"].data.tags == before.tags
@@ -175,7 +178,7 @@ def test_champion_challenger_and_back(finished: Any, promoted: Path, capsys: pyt
         assert registry.champion().number == "2"  # type: ignore[union-attr]
         with pytest.MonkeyPatch.context() as patch:  # its gates hold, for once
             patch.setattr("mtselect.gates.P_VALUE", 2)
-            patch.setattr("mtselect.gates.beats_random", lambda *_: Gate(name="beats random", passed=True, detail="yes"))
+            patch.setattr("mtselect.gates.beats_rivals", lambda *_: Gate(name="beats its rivals", passed=True, detail="yes"))
             assert finished.run("promote", "tiny", "--licence", "mit") == 0
         assert "version 1 is challenger" in capsys.readouterr().out
         assert (at("champion"), at("challenger")) == ("2", "1")
@@ -210,7 +213,7 @@ def test_test_scores_are_on_the_trials_run(finished: Any, promoted: Path) -> Non
     assert metrics.keys() >= {"test/bleu", "test/chrf", "test/chrf_low", "test/chrf_high"}
     assert metrics["test/p_value_against_random"] == 1
     assert metrics["test/difference_to_random"] == 0
-    assert "test/chrf" not in finished.children()["random-200-0"].data.metrics
+    assert "test/chrf" not in finished.children()["random-200"].data.metrics
 
 
 def test_a_set_that_does_not_come_out_again_is_refused(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +227,22 @@ def test_a_set_that_does_not_come_out_again_is_refused(finished: Any, capsys: py
     assert re.search(r"t000 selects other pairs when computed again: .*run the sweep again .* with or without --force",
                      refusal(capsys))
     assert finished.children()["t000"].data.tags["mtselect.gate.replay"].startswith("failed: selects other pairs")
+
+
+def test_from_scratch_takes_nothing_from_the_store(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A store whose warm-up was changed by hand shows it: what comes from it comes out again, what is computed does not."""
+    before = finished.manifests()
+    capsys.readouterr()
+    assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit", "--from-scratch") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"passed  replay: the same 200 ids and dev scores .*; computed again: all, warm-up included", printed)
+    assert len(re.findall(r"warmup: \d+ steps", printed)) == len(re.findall(r"pool gradients ", printed)) == 1
+    assert finished.manifests() == before
+    assert not list((finished.folder / "mlruns").glob("from-scratch-*"))
+    assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit") == 0
+    printed = capsys.readouterr().out
+    assert "computed again: selection and translations; from the store: corpus, warm-up, gradients" in printed
+    assert "warmup: " not in printed
 
 
 def test_a_score_that_does_not_come_out_again_is_refused(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,13 +268,13 @@ def test_an_unknown_study_is_refused(name: str, message: str, finished: Any, cap
     assert len(finished.client().search_experiments()) == experiments, "asking for a study made an experiment"
 
 
-def test_a_sweep_without_a_random_baseline_is_refused(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_without_rivals_is_refused(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(study__n_trials=1, study__baselines=["untuned"])
     assert lab.run("sweep", "sweep.yaml") == 0
     capsys.readouterr()
     assert lab.run("promote", "tiny", "--force") == 2
-    assert re.search(r"no random baseline has \d+ pairs like t000: let the sweep run to its end, with `random` in "
-                     r"study\.baselines", refusal(capsys))
+    assert re.search(r"t000 \(\d+ pairs\) was not compared with pool, random: let the sweep run to its end, with random and "
+                     r"pool in study\.baselines", refusal(capsys))
 
 
 # --- the decision alone --------------------------------------------------------------------------------
@@ -266,15 +285,19 @@ RUN = RecordedRun(run_id="1", name="t003", metrics={"eval/chrf": 40.0, "select/p
 
 
 def test_the_best_trial_is_optunas_and_its_rivals_are_of_its_size() -> None:
-    from mtselect.config import Sweep
+    from mtselect.config import StudyConfig, Sweep
+    from mtselect.errors import PromotionRefused
 
     def run(name: str, kind: str, number: int, score: float, pairs: int, method: str = "gdig") -> RecordedRun:
-        return replace(RUN, name=name, metrics={"eval/chrf": score, "select/pairs": float(pairs)}, params={"method": method},
+        return replace(RUN, name=name, metrics={"eval/chrf": score, "select/pairs": float(pairs)},
+                       params={"method": method, "budget": str(pairs)},
                        tags={"mtselect.kind": kind, "mtselect.trial": str(number)})
 
     runs = [run("t002", "trial", 2, 41.0, 40), run("t001", "trial", 1, 41.0, 20), run("t000", "trial", 0, 50.0, 0),
-            run("pool", "baseline", 5, 60.0, 300, "pool"), run("random-20-0", "baseline", 6, 39.0, 20, "random"),
-            run("random-40-0", "baseline", 7, 39.0, 40, "random")]
-    best, rivals = choose(runs, Sweep())
+            run("pool", "baseline", 5, 60.0, 300, "pool"), run("random-20", "baseline", 6, 39.0, 20, "random"),
+            run("random-40", "baseline", 7, 39.0, 40, "random"), run("t001-again", "again", 8, 45.0, 20)]
+    best, rivals = choose(runs, Sweep(study=StudyConfig(baselines=["random", "pool"])))
     assert best.name == "t001"  # of equals the first, as Optuna has it; an empty set cannot be promoted
-    assert [rival.name for rival in rivals] == ["random-20-0"]
+    assert [rival.name for rival in rivals] == ["pool", "random-20"]
+    with pytest.raises(PromotionRefused, match=r"t001 \(20 pairs\) was not compared with loss: let the sweep run to its end"):
+        choose(runs, Sweep(study=StudyConfig(baselines=["random", "pool", "loss"])))

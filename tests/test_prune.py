@@ -46,7 +46,7 @@ def test_what_studies_refer_to_stays(two: Any, capsys: pytest.CaptureFixture[str
     before = stored(two)
     said = run(two, capsys)
     assert stored(two) == before
-    assert re.search(r"study other: 2 runs\nstudy tiny: 2 runs", said)
+    assert re.search(r"study other: 3 runs\nstudy tiny: 3 runs", said)
     assert f"0 of {len(before)} entries, 0.00 GB, deleted" in said
 
 
@@ -68,7 +68,7 @@ def test_a_study_that_is_gone_leaves_nothing_and_the_other_computes_nothing(two:
     dry = run(two, capsys, "--forget", "other", "--dry-run")
     assert stored(two) == two.before | two.others
     assert re.search(rf"{len(two.others)} of {len(two.before | two.others)} entries, \d.\d\d GB, would be deleted; next:", dry)
-    assert re.search(r"finetune +2 +1 ", dry)
+    assert re.search(r"finetune +6 +3 ", dry)
     run(two, capsys, "--forget", "other")
     assert stored(two) == two.before
     entries = two.manifests()

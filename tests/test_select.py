@@ -39,7 +39,7 @@ def test_it_writes_the_ids_of_the_trial_and_nothing_else(swept: Any, warm_lab: C
     assert {path.name for path in lab.folder.iterdir()} - before == {"chosen.jsonl", "mlruns"}
     assert {path.name for path in (lab.folder / "mlruns").iterdir()} == {"store"}
     assert {path.name for path in lab.store.iterdir()} == {
-        "corpus", "base", "tokens", "warmup", "curvature", "gradients", "selection"}
+        "corpus", "base", "tokens", "warmup", "curvature", "gradients", "columns", "selection"}
     assert re.search(rf"{len(rows)} of 200 candidates written to chosen\.jsonl", capsys.readouterr().out)
 
 
@@ -62,13 +62,12 @@ def test_an_out_that_cannot_be_written_is_one_line(out: str, warm_lab: Callable[
     assert not lab.store.exists(), "it should say so before any work"
 
 
-def test_a_random_set_larger_than_the_pool_is_refused(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_random_set_larger_than_the_pool_is_all_of_it(warm_lab: Callable[..., Any],
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab()
     assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", "--experiment.selection.method", "random",
-                   "--experiment.selection.budget", "201") == 2
-    assert re.match(r"error: selection\.budget must be at most the number of candidates \(200\), got 201: lower",
-                    capsys.readouterr().err)
-    assert not (lab.folder / "x.jsonl").exists()
+                   "--experiment.selection.budget", "201") == 0
+    assert "200 of 200 candidates written to x.jsonl" in capsys.readouterr().out
 
 
 def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[..., Any]) -> None:

@@ -6,6 +6,7 @@ One sweep is run once and read by many tests (`swept`); others begin with its sh
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -38,9 +39,9 @@ def study(lab: Any, name: str = "tiny") -> Any:
 
 
 def table_of(text: str) -> list[str]:
-    """The lines of the final table, the headings first."""
+    """The lines of the final tables, headings among them."""
     lines = [line.strip() for line in text.splitlines()
-             if re.match(r" *(run|t\d{3}|random-\d+-\d|pool|untuned) +(chrF|\d+\.\d \[)", line)]
+             if re.match(r" *(run|t\d{3}(-again)?|random-\d+|pool|untuned) +(chrF|\d+\.\d \[)", line)]
     assert lines, text
     return lines
 
@@ -51,24 +52,25 @@ def table_of(text: str) -> list[str]:
 def test_the_runs_hang_under_one_parent_with_their_kinds(swept: Any) -> None:
     runs = swept.runs()
     kinds = Counter(run.data.tags["mtselect.kind"] for run in runs)
-    assert kinds == {"study": 1, "trial": 3, "baseline": 4}
+    assert kinds == {"study": 1, "trial": 3, "baseline": 3, "again": 1}
     parent = next(run for run in runs if run.data.tags["mtselect.kind"] == "study")
     assert parent.info.run_name == "tiny"
     assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent.info.run_id}
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert sorted(swept.children()) == sorted([*TRIALS, "untuned", "pool", *random_names(swept)])
+    assert sorted(swept.children()) == sorted([*TRIALS, "untuned", "pool", *beside(swept)])
 
 
-def random_names(lab: Any) -> list[str]:
-    best = study(lab).best_trial.user_attrs["row"]["metrics"]["select/pairs"]
-    return [f"random-{best}-{seed}" for seed in range(2)]
+def beside(lab: Any) -> list[str]:
+    """Names of the random baseline, and of the best trial again."""
+    best = study(lab).best_trial.user_attrs["row"]
+    return [f"random-{best['metrics']['select/pairs']}", f"{best['name']}-again"]
 
 
 def test_metrics_and_params_have_the_names_people_filter_by(swept: Any) -> None:
     for name in TRIALS:
         run = swept.children()[name]
         assert run.data.metrics.keys() >= {"eval/bleu", "eval/chrf", "select/pairs", "select/noise_share"}
-        assert run.data.params.keys() == {"method", "n_clusters", "threshold", "budget"}
+        assert run.data.params.keys() == {"method", "n_clusters", "threshold", "budget", "rank"}
         assert run.data.params["method"] == "gdig"
         assert run.data.metrics["eval/chrf_low"] <= run.data.metrics["eval/chrf"] <= run.data.metrics["eval/chrf_high"]
         assert re.search(r"nrefs:1.*bs:100\|seed:\d+", run.data.tags["mtselect.signature.chrf"])
@@ -82,7 +84,7 @@ def test_metrics_and_params_have_the_names_people_filter_by(swept: Any) -> None:
 def test_the_noise_share_is_that_of_the_labels(swept: Any) -> None:
     pool = [json.loads(line) for line in (swept.folder / "data" / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
     noisy = {(row["src"], row["tgt"]) for row in pool if row["noise"]}
-    for name in [*TRIALS, *random_names(swept)]:
+    for name in [*TRIALS, *beside(swept)]:
         run = swept.children()[name]
         rows = swept.lines(run)
         share = sum((row["src"], row["tgt"]) in noisy for row in rows) / len(rows)
@@ -96,15 +98,14 @@ def test_the_recorded_set_is_the_stores(swept: Any) -> None:
         rows = swept.lines(run)
         assert swept.artifact(run, "selected.jsonl").read_text(encoding="utf-8") in stored, name
         if name in TRIALS:
-            assert all(row.keys() == {"id", "src", "tgt", "benefit", "benefit_share", "cluster"} for row in rows)
-            assert all(row["benefit_share"] >= float(run.data.params["threshold"]) - 1e-4 for row in rows)
+            assert all(row.keys() == {"id", "src", "tgt", "z", "benefit", "benefit_share", "cluster", "gate"} for row in rows)
             assert len({row["cluster"] for row in rows}) <= int(run.data.params["n_clusters"])
     assert swept.lines(swept.children()["untuned"]) == []
 
 
 def test_the_recorded_experiment_selects_the_same_pairs_again(swept: Any, warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab()
-    for name in ("t001", random_names(swept)[0]):
+    for name in ("t001", *beside(swept)):
         run = swept.children()[name]
         path = swept.artifact(run, "experiment.yaml")
         experiment = load(path, []).experiment
@@ -177,16 +178,52 @@ def test_the_saved_view_decodes(swept: Any) -> None:
 def test_baselines_ride_as_pruned_trials_and_are_never_the_best(swept: Any) -> None:
     trials = study(swept).get_trials(deepcopy=False)
     states = {trial.user_attrs["row"]["name"]: trial.state.name for trial in trials}
-    assert states == dict.fromkeys(TRIALS, "COMPLETE") | dict.fromkeys(["untuned", "pool", *random_names(swept)], "PRUNED")
+    assert states == dict.fromkeys(TRIALS, "COMPLETE") | dict.fromkeys(["untuned", "pool", *beside(swept)], "PRUNED")
     assert "baseline" not in study(swept).best_trial.user_attrs
 
 
-def test_random_baselines_have_as_many_pairs_as_the_best_trial(swept: Any) -> None:
+def test_rivals_have_the_pairs_and_the_steps_of_the_best_trial(swept: Any) -> None:
     children = swept.children()
     best = max(TRIALS, key=lambda name: children[name].data.metrics["eval/chrf"])
-    sets = [swept.selected()[name] for name in random_names(swept)]
-    assert [len(one) for one in sets] == [len(swept.lines(children[best]))] * 2
-    assert sets[0] != sets[1]
+    random, again = beside(swept)
+    assert len(swept.selected()[random]) == len(swept.lines(children[best]))
+    assert swept.selected()[again] == swept.selected()[best]
+    steps = children[best].data.metrics["finetune/steps"]
+    assert {children[name].data.metrics["finetune/steps"] for name in (random, again, "pool")} == {steps}
+    assert {children[name].data.metrics["finetune/seeds"] for name in (random, again, "pool")} == {2}
+    assert children[best].data.metrics["finetune/seeds"] == children["untuned"].data.metrics["finetune/seeds"] == 1
+    assert children["untuned"].data.metrics["finetune/steps"] == 0
+
+
+def test_scores_over_seeds_are_means_of_what_is_in_the_store(swept: Any) -> None:
+    """Each seed's own score, of its own hypotheses, and for random sets of a set of its own."""
+    from mtselect.pipeline import Bench, at_seeds, evaluate, select_pairs
+    from mtselect.progress import SilentProgress
+    from mtselect.store import Store
+
+    children = swept.children()
+    for name in beside(swept):
+        sweep = load(swept.artifact(children[name], "experiment.yaml"), [])
+        bench = Bench(store=Store(swept.store), runtime=sweep.runtime, progress=SilentProgress())
+        with contextlib.chdir(swept.folder):
+            runs = at_seeds(sweep.experiment, [1, 2])
+            sets = [select_pairs(bench, one) for one in runs]
+            scores = [evaluate(bench, one, chosen, "dev").scores[1].value for one, chosen in zip(runs, sets, strict=True)]
+        assert (sets[0].digest != sets[1].digest) == name.startswith("random")
+        assert scores[0] != scores[1]
+        assert children[name].data.metrics["eval/chrf"] == pytest.approx(np.mean(scores), abs=1e-4)
+        assert "seeds:2" in children[name].data.tags["mtselect.signature.chrf"]
+
+
+def test_the_best_trial_is_compared_with_its_rivals(swept: Any) -> None:
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    found = json.loads(swept.artifact(parent, "rivals.json").read_text(encoding="utf-8"))
+    random, again = beside(swept)
+    assert set(found) == {"untuned", "pool", random}
+    scores = {name: swept.children()[name].data.metrics["eval/chrf"] for name in (*found, again)}
+    for name, one in found.items():
+        assert one["difference"] == pytest.approx(scores[again] - scores[name], abs=1e-3)
+        assert (one["p_value"] < 0.05) == (one["low"] > 0 or one["high"] < 0)
 
 
 # --- the same again, and almost the same -----------------------------------------------------------
@@ -200,10 +237,12 @@ def test_a_second_run_computes_nothing_and_prints_the_same(swept: Any, capsys: p
     assert {run.info.run_id for run in swept.runs()} == runs.keys()
     children = swept.children()
     assert {run.info.run_id: run.info.end_time for run in children.values()}.items() <= runs.items()
-    rows = table_of(printed)[1:]
-    assert sorted(row.split()[0] for row in rows) == sorted(children)
-    scores = [children[row.split()[0]].data.metrics["eval/chrf"] for row in rows]
-    assert scores == sorted(scores, reverse=True)
+    names = [row.split()[0] for row in table_of(printed)]
+    trials, rivals = names[1 : 1 + len(TRIALS)], names[2 + len(TRIALS) :]
+    assert sorted(trials) == TRIALS and sorted(trials + rivals) == sorted(children)
+    for some in (trials, rivals):
+        scores = [children[name].data.metrics["eval/chrf"] for name in some]
+        assert scores == sorted(scores, reverse=True)
     assert "mlflow ui" in printed
     assert "python -m mtselect.promote tiny" in printed
     experiment = children["t000"].info.experiment_id
@@ -340,11 +379,11 @@ def test_two_workers_share_a_fresh_study(swept: Any, make_lab: Callable[..., Any
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0], lab.log("0.txt") + lab.log("1.txt")
     runs = lab.runs()
-    assert Counter(run.data.tags["mtselect.kind"] for run in runs) == {"study": 1, "trial": 3, "baseline": 4}
+    assert Counter(run.data.tags["mtselect.kind"] for run in runs) == {"study": 1, "trial": 3, "baseline": 3, "again": 1}
     assert {run.info.status for run in runs} == {"FINISHED"}
     parent = next(run.info.run_id for run in runs if run.data.tags["mtselect.kind"] == "study")
     assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent}
-    assert sorted(lab.children()) == sorted([*TRIALS, "untuned", "pool", *random_names(lab)])
+    assert sorted(lab.children()) == sorted([*TRIALS, "untuned", "pool", *beside(lab)])
     # The first proposals are drawn by slot, so that they are those of one worker.
     assert {name: lab.selected()[name] for name in TRIALS} == {name: swept.selected()[name] for name in TRIALS}
     assert table_of(lab.log("0.txt")) == table_of(lab.log("1.txt"))
@@ -363,19 +402,19 @@ def test_two_objectives_give_a_front_and_random_baselines_of_its_sizes(warm_lab:
     assert front
     children = lab.children()
     sizes = {name: len(lab.lines(run)) for name, run in children.items() if name.startswith("random")}
-    assert sizes == {f"random-{size}-{seed}": size for size in front for seed in range(2)}
-    assert len(table_of(capsys.readouterr().out)) == 1 + len(children)
+    assert sizes == {f"random-{size}": size for size in front}
+    assert len(table_of(capsys.readouterr().out)) == 2 + len(children)
 
 
 def test_baselines_differ_from_the_best_trial_in_the_selection_alone(warm_lab: Callable[..., Any]) -> None:
     search = {"finetune.learning_rate": {"choices": [0.005, 0.02]}, "selection.n_clusters": {"choices": [4]},
               "selection.budget": {"choices": [20]}}
-    lab = warm_lab(search=search, study__n_trials=2, study__random_seeds=1, study__baselines=["pool", "random"])
+    lab = warm_lab(search=search, study__n_trials=2, study__finetune_seeds=1, study__baselines=["pool", "random"])
     assert lab.run("sweep", "sweep.yaml") == 0
     rate = study(lab).best_trial.params["finetune.learning_rate"]
     children = lab.children()
     baselines = {name: run for name, run in children.items() if run.data.tags["mtselect.kind"] == "baseline"}
-    assert sorted(baselines) == [f"pool learning_rate={rate}", f"random-20-0 learning_rate={rate}"]
+    assert sorted(baselines) == [f"pool learning_rate={rate}", f"random-20 learning_rate={rate}"]
     assert {float(run.data.params["finetune.learning_rate"]) for run in baselines.values()} == {rate}
 
 
@@ -385,8 +424,9 @@ def test_samplers_run_beside_baselines(sampler: str, n_trials: int, warm_lab: Ca
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.run("sweep", "sweep.yaml", "--study.n_trials", str(n_trials)) == 0  # with the baseline in its history
     trials = study(lab).get_trials(deepcopy=False)
-    assert Counter(trial.state.name for trial in trials) == {"COMPLETE": n_trials, "PRUNED": 1}
-    assert sorted(lab.children()) == [*(f"t{i:03d}" for i in range(n_trials)), "untuned"]
+    assert Counter(trial.state.name for trial in trials)["COMPLETE"] == n_trials
+    names = {name for name in lab.children() if not name.endswith("-again")}
+    assert sorted(names) == [*(f"t{i:03d}" for i in range(n_trials)), "untuned"]
 
 
 @pytest.mark.parametrize("searched", [False, True])
@@ -621,12 +661,11 @@ def test_when_nothing_passes_the_trial_says_so_and_is_no_rival(warm_lab: Callabl
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1,
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 1.0})
-    share = np.load(next(lab.store.glob("gradients/*/*/share.npy")), mmap_mode="r+")
-    share[:] = np.minimum(share, 1 - 1 / 16)  # so that no pair helps all seeds
-    share.flush()
+    path = next(lab.store.glob("columns/*/share.npy"))
+    np.save(path, np.minimum(np.load(path), 1 - 1 / 16))  # so that no pair helps all seeds
     assert lab.run("sweep", "sweep.yaml") == 0
     children = lab.children()
-    assert sorted(children) == ["pool", "t000", "untuned"]
+    assert sorted(children) == ["t000", "untuned"]
     assert children["t000"].data.metrics["select/pairs"] == 0
     assert "nothing was filled up" in children["t000"].data.tags["mlflow.note.content"]
     assert children["t000"].data.metrics["eval/chrf"] == children["untuned"].data.metrics["eval/chrf"]
@@ -639,9 +678,10 @@ def test_odd_text_goes_through(make_lab: Callable[..., Any]) -> None:
     """Several scripts, emoji, braces, quotes; seeds and dev longer than max_tokens; fewer candidates than clusters."""
     odd = ["Größe {src} „ß“", "数据 选择 很 重要。", "Ελληνικά και emoji 🙂🏽", "مرحبا بالعالم", "a\u00a0b\u200bc",
            '"quoted" \\ slash', "ﬁ ﬂ Å"]
-    lab = make_lab(study__name="übung.1-α", study__n_trials=1, study__baselines=["random"], study__random_seeds=1,
+    lab = make_lab(study__name="übung.1-α", study__n_trials=1, study__baselines=["random"], study__finetune_seeds=1,
                    search={"selection.seed": {"choices": [0]}}, experiment__warmup={"epochs": 0},
-                   experiment__model__max_tokens=90, experiment__selection={"budget": 60, "n_clusters": 60, "threshold": 0.0})
+                   experiment__model__max_tokens=90,
+                   experiment__selection={"budget": 60, "n_clusters": 60, "threshold": 0.0, "gate": None})
     data = lab.folder / "data"
     long = " ".join(["Wort"] * 200)
     write_rows(data / "pool.jsonl", [{"src": f"{text} {i}", "tgt": f"{text} → {i}", "noise": ""}
@@ -653,4 +693,4 @@ def test_odd_text_goes_through(make_lab: Callable[..., Any]) -> None:
     rows = lab.lines(children["t000"])
     assert len(rows) == len(odd) * 4  # all that fit; the long one does not
     assert {row["src"].rsplit(" ", 1)[0] for row in rows} == set(odd)
-    assert sorted(children) == ["random-28-0", "t000"]
+    assert sorted(children) == ["random-28", "t000", "t000-again"]

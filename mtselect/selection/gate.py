@@ -10,6 +10,7 @@ A candidate passes if its score is at least the bound that `keeps` of the seeds 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ class Gated:
 
 def bound(seeds: NDArray[np.float64], keeps: float) -> float:
     """The largest score that at least a share `keeps` of the seeds [Q] reach."""
-    return float(np.quantile(seeds, 1 - keeps, method="lower"))
+    reached = max(1, math.ceil(keeps * len(seeds) - 1e-9))  # 0.95 of 20 is 19, whatever floats make of it
+    return float(np.sort(seeds)[len(seeds) - reached])
 
 
 def by_loss(pool: NDArray[np.float64], seeds: NDArray[np.float64]) -> Gated:
@@ -72,8 +74,8 @@ def learn(seeds: NDArray[np.float64], wrong: Mapping[str, tuple[NDArray[np.int64
                           "set selection.gate to seed_loss or null")
     kinds = tuple(wrong)
     inputs = np.concatenate([seeds, *(found for _, found in wrong.values())])
-    kind = np.concatenate([np.zeros(len(seeds), int), *(np.full(len(rows), i) for i, (rows, _) in enumerate(wrong.values(), 1))])
     made_of = np.concatenate([np.arange(len(seeds)), *(rows for rows, _ in wrong.values())])
+    kind = np.repeat(np.arange(len(wrong) + 1), [len(seeds), *(len(rows) for rows, _ in wrong.values())])
     own = np.empty(len(seeds))
     for shown, held_out in GroupKFold(_FOLDS).split(inputs, kind, made_of):
         unseen = held_out[held_out < len(seeds)]

@@ -253,9 +253,24 @@ def test_a_norm_that_is_not_finite_names_its_candidate(tmp_path: Path) -> None:
 def test_a_shard_not_filled_in_is_not_taken_for_whole(tmp_path: Path) -> None:
     shards = IndexWriter(tmp_path, LAYOUT).shards()
     shard = next(shards)
+    empty = shard.norms[5].copy()
     fill(shard)
-    shard.norms[5] = -1
+    shard.norms[5] = empty
     with pytest.raises(AssertionError, match="row 5 was not filled in"):
+        next(shards)
+
+
+def test_an_index_of_values_alone(tmp_path: Path) -> None:
+    """Width 0: no sketch and no norm on disk; values are told from empty ones all the same."""
+    layout = Layout(n_rows=10, width=0, shard_rows=4, content="losses", values=["loss"])
+    for shard in IndexWriter(tmp_path, layout).shards():
+        shard.values["loss"][:] = np.arange(10.0)[shard.rows.start : shard.rows.stop]
+    assert SketchIndex(tmp_path).column("loss").tolist() == list(range(10))
+    assert [len(block) for block in SketchIndex(tmp_path).shards("loss")] == [4, 4, 2]
+    assert not list(tmp_path.rglob("sketches.npy")) and not list(tmp_path.rglob("norms.npy"))
+    shards = IndexWriter(tmp_path / "other", layout).shards()
+    next(shards).values["loss"][:3] = 0
+    with pytest.raises(AssertionError, match="row 3 was not filled in"):
         next(shards)
 
 

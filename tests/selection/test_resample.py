@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import SelectionConfig
-from mtselect.errors import ConfigError, NonFiniteError
-from mtselect.selection.baselines import all_rows, random_rows
+from mtselect.errors import NonFiniteError
+from mtselect.selection.baselines import all_rows, lowest, random_rows
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import SelectedSet, benefit_share, draw_evenly, passes, rank_values, select
+from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_evenly, passes, rank_values, select
+from mtselect.selection.standardise import standardise
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
 GOLDEN_DRAW = [19, 33, 42, 74, 90, 115, 118, 188]
@@ -138,16 +139,35 @@ def test_a_stricter_threshold_passes_a_subset(n_seeds: int, one: float, other: f
     assert not (passes(share, strict) & ~passes(share, loose)).any()
 
 
-def test_rank_is_the_mean_benefit_or_that_per_gradient_norm() -> None:
-    benefits = np.array([[1, 3], [4, 0], [-1, -3], [0, 0]], dtype=np.float32)
-    norms = np.array([1, 4, 2, 0], dtype=np.float32)
-    assert rank_values(benefits, norms, "benefit").tolist() == [2, 2, -2, 0]
-    assert rank_values(benefits, norms, "benefit_per_norm").tolist() == [2, 0.5, -1, 0]
-
-
-def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config: SelectionConfig) -> SelectedSet:
+def columns_of(benefits: NDArray[Any], norms: NDArray[Any]) -> Columns:
     """From all benefits [N, Q]."""
-    return select(benefits.mean(axis=1, dtype=np.float64), benefit_share(benefits), sketches, norms, config)
+    z, share = standardise(lambda: iter([benefits]))
+    return Columns(mean=benefits.mean(axis=1, dtype=np.float64), z=z, share=share, raw_share=benefit_share(benefits),
+                   norm=norms)
+
+
+def test_ranks_by_hand() -> None:
+    benefits = np.array([[1, 3], [4, 0], [-1, -3], [0, 0]], dtype=np.float32)
+    columns = columns_of(benefits, np.array([1, 4, 2, 0], dtype=np.float32))
+    assert rank_values(columns, "benefit").tolist() == [2, 2, -2, 0]
+    assert rank_values(columns, "benefit_per_norm").tolist() == [2, 0.5, -1, 0]
+    exact = benefits.astype(float)
+    expected = [sum((exact[row, seed] - exact[:, seed].mean()) / exact[:, seed].std() for seed in range(2)) / 2
+                for row in range(4)]
+    assert rank_values(columns, "z") == pytest.approx(expected)
+
+
+def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config: SelectionConfig,
+              gated: NDArray[np.bool_] | None = None) -> SelectedSet:
+    """From all benefits [N, Q]."""
+    gated = np.ones(len(benefits), bool) if gated is None else gated
+    return select(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config)
+
+
+def paper(**changes: Any) -> SelectionConfig:
+    """The rule of the paper, with a threshold of 0.6."""
+    return SelectionConfig(**{"budget": 40, "threshold": 0.6, "threshold_on": "raw_share", "rank": "benefit_per_norm",
+                              "n_clusters": 8, **changes})
 
 
 def a_pool(n_rows: int = 200, n_seeds: int = 10, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -161,7 +181,7 @@ def a_pool(n_rows: int = 200, n_seeds: int = 10, seed: int = 0) -> tuple[NDArray
 @given(st.floats(0, 1), st.integers(4, 150), st.sampled_from(["best", "random"]))
 def test_the_budget_is_met_exactly_or_all_that_passed_is_taken(threshold: float, budget: int, draw: Draw) -> None:
     benefits, sketches, norms = a_pool()
-    config = SelectionConfig(budget=budget, threshold=threshold, n_clusters=4, draw=draw)
+    config = paper(budget=budget, threshold=threshold, n_clusters=4, draw=draw)
     chosen = select_by(benefits, sketches, norms, config)
     passed = np.flatnonzero(passes(benefit_share(benefits), threshold))
     assert chosen.n_passed == len(passed)
@@ -174,12 +194,9 @@ def test_the_budget_is_met_exactly_or_all_that_passed_is_taken(threshold: float,
 
 def test_columns_belong_to_their_rows() -> None:
     benefits, sketches, norms = a_pool()
-    chosen = select_by(benefits, sketches, norms, SelectionConfig(budget=40, n_clusters=8))
-    assert chosen.benefit == pytest.approx(benefits[chosen.rows].mean(axis=1))
-    assert chosen.benefit_share == pytest.approx((benefits[chosen.rows] > 0).mean(axis=1))
-    assert (chosen.benefit_share >= np.float32(0.6)).all()
-    assert [column.dtype.name for column in (chosen.benefit, chosen.benefit_share, chosen.cluster)] == [
-        "float32", "float32", "int32"]
+    chosen = select_by(benefits, sketches, norms, paper())
+    assert passes(benefit_share(benefits)[chosen.rows], 0.6).all()
+    assert chosen.cluster.dtype.name == "int32"
     axis = np.abs(sketches[chosen.rows]).argmax(axis=1)
     assert len(set(zip(axis.tolist(), chosen.cluster.tolist(), strict=True))) == 8
     assert np.bincount(chosen.cluster).tolist() == [5] * 8
@@ -191,45 +208,76 @@ def test_golden_example() -> None:
     benefits = np.where(np.arange(5) < n_positive[:, None], 1.0, -1.0)
     sketches = np.eye(3, dtype=np.float16)[[0, 0, 0, 0, 0, 1, 1, 1, 2, 2]]
     norms = np.array([2, 1, 1, 1, 0.5, 1, 1, 1, 0.1, 1])
-    chosen = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3))
+    chosen = select_by(benefits, sketches, norms, paper(budget=5, n_clusters=3))
     # First turn 4 (0.6 / 0.5), 5 (1 / 1) and 8 (0.2 / 0.1); second turn 1 (1) and 9 (1) before 6 (0.2).
     assert chosen.rows.tolist() == [1, 4, 5, 8, 9]
     assert chosen.cluster.tolist() == [0, 0, 1, 2, 2]
-    assert chosen.benefit.tolist() == pytest.approx([1, 0.6, 1, 0.2, 1])
-    assert chosen.benefit_share.tolist() == pytest.approx([1, 0.8, 1, 0.6, 1])
     assert chosen.n_passed == 8
-    by_benefit = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, rank="benefit"))
+    by_benefit = select_by(benefits, sketches, norms, paper(budget=5, n_clusters=3, rank="benefit"))
     assert by_benefit.rows.tolist() == [0, 1, 5, 6, 9]
-    paper = select_by(benefits, sketches, norms, SelectionConfig(budget=5, n_clusters=3, threshold=1.0))
-    assert paper.rows.tolist() == [0, 1, 5, 9]
+    all_seeds = select_by(benefits, sketches, norms, paper(budget=5, n_clusters=3, threshold=1.0))
+    assert all_seeds.rows.tolist() == [0, 1, 5, 9]
+
+
+def test_one_cluster_is_the_best_of_what_passed_and_reads_no_sketch() -> None:
+    benefits, _, norms = a_pool()
+    gated = generator(5).random(200) < 0.5
+    config = SelectionConfig(budget=30, gate_keeps=0.5)
+    chosen = select_by(benefits, None, norms, config, gated)
+    z = columns_of(benefits, norms).z
+    expected = sorted(sorted(np.flatnonzero(gated).tolist(), key=lambda row: -z[row])[:30])
+    assert chosen.rows.tolist() == expected
+    assert chosen.n_passed == gated.sum()
+    assert set(chosen.cluster.tolist()) == {0}
+
+
+@pytest.mark.parametrize(("kind", "threshold", "expected"), [
+    ("share", 0.5, lambda columns, gated: columns.share >= 0.5),
+    ("raw_share", 0.5, lambda columns, gated: columns.raw_share >= 0.5),
+    ("rank", 0.25, lambda columns, gated: columns.z >= np.quantile(columns.z[gated], 0.25)),
+])
+def test_what_a_threshold_is_on(kind: Any, threshold: float, expected: Any) -> None:
+    benefits, _, norms = a_pool()
+    columns, gated = columns_of(benefits, norms), np.arange(200) % 3 > 0
+    chosen = select_by(benefits, None, norms, SelectionConfig(budget=200, threshold=threshold, threshold_on=kind), gated)
+    assert chosen.rows.tolist() == np.flatnonzero(gated & expected(columns, gated)).tolist()
+
+
+def test_a_budget_may_be_a_share_of_the_pool() -> None:
+    benefits, _, norms = a_pool()
+    assert len(select_by(benefits, None, norms, SelectionConfig(budget=0.33)).rows) == 66
+    assert SelectionConfig(budget=0.001).pairs(10) == 1
+    assert SelectionConfig(budget=500).pairs(10) == 500
 
 
 def test_golden_random_draws() -> None:
     benefits, sketches, norms = a_pool()
-    config = SelectionConfig(budget=8, n_clusters=8, draw="random")
+    config = paper(budget=8, draw="random")
     assert select_by(benefits, sketches, norms, config).rows.tolist() == GOLDEN_DRAW
     assert random_rows(1000, 6, seed=0).tolist() == GOLDEN_RANDOM
 
 
 def test_no_row_that_passes_gives_an_empty_set() -> None:
     _, sketches, norms = a_pool()
-    chosen = select_by(np.full((200, 3), -1.0), sketches, norms, SelectionConfig())
-    assert chosen.n_passed == 0
-    assert [len(column) for column in (chosen.rows, chosen.benefit, chosen.benefit_share, chosen.cluster)] == [0] * 4
+    chosen = select_by(np.full((200, 3), -1.0), sketches, norms, paper())
+    assert (chosen.n_passed, len(chosen.rows), len(chosen.cluster)) == (0, 0, 0)
+    benefits, _, _ = a_pool()
+    none = np.zeros(200, bool)
+    assert len(select_by(benefits, None, norms, SelectionConfig(threshold=0.5, threshold_on="rank"), none).rows) == 0
 
 
 def test_benefits_that_are_not_finite_name_the_first_row() -> None:
     benefits, sketches, norms = a_pool()
     benefits[[17, 40], 2] = np.nan, np.inf
     with pytest.raises(NonFiniteError, match=r"benefits must be finite, .* in row 17 \(2 of 200 rows\): set model"):
-        select_by(benefits, sketches, norms, SelectionConfig())
+        select_by(benefits, sketches, norms, paper())
 
 
 def test_norms_that_are_not_finite_name_the_first_row() -> None:
     benefits, sketches, norms = a_pool()
     norms[5] = np.inf
     with pytest.raises(NonFiniteError, match=r"gradient norms must be finite, .* in row 5 \(1 of 200 rows\)"):
-        select_by(benefits, sketches, norms, SelectionConfig())
+        select_by(benefits, sketches, norms, paper())
 
 
 def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
@@ -237,7 +285,7 @@ def test_a_sketch_that_is_not_finite_is_named_by_its_row_in_the_pool() -> None:
     row = int(np.flatnonzero(passes(benefit_share(benefits), 0.6))[7])
     sketches[row] = np.nan
     with pytest.raises(NonFiniteError, match=rf"gradient sketches must be finite, .* in row {row} \("):
-        select_by(benefits, sketches, norms, SelectionConfig())
+        select_by(benefits, sketches, norms, paper())
 
 
 def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
@@ -246,7 +294,7 @@ def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
         rows = slice(shard.rows.start, shard.rows.stop)
         shard.sketches[:], shard.norms[:] = sketches[rows], norms[rows]
     index = SketchIndex(tmp_path)
-    config = SelectionConfig(budget=40, n_clusters=8)
+    config = paper()
     stored, held = (select_by(benefits, *these, config) for these in ((index, index.norms()), (sketches, norms)))
     assert np.array_equal(stored.rows, held.rows)
     assert np.array_equal(planar_map(index), planar_map(sketches))
@@ -271,7 +319,13 @@ def test_a_random_budget_of_all_rows_is_all_rows() -> None:
     assert random_rows(7, 7, seed=0).tolist() == all_rows(7).tolist() == list(range(7))
 
 
-def test_a_random_budget_above_the_rows_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"selection.budget must be at most the number of candidates \(10\), got 11: "
-                                          r"lower selection.budget or give a larger data.pool"):
-        random_rows(10, 11, seed=0)
+def test_a_random_budget_above_the_rows_takes_all() -> None:
+    assert random_rows(10, 11, seed=0).tolist() == all_rows(10).tolist()
+
+
+def test_lowest_losses() -> None:
+    losses = generator(2).normal(size=50)
+    losses[[3, 9]] = losses.min() - 1
+    assert lowest(losses, 20).tolist() == sorted(sorted(range(50), key=lambda row: losses[row])[:20])
+    assert lowest(losses, 1).tolist() == [3]
+    assert lowest(losses, 60).tolist() == list(range(50))
