@@ -483,8 +483,9 @@ def _view_state(sweep: Sweep) -> str:
     score = sweep.study.objectives[0]
     beside = [score + end for end in ("_low", "_high", "_vs_random", "_vs_untuned")] if score.startswith("eval/") else []
     metrics = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), *beside, "select/pairs", "select/noise_share",
-               "finetune/steps", "finetune/seeds", "trial/minutes"]
-    params = ["budget", "gate_keeps", "method", "n_clusters", "threshold"]
+               "trial/minutes"]
+    searched = [path.removeprefix("selection.") for path in sweep.search]
+    params = sorted({"method", *searched})
     def chart(number: int, kind: str, title: str, **what: Any) -> dict[str, Any]:
         return {"uuid": f"{_VIEW}-{number}", "type": kind, "displayName": title, "metricSectionId": _VIEW, "deleted": False,
                 "isGenerated": False, "runsCountToCompare": 100, **what}
@@ -494,7 +495,7 @@ def _view_state(sweep: Sweep) -> str:
               yaxis={"key": score, "type": "METRIC"}),
         chart(1, "BAR", f"{score} of every trial and baseline", metricKey=score),
         chart(2, "BAR", f"{score}, above random sets of the same size", metricKey=f"{score}_vs_random"),
-        chart(3, "PARALLEL", "settings and score", selectedParams=["gate_keeps", "n_clusters", "threshold", "budget"],
+        chart(3, "PARALLEL", "settings and score", selectedParams=searched,
               selectedMetrics=[score], showAllRuns=False)]
     state = {"compareRunSections": [{"uuid": _VIEW, "name": "How the trials compare", "display": True, "isReordered": False}],
              "compareRunCharts": charts, "isAccordionReordered": True,

@@ -107,12 +107,12 @@ def test_the_promoted_version_leads_to_its_trial(recorded: Any, page: Page) -> N
     page.goto(f"{recorded.uri}/#/models/mtselect.browser/versions/{version.version}")
     expect(page.locator(f"a[href*='/runs/{version.run_id}']").first).to_be_visible()
     shown(page, "Gates")
-    expect(page.get_by_text("beats random").first).to_be_visible()
+    expect(page.get_by_text("beats its rivals").first).to_be_visible()
 
 
 def test_the_studys_run_shows_its_note(recorded: Any, page: Page) -> None:
     page.goto(recorded.links["look"])
-    expect(page.get_by_text("trials and baselines on dev, best first").first).to_be_visible()
+    expect(page.get_by_text("the best trial and its rivals on dev").first).to_be_visible()
     expect(page.get_by_text("mtselect.promote browser").first).to_be_visible()
 
 
