@@ -373,7 +373,7 @@ def write_wheel(folder: Path, name: str, number: str, module: str) -> None:
 def scored(oracle: Oracle, warm_lab: Callable[..., Any]) -> Any:
     """A sweep that COMET decides."""
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__finetune_seeds=1,
-                   study__baselines=["random"], study__objectives=["eval/comet"], experiment__evaluation__dev_rows=8,
+                   study__baselines=["random", "pool"], study__objectives=["eval/comet"], experiment__evaluation__dev_rows=8,
                    experiment__evaluation__metrics=["chrf", "comet"],
                    experiment__evaluation__comet_model=oracle.model("with"),
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3})
@@ -394,7 +394,7 @@ def test_a_sweep_is_scored_and_decided_by_comet(scored: Any, swept: Any, scorer:
                               [row["ref"] for row in rows])
         assert [row["comet"] for row in rows] == pytest.approx(values, abs=1e-5)
         expected.append(100 * sum(values) / len(values))
-    assert len(expected) == 3  # the trial, it again, a random set
+    assert len(expected) == 4  # the trial, it again, a random set, the pool
     recorded = sorted(run.data.metrics["eval/comet"] for run in scored.children().values())
     assert recorded == pytest.approx(sorted(expected), abs=1e-3)
     assert not any("eval/comet" in run.data.metrics for run in swept.children().values()), "only where COMET scored"

@@ -93,6 +93,7 @@ BETTER, WORSE, CHANCE, EDGE = result(3.0, 0.001), result(-3.0, 0.001), result(0.
     ({"random-20-0": BETTER, "random-20-1": WORSE}, ["random-20-1"]),
     ({"random-20-0": CHANCE, "random-20-1": BETTER}, ["random-20-0"]),
     ({"random-20-0": EDGE}, ["random-20-0"]),
+    ({"random-20-0": BETTER, "filter-random-20": CHANCE}, []),
     ({"random-20-0": CHANCE, "random-20-1": WORSE}, ["random-20-0", "random-20-1"]),
 ])
 def test_every_rival_has_to_be_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
@@ -113,3 +114,10 @@ def test_the_champion_moves_only_upward(champion: dict[str, str] | None, passed:
     gate = gates.above_champion("chrf", 40.0, "d", champion)
     assert gate.passed == passed
     assert message in gate.detail
+
+
+def test_random_pairs_behind_the_gate_may_be_level_but_not_better() -> None:
+    level, worse = (gates.beats_rivals({"filter-random-20": one}, "chrf") for one in (CHANCE, WORSE))
+    assert level.passed and "+0.10 against filter-random-20 (p = 0.400)" in level.detail
+    assert not worse.passed
+    assert worse.detail == "chrf on test is significantly below filter-random-20 (40.00 against 43.00, p = 0.001)"
