@@ -134,9 +134,9 @@ def _how(experiment: Experiment, selection: Selection) -> str:
     """The rule in sentences."""
     chosen, said = experiment.selection, []
     if selection.gate is not None:
-        looks = ", ".join(f"{look['rows']:,} {kind}" for kind, look in selection.gate["looks"].items())
         said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
-                    f"{selection.gate['dropped']:,} candidates" + (f" that look {looks}." if looks else "."))
+                    f"{selection.gate['dropped']:,} candidates" + (
+                        f" that look {selection.dropped_looks}." if selection.dropped_looks else "."))
     if chosen.method == "gdig":
         ranks = {"z": "the mean z-score of their benefits", "benefit": "their mean benefit",
                  "benefit_per_norm": "their mean benefit over the norm of their gradient"}

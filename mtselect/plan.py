@@ -101,7 +101,7 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
     """What the baseline that trains on the whole pool for its own epochs takes beyond one of a trial's steps."""
     experiment = sweep.experiment
-    trial = experiment.finetune.steps_for(_budget(sweep, pairs))
+    trial = experiment.finetune.steps_for(largest_budget(sweep, pairs))
     more = replace(experiment.finetune, steps=None).steps_for(pairs) - trial
     one = next(step.minutes for step in steps if step.name == "finetune")
     if "pool-epochs" not in sweep.study.baselines or more <= 0 or one is None or not trial:
@@ -110,7 +110,7 @@ def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
                  source="finetune", shared=False)]
 
 
-def _budget(sweep: Sweep, pairs: int) -> int:
+def largest_budget(sweep: Sweep, pairs: int) -> int:
     """The largest number of pairs that a trial may select."""
     chosen, wanted = sweep.experiment.selection, sweep.search.get("selection.budget")
     budgets = [chosen.budget] if wanted is None else [*(wanted.choices or []), wanted.high or 0]
@@ -175,7 +175,7 @@ def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, 
     warmed = min(experiment.warmup.rows or pairs, pairs)
     candidates = pairs - warmed if experiment.warmup.exclude and experiment.warmup.epochs else pairs
     fitted = min(experiment.attribution.curvature_rows or candidates, candidates)
-    steps = experiment.finetune.steps_for(_budget(sweep, pairs))
+    steps = experiment.finetune.steps_for(largest_budget(sweep, pairs))
     return {"warmup": 6.0 * size * tokens * warmed * experiment.warmup.epochs,
             "curvature": fitted * tokens * (4.0 * size + 4.0 * rotated + 2.0 * tracked),
             "gradients": candidates * (tokens * (4.0 * size + 2.0 * tracked) + 2.0 * tracked * seeds),

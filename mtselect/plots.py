@@ -23,7 +23,7 @@ TITLES = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:
     """Candidates and selected pairs over the mean benefit [N] (cut at its 1st and 99th percentile) and over the share
-    of seeds benefited [N], with the threshold."""
+    of seeds for which a pair is above the pool's mean [N], with the threshold."""
     figure, (left, right) = _figure(2)
     low, high = np.percentile(mean_benefit, [1, 99])
     for axes, values, bins in ((left, np.clip(mean_benefit, low, high), 50), (right, share, np.linspace(0, 1, 34))):
@@ -35,7 +35,7 @@ def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.b
     left.axvline(0, color="0.3", linewidth=1)
     left.set_xlabel("mean benefit over the seeds (right: helps)")
     right.axvline(threshold, color="tab:red", label=f"threshold {threshold:g}")
-    right.set_xlabel("share of seeds benefited")
+    right.set_xlabel("share of seeds for which it is above the pool's mean")
     right.legend()
     return figure
 

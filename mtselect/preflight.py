@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
-from mtselect.config import Sweep, cross_faults, search_ends, with_fields
+from mtselect.config import Sweep, cross_faults, search_ends
 from mtselect.data.corpus import ROLES, count_rows, read_rows
 from mtselect.data.prompts import encode_prompts
 from mtselect.errors import DataError, Faults, StorageError, UserError
-from mtselect.plan import Step, cached_stages, free_bytes, make_plan, nearest
+from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest
 from mtselect.question import directions, refuse_other
 from mtselect.resolve import (
     USED_MEMORY,
@@ -190,8 +190,8 @@ def _look_at_rows(found: Preflight) -> None:
     experiment = found.sweep.experiment
     warmup = experiment.warmup
     try:
-        candidates = count_rows(experiment.data, "pool")
-        ends = search_ends(found.sweep)
+        pool = candidates = count_rows(experiment.data, "pool")
+        search_ends(found.sweep)  # for its errors
     except UserError:
         return  # a fault already
     if warmup.epochs and warmup.rows is not None:
@@ -210,10 +210,7 @@ def _look_at_rows(found: Preflight) -> None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
                                      "given its steps")
     if experiment.selection.method in ("gdig", "loss", "random"):
-        pool = count_rows(experiment.data, "pool")
-        asked = ends.get("selection.budget", [experiment.selection.budget])
-        budget = max(with_fields(experiment, {"selection.budget": one, "selection.n_clusters": 1}).selection.pairs(pool)
-                     for one in asked)
+        budget = largest_budget(found.sweep, pool)
         found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 

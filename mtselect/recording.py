@@ -178,9 +178,8 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     selection, chosen = results[0].selection, results[0].experiment.selection
     said = [f"**{len(selection.pairs):,} pairs** by `{chosen.method}`, from {selection.n_candidates:,} candidates."]
     if selection.gate is not None:
-        dropped = ", ".join(f"{look['rows']:,} {kind}" for kind, look in selection.gate["looks"].items())
         said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
-                    f"{selection.gate['dropped']:,}: {dropped or 'none'} (examples in `gate.json`).")
+                    f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.json`).")
     if chosen.method == "gdig":
         taken = f"the best by `{chosen.rank}` were drawn" + (
             f" evenly from {chosen.n_clusters} clusters." if chosen.n_clusters > 1 else ".")
@@ -278,9 +277,10 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments:
         return [evaluate(bench, one, select_pairs(bench, one), "dev") for one in experiments[row.run_id]]
 
     metric: Any = objective.removeprefix("eval/")
+    mine = evaluations(best)
     rivals = [row for row in rows if row.kind == "baseline"
               and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
-    return {row.name: compare(bench, experiments[best.run_id][0], metric, evaluations(best), evaluations(row), "dev")
+    return {row.name: compare(bench, experiments[best.run_id][0], metric, mine, evaluations(row), "dev")
             for row in rivals}
 
 

@@ -103,7 +103,7 @@ def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, 
         clusters: numbers of the selected ones' clusters [n].
         pairs: the candidates [N], with id, src and tgt.
         benefit: mean over the seeds [N].
-        share: share of the seeds benefited [N].
+        share: share of the seeds for which each is above the pool's mean [N].
         name: the trial's.
         limit: at most so many selected and so many others are drawn, picked at random with a fixed seed.
     """
