@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mtselect.pipeline import SelectedPair
 
 P_VALUE = 0.05
-FILTER = "filter-random"  # the rival of which a set has to be no worse
 # A dev score computed again on the same machine is the same to the last digit; another processor rounds otherwise.
 SAME_SCORE = 0.5
 TEXTS: dict[str, type] = {"id": str, "src": str, "tgt": str}
@@ -102,21 +101,22 @@ def provenance(data: DataConfig, n_seeds: int) -> Gate:
     return Gate(name="provenance", passed=True, detail=f"{n_seeds:,} seeds of {data.seeds}; licence {data.licence}")
 
 
-def beats_rivals(comparisons: Mapping[str, PairedResult], metric: str) -> Gate:
+def beats_rivals(comparisons: Mapping[str, PairedResult], metric: str, halves: Collection[str]) -> Gate:
     """On test, significantly better than everything that is asked for (bootstrap over seeds and sentences, two-sided).
 
-    Random pairs behind the same gate are half of the method itself: against them a set may be level, which is said, but not
+    Half of the method itself (random pairs behind the same gate) a set has to equal: it may be level, which is said, but not
     significantly worse.
 
     Args:
         comparisons: rival -> the set against it: those of its size, the whole pool at equal steps, and the untuned model.
         metric: that decides.
+        halves: the rivals that are half of the method.
     """
     lost = []
     for name, result in comparisons.items():
         against = f"{name} ({result.system:.2f} against {result.baseline:.2f}, p = {result.p_value:.3f}"
         significant = result.p_value < P_VALUE
-        if name.startswith(FILTER):
+        if name in halves:
             lost += [f"{metric} on test is significantly below {against})"] if significant and result.difference < 0 else []
         elif result.difference <= 0 or not significant:
             lost.append(f"{metric} on test is not significantly above {against}, needed p < {P_VALUE})")

@@ -940,8 +940,9 @@ def _fill_losses(bench: Bench, lm: LanguageModel, examples: Sequence[Example], w
 def _loss_gate(bench: Bench, experiment: Experiment, losses: Entry) -> Gated:
     index = SketchIndex(losses.path)
     folder, _ = warmup_entry(bench, experiment)
-    found = _losses_of(bench, experiment, _scored_model(bench, experiment, folder),
-                       load_corpus(corpus_entry(bench, experiment).path).seeds[:])
+    seeds = load_corpus(corpus_entry(bench, experiment).path).seeds[:]
+    with bench.progress.task("losses of seeds", 2 * len(seeds)) as advance:
+        found = _losses_of(bench, experiment, _scored_model(bench, experiment, folder), seeds, advance)
     return by_loss(index.column("loss") / index.column("tokens"), found["loss"] / found["tokens"])
 
 
@@ -953,9 +954,9 @@ def _learned_gate(bench: Bench, experiment: Experiment, losses: Entry) -> Gated:
     folder, _ = warmup_entry(bench, experiment)
     lm = _scored_model(bench, experiment, folder)
 
-    def seen(some: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    def seen(some: Sequence[tuple[str, str]], advance: Advance) -> NDArray[np.float64]:
         pairs = [Pair(id="", src=source, tgt=target) for source, target in some]
-        return features(some, **_losses_of(bench, experiment, lm, pairs))
+        return features(some, **_losses_of(bench, experiment, lm, pairs, advance))
 
     def pool_features() -> Iterator[NDArray[np.float64]]:
         index, rows, begin = SketchIndex(losses.path), np.load(losses.path / "rows.npy"), 0
@@ -964,18 +965,20 @@ def _learned_gate(bench: Bench, experiment: Experiment, losses: Entry) -> Gated:
             yield features([(pair.src, pair.tgt) for pair in pairs], loss, other, tokens)
             begin += len(loss)
 
-    shown = {kind: (np.array([row for row, _ in some]), seen([text for _, text in some])) for kind, some in wrong.items()}
-    return learn(seen(texts), shown, pool_features(), derive_seed(experiment.seed, "gate"))
+    with bench.progress.task("losses of seeds", 2 * (len(texts) + sum(map(len, wrong.values())))) as advance:
+        right = seen(texts, advance)
+        shown = {kind: (np.array([row for row, _ in some]), seen([text for _, text in some], advance))
+                 for kind, some in wrong.items()}
+    return learn(right, shown, pool_features(), derive_seed(experiment.seed, "gate"))
 
 
-def _losses_of(bench: Bench, experiment: Experiment, lm: LanguageModel, pairs: Sequence[Pair]
-               ) -> dict[str, NDArray[np.float64]]:
+def _losses_of(bench: Bench, experiment: Experiment, lm: LanguageModel, pairs: Sequence[Pair],
+               advance: Advance) -> dict[str, NDArray[np.float64]]:
     """loss, other and tokens of some pairs, as the losses stage has them of the pool."""
     examples = encode_pairs(pairs, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     values = {name: np.empty(len(examples)) for name in ("loss", "other", "tokens")}
     others = [examples[other] for other in _other_rows(len(examples), experiment.seed)]
-    with bench.progress.task("losses of seeds", 2 * len(examples)) as advance:
-        _fill_losses(bench, lm, examples, others, values, advance)
+    _fill_losses(bench, lm, examples, others, values, advance)
     return values
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -46,7 +45,8 @@ class Candidate:
         dev: scores, means over the study's finetuning seeds.
         test: likewise.
         test_digest: hash of the test set.
-        comparisons: rival -> the set against it on test.
+        rivals: name -> kind (`rivals.py`).
+        comparisons: name of a rival -> the set against it on test.
         gates: all that were asked.
     """
 
@@ -57,6 +57,7 @@ class Candidate:
     dev: list[Score]
     test: list[Score]
     test_digest: str
+    rivals: dict[str, str]
     comparisons: dict[str, PairedResult]
     gates: list[Gate]
 
@@ -168,13 +169,13 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
     for rival in rivals:
         theirs = evaluations(_experiment(tracker, rival), "test")
         comparisons[rival.name] = compare(bench, experiment, metric, test, theirs, "test")
-    beaten = {rival.name: comparisons[rival.name] for rival in rivals
-              if rival.params["method"] not in LEVELS or rival.params["method"] in ("pool", "untuned")}
-    asked.append(gates.beats_rivals(beaten, metric))
+    kinds = {rival.name: rival.params["method"] for rival in rivals}
+    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
+    asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
                      dev=mean_scores(bench, experiment, evaluations(again, "dev"), "dev"),
                      test=mean_scores(bench, experiment, test, "test"),
-                     test_digest=digests["test"], comparisons=comparisons, gates=asked)
+                     test_digest=digests["test"], rivals=kinds, comparisons=comparisons, gates=asked)
 
 
 def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Selection]:
@@ -323,7 +324,7 @@ def _log(tracker: Tracker, candidate: Candidate) -> None:
     metrics: dict[str, Any] = {name.replace("eval/", "test/"): value
                                for name, value in scores_as_metrics(candidate.test).items()}
     for name, result in candidate.comparisons.items():
-        kind = re.sub(r"-\d+.*| .*", "", name)
+        kind = candidate.rivals[name]
         metrics |= {f"test/p_value_against_{kind}": result.p_value, f"test/difference_to_{kind}": result.difference}
     signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test}
     tracker.log(candidate.run.run_id, metrics=metrics, tags=signatures)

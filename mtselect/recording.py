@@ -192,7 +192,7 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
 
 
 def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Any, rows: Sequence[Any],
-                 experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> list[str]:
+                 experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> None:
     """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
 
     Args:
@@ -204,15 +204,12 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         rows: finished trials and baselines, best first.
         experiments: run id -> experiment, at each of its finetuning seeds.
         comparisons: rival -> the best trial against it (`compare_rivals`).
-
-    Returns:
-        Lines that say how the best trial compares with its rivals on dev.
     """
     from mtselect import study_plots
 
     objective = sweep.study.objectives[0]
     if not objective.startswith("eval/"):
-        return []
+        return
     metric: Any = objective.removeprefix("eval/")
     for run_id, differences in differences_to_baselines(rows, objective).items():
         tracker.log(run_id, metrics=differences)
@@ -226,12 +223,9 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         if experiment.selection.method == "gdig" and experiment.attribution.sketch_rank:
             figures.append(_candidates_figure(bench, experiment, best.name))
         _record_changes(tracker, parent, bench, best, rows, experiments)
-    found = [f"the best trial against {name} on dev: {metric} {one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}], "
-             f"p = {one.p_value:.3f} (dev chose it: only test decides)" for name, one in comparisons.items()]
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
     tracker.log_text(parent, study_plots.study_page(sweep.study.name, figures), "study.html")
-    return found
 
 
 def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, dict[str, float]]:

@@ -319,7 +319,7 @@ def _described(row: Mapping[str, Any], metric: str) -> str:
 def _hover(pair: Any, benefit: float, share: float, cluster: Any) -> str:
     """A candidate as hover text."""
     texts = [line for text in (pair.src, pair.tgt) for line in textwrap.wrap(excerpt(text), 60) or ["(empty)"]]
-    head = f"benefit {benefit:.3g}, helps {share:.1%} of the seeds"
+    head = f"benefit {benefit:.3g}, above the pool's mean for {share:.1%} of the seeds"
     facts = [head if cluster is None else f"cluster {cluster}, {head}", *texts, f"id {excerpt(pair.id, 40)}"]
     return "<br>".join(html.escape(fact, quote=False) for fact in facts)
 

@@ -264,16 +264,14 @@ class Worker:
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
             promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
-        found = record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, experiments, comparisons)
+        record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, experiments, comparisons)
         links = self.tracker.links(self.sweep.study.objectives[0])
-        for line in found:
-            self.console.print(line, markup=False, soft_wrap=True)
         start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else ""
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
         self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
-        self.tracker.log(self.parent, note=_study_note(trials, proof, comparisons, self.sweep, links, promote, found))
+        self.tracker.log(self.parent, note=_study_note(trials, proof, comparisons, self.sweep, links, promote))
 
     def _experiments(self) -> dict[str, list[Experiment]]:
         """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
@@ -545,7 +543,8 @@ def proof_table(rows: list[Row], comparisons: Mapping[str, PairedResult], sweep:
     """The best trial again and its rivals, best first, for the console."""
     seeds = sweep.study.finetune_seeds
     return _table(proof_cells(rows, comparisons, sweep), f"{sweep.study.name}: the best trial and its rivals on dev",
-                  f"mean of {seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences")
+                  f"mean of {seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences\n"
+                  "dev chose the best trial: test decides, when it is promoted")
 
 
 def _table(cells: list[list[str]], title: str, caption: str) -> Table:
@@ -605,20 +604,21 @@ def _param(row: Row, path: str) -> str:
 
 
 def _study_note(trials: list[Row], proof: list[Row], comparisons: Mapping[str, PairedResult], sweep: Sweep,
-                links: dict[str, str], promote: str, found: Sequence[str]) -> str:
+                links: dict[str, str], promote: str) -> str:
     """What a person wants first comes first: MLflow shows a few lines and folds the rest."""
     headings, *lines = table_cells(trials, sweep)
     best = [f"**Best trial: {cells[0]}**, {headings[1]} {cells[1]} with {row.pairs:,} pairs."
             for row, cells in zip(trials, lines, strict=True)][:1]
     return "\n".join([
-        *best, "", *(f"- {line}" for line in found), "",
+        *best, "",
         f"[Trials, best first]({links['trials']}) · [charts]({links['charts']}) · "
         f"[translations side by side]({links['translations']}) · among the artifacts `study.html` (score against pairs, map of "
         "the candidates, which setting matters) and `translation_changes.html`", "",
         f"Promote the best: `{promote}`", "",
         f"## {sweep.study.name}: the best trial and its rivals on dev", "",
         *_markdown(proof_cells(proof, comparisons, sweep)), "",
-        f"Means of {sweep.study.finetune_seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences.", "",
+        f"Means of {sweep.study.finetune_seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences. "
+        "Dev chose the best trial: test decides, when it is promoted.", "",
         "## Trials on dev, best first", "", *_markdown([headings, *lines]), "",
         "[ ]: 95% interval over sentences, one finetuning seed."])
 

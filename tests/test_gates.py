@@ -97,7 +97,7 @@ BETTER, WORSE, CHANCE, EDGE = result(3.0, 0.001), result(-3.0, 0.001), result(0.
     ({"random-20-0": CHANCE, "random-20-1": WORSE}, ["random-20-0", "random-20-1"]),
 ])
 def test_every_rival_has_to_be_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
-    gate = gates.beats_rivals(comparisons, "chrf")
+    gate = gates.beats_rivals(comparisons, "chrf", ["filter-random-20"])
     assert gate.passed == (not against)
     assert re.findall(r"not significantly above (\S+) \(40\.00", gate.detail) == against
 
@@ -117,7 +117,7 @@ def test_the_champion_moves_only_upward(champion: dict[str, str] | None, passed:
 
 
 def test_random_pairs_behind_the_gate_may_be_level_but_not_better() -> None:
-    level, worse = (gates.beats_rivals({"filter-random-20": one}, "chrf") for one in (CHANCE, WORSE))
+    level, worse = (gates.beats_rivals({"filter-random-20": one}, "chrf", ["filter-random-20"]) for one in (CHANCE, WORSE))
     assert level.passed and "+0.10 against filter-random-20 (p = 0.400)" in level.detail
     assert not worse.passed
     assert worse.detail == "chrf on test is significantly below filter-random-20 (40.00 against 43.00, p = 0.001)"
