@@ -46,11 +46,14 @@ from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load, with_fields
-from mtselect.data.corpus import Pair, load_corpus
+from mtselect.data.corpus import Pair
 from mtselect.data.prompts import Example, encode_pairs
-from mtselect.pipeline import Bench, corpus_entry, select_pairs, warmup_entry
 from mtselect.progress import ConsoleProgress
 from mtselect.resolve import resolve
+from mtselect.stages.corpus import corpus_of
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import select_pairs
+from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import Recipe, Store, derive_seed, hash_json
 from mtselect.training.batching import loader
 from mtselect.training.finetune_module import finetune
@@ -119,9 +122,11 @@ class Setting:
 
 def set_up(bench: Bench, experiment: Experiment, n_candidates: int, n_seeds: int) -> Setting:
     """The quickstart's corpus and warmed-up model, from the store or made now, and random candidates it has not seen."""
-    folder, key = warmup_entry(bench, experiment)
-    corpus = load_corpus(corpus_entry(bench, experiment).path)
-    drawn = select_pairs(bench, with_fields(experiment, {"selection.method": "random", "selection.budget": n_candidates}))
+    lineage = Lineage(bench, experiment)
+    folder, key = WARM_MODEL.read(lineage).name, lineage.input_key(WARM_MODEL)
+    corpus = corpus_of(lineage)
+    drawn = select_pairs(Lineage(bench, with_fields(experiment, {"selection.method": "random",
+                                                                     "selection.budget": n_candidates})))
     warm = load_model(folder)
 
     def encode(pairs: list[Pair]) -> list[Example]:

@@ -19,8 +19,8 @@ from rich.console import Console
 from mtselect.ahead import evaluate_ahead
 from mtselect.cli import make_bench
 from mtselect.config import Experiment, load, with_fields
-from mtselect.pipeline import at_seeds, mean_scores, run_seeds
 from mtselect.resolve import resolve
+from mtselect.stages.trial import at_seeds, mean_scores, run_seeds
 
 RANKS = ("z", "benefit", "benefit_per_norm", "loss", "random")
 GATES: tuple[tuple[str | None, float], ...] = ((None, 1.0), ("seed_loss", 0.75), ("seed_loss", 0.9), ("learned", 0.8),
@@ -55,7 +55,7 @@ def main() -> None:
     print(f"| rank | gate | budget | pairs | noise | {arguments.metric} | seeds |\n|---|---|---|---|---|---|---|")
     for (rank, gate, budget), cell in grid.items():
         results = run_seeds(bench, cell, seeds)
-        score = next(one for one in mean_scores(bench, cell, [result.evaluation for result in results], "dev")
+        score = next(one for one in mean_scores(results[0].lineage, [result.evaluation for result in results], "dev")
                      if one.name == arguments.metric)
         each = [next(one.value for one in result.evaluation.scores if one.name == arguments.metric) for result in results]
         noise = np.mean([result.noise_share for result in results if result.noise_share is not None] or [np.nan])

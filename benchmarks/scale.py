@@ -127,7 +127,10 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
         print(f"  {pool.rows:,} rows: {name}: {steps[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
         return result
 
-    from mtselect.pipeline import Bench, base_entry, corpus_entry, pool_examples, tokens_entry  # not for the killed process
+    from mtselect.stages.base import BASE  # not for the killed process
+    from mtselect.stages.corpus import CORPUS
+    from mtselect.stages.lineage import Bench, Lineage
+    from mtselect.stages.tokens import POOL_TOKENS, TOKENS
     from mtselect.training.batching import loader
 
     def write_and_die() -> None:
@@ -139,11 +142,11 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
 
     step("base", lambda: (torch.randn(64, 64) @ torch.randn(64, 64), cluster(np.eye(9, dtype=np.float32), 3, 0)))
     experiment = write_corpus(pool, folder)
-    bench = Bench(store=Store(folder / "store"), runtime=RuntimeConfig(), progress=SilentProgress())
-    step("corpus", lambda: corpus_entry(bench, experiment))
-    step("base's tokenizer", lambda: base_entry(bench, experiment))
-    step("tokens", lambda: tokens_entry(bench, experiment))
-    step("tokens, read in batches", lambda: sum(len(batch.rows) for batch in loader(pool_examples(bench, experiment), 32, 0)))
+    lineage = Lineage(Bench(store=Store(folder / "store"), runtime=RuntimeConfig(), progress=SilentProgress()), experiment)
+    step("corpus", lambda: lineage.entry(CORPUS))
+    step("base's tokenizer", lambda: lineage.entry(BASE))
+    step("tokens", lambda: lineage.entry(TOKENS))
+    step("tokens, read in batches", lambda: sum(len(batch.rows) for batch in loader(POOL_TOKENS.read(lineage), 32, 0)))
     step("index, until killed", write_and_die)
     missing = IndexWriter(folder, pool.layout()).missing()
     facts["kept"], facts["shards"] = len(pool.layout().shards()) - len(missing), len(pool.layout().shards())

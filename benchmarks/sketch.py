@@ -39,24 +39,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import load_file
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Captured, GradientConsumer, layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
-from mtselect.attribution.kfac import Curvature, from_tensors
+from mtselect.attribution.kfac import Curvature
 from mtselect.attribution.record import Record
 from mtselect.attribution.sketch import Projections, Sketcher, eigen_projections, random_projections
 from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load
-from mtselect.data.corpus import load_corpus
 from mtselect.data.prompts import encode_pairs
-from mtselect.pipeline import Bench, candidate_rows, corpus_entry, curvature_entry, pool_examples, warmup_entry
 from mtselect.progress import ConsoleProgress
 from mtselect.resolve import resolve
 from mtselect.selection.resample import benefit_share, rank_values
+from mtselect.stages.candidates import candidate_rows
+from mtselect.stages.corpus import corpus_of
+from mtselect.stages.curvature import CURVATURE, load_curvature
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import Store, derive_seed
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
@@ -93,18 +96,19 @@ class Work:
 
 def record(bench: Bench, experiment: Experiment, sizes: tuple[int, int, int]) -> Work:
     """Run the stages, then the model over the rows, once."""
-    folder, _ = warmup_entry(bench, experiment)
-    curvature = from_tensors(load_file(curvature_entry(bench, experiment).path / "curvature.safetensors"))
+    lineage = Lineage(bench, experiment)
+    folder = WARM_MODEL.read(lineage).name
+    curvature = lineage.open(CURVATURE, load_curvature)
     if not curvature:
         raise SystemExit("attribution.curvature is identity: there are no eigenvectors to choose from")
     lm = load_model(folder, getattr(torch, experiment.model.dtype))
     layers = tracked_layers(lm.model, experiment.attribution.layers)
-    pool = pool_examples(bench, experiment)
+    pool = POOL_TOKENS.read(lineage)
     rng = np.random.default_rng(derive_seed(experiment.seed, "sketch benchmark"))
     drawn = rng.permutation(candidate_rows(experiment, pool))
     n, q, k = sizes
     rows, others = np.sort(drawn[:n]), drawn[n : n + k]
-    loaded = load_corpus(corpus_entry(bench, experiment).path)
+    loaded = corpus_of(lineage)
     seeds = encode_pairs(loaded.seeds[:q], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     noisy = loaded.noisy
     clean = None if noisy is None else ~noisy[rows]

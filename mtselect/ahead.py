@@ -17,7 +17,7 @@ from mtselect.errors import UserError
 from mtselect.progress import SilentProgress
 
 if TYPE_CHECKING:
-    from mtselect.pipeline import Bench
+    from mtselect.stages.lineage import Bench
 
 # Parameters of a model that leaves cores idle; products of a larger one keep them all at work.
 _SMALL = 20_000_000
@@ -45,12 +45,14 @@ def evaluate_ahead(bench: Bench, experiments: Sequence[Experiment]) -> None:
 
     if not experiments or (at_a_time := min(processes(bench.runtime, experiments[0]), len(experiments))) == 1:
         return
-    from mtselect.pipeline import select_pairs
+    from mtselect.stages.lineage import Lineage
+    from mtselect.stages.selection import select_pairs
 
-    steps = {i: one.finetune.steps_for(len(select_pairs(bench, one).pairs)) for i, one in enumerate(experiments)}
-    order = sorted(steps, key=lambda i: -steps[i])
+    sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
+    steps = [one.finetune.steps_for(size) for one, size in zip(experiments, sizes, strict=True)]
+    order = sorted(range(len(steps)), key=lambda i: -steps[i])
     runtime = replace(bench.runtime, threads=max(1, (bench.runtime.threads or cpu_count()) // at_a_time))
-    with (bench.progress.task(f"finetune, {at_a_time} at a time", sum(steps.values())) as advance,
+    with (bench.progress.task(f"finetune, {at_a_time} at a time", sum(steps)) as advance,
           parallel_config(backend="loky", inner_max_num_threads=runtime.threads)):
         run = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1)
         for i in run(delayed(_evaluate)(runtime, experiments[i], i) for i in order):
@@ -62,7 +64,7 @@ def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int) -> in
     from rich.console import Console
 
     from mtselect.cli import make_bench
-    from mtselect.pipeline import run_trial
+    from mtselect.stages.trial import run_trial
 
     with contextlib.suppress(UserError):
         run_trial(replace(make_bench(runtime, Console()), progress=SilentProgress()), experiment)

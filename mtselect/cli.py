@@ -18,7 +18,7 @@ from mtselect.remote import shown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.pipeline import Bench
+    from mtselect.stages.lineage import Bench
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,7 +109,7 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     import torch
     from joblib import cpu_count
 
-    from mtselect.pipeline import Bench
+    from mtselect.stages.lineage import Bench
     from mtselect.store import Store
 
     torch.set_num_threads(runtime.threads or cpu_count())  # what affinity and the cgroup's quota grant

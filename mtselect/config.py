@@ -613,6 +613,12 @@ def range_type(path: str, space: Range) -> Any:
     return kind
 
 
+def decided(value: int | Literal["auto"] | None) -> Any:
+    """A field that `resolve` has decided."""
+    assert value != "auto", "an experiment is resolved before its stages run"
+    return value
+
+
 def from_plain(cls: Any, data: dict[str, Any]) -> Any:
     """A section from what `dataclasses.asdict` made of it; fields that it lacks take their defaults, others are left out."""
     hints = typing.get_type_hints(cls)

@@ -22,7 +22,7 @@ from mtselect.tracking import RecordedRun, jsonl
 
 if TYPE_CHECKING:
     from mtselect.evaluation.metrics import PairedResult, Score
-    from mtselect.pipeline import Selection
+    from mtselect.stages.selection import Selection
 
 PICTURE = """\
 Every trial and baseline of the study on dev:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep
+from mtselect.config import Sweep
 from mtselect.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
     from mtselect.data.corpus import Pair
-    from mtselect.pipeline import Bench
+    from mtselect.stages.lineage import Lineage
 
 COMMAND = "python -m mtselect.explain"
 END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
@@ -71,18 +71,19 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import benefits_of_tokens
     from mtselect.resolve import resolve
+    from mtselect.stages.lineage import Lineage
+    from mtselect.stages.token_benefits import benefits_of_tokens
     from mtselect.store import write_whole
     from mtselect.study_storage import continued
 
     with bench.progress.task("explain", 2) as advance:
         begun = continued(sweep)
-        experiment = resolve(begun.experiment, sweep.runtime, begun.search)
-        pairs = _pairs(bench, experiment, ids, top)
+        lineage = Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search))
+        pairs = _pairs(lineage, ids, top)
         advance(1)
         found = [Explained(pair=pair, words=into_words(tokens))
-                 for pair, tokens in zip(pairs, benefits_of_tokens(bench, experiment, pairs), strict=True)]
+                 for pair, tokens in zip(pairs, benefits_of_tokens(lineage, pairs), strict=True)]
         advance(1)
     for one in found:
         console.print(picture(one))
@@ -124,22 +125,23 @@ def picture(one: Explained) -> Group:
     return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, Text())
 
 
-def _pairs(bench: Bench, experiment: Experiment, ids: Sequence[str] | None, top: int) -> list[Pair]:
+def _pairs(lineage: Lineage, ids: Sequence[str] | None, top: int) -> list[Pair]:
     import numpy as np
 
-    from mtselect.data.corpus import load_corpus
-    from mtselect.pipeline import candidate_columns, candidate_table, corpus_entry
+    from mtselect.stages.columns import candidate_columns
+    from mtselect.stages.corpus import POOL
+    from mtselect.stages.gradients import candidate_table
 
-    pool = load_corpus(corpus_entry(bench, experiment).path).pool
+    pool = POOL.read(lineage)
     if ids is not None:
         by_id = {pair.id: pair for pair in pool.take(np.flatnonzero(pool.among(ids)))}
         for one in ids:
             if one not in by_id:
                 raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
         return [by_id[one] for one in ids]
-    order = np.argsort(-candidate_columns(bench, experiment).mean, kind="stable")
+    order = np.argsort(-candidate_columns(lineage).mean, kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return list(pool.take(candidate_table(bench, experiment)[chosen]))
+    return list(pool.take(candidate_table(lineage)[chosen]))
 
 
 def _wide(character: str) -> bool:

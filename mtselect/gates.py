@@ -13,7 +13,7 @@ from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
     from mtselect.evaluation.metrics import PairedResult, Score
-    from mtselect.pipeline import SelectedPair
+    from mtselect.stages.selection import SelectedPair
 
 P_VALUE = 0.05
 # A dev score computed again on the same machine is the same to the last digit; another processor rounds otherwise.

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
-from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep
-from mtselect.data.corpus import count_rows, load_corpus, read_rows
-from mtselect.pipeline import Bench, corpus_entry, decided, shared_stages
+from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decided
+from mtselect.data.corpus import count_rows, read_rows
 from mtselect.resolve import scored_model
+from mtselect.stages.corpus import CORPUS, corpus_of
+from mtselect.stages.lineage import Bench, Lineage, Stage
+from mtselect.stages.trial import shared_stages
 from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import empty_model
 
@@ -55,16 +57,16 @@ class Step:
     shared: bool
 
 
-def cached_stages(bench: Bench, experiment: Experiment) -> set[str]:
+def cached_stages(bench: Bench, experiment: Experiment) -> set[Stage]:
     """The stages all trials share whose output is in the store; one that is not hides those after it."""
-    looking = replace(bench, store=LookingStore(bench.store.root))
-    found: set[str] = set()
-    for name, entry in shared_stages(experiment).items():
+    looking = Lineage(replace(bench, store=LookingStore(bench.store.root)), experiment)
+    found: set[Stage] = set()
+    for stage in shared_stages(experiment):
         try:
-            entry(looking, experiment)
+            looking.entry(stage)
         except NotStored:
             return found
-        found.add(name)
+        found.add(stage)
     return found
 
 
@@ -80,13 +82,14 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
     left = trials + sweep.study.finetune_seeds * baselines
     experiment = sweep.experiment
     cached = cached_stages(bench, experiment)
-    pairs, seeds, dev, tokens = _sizes(bench, experiment, "corpus" in cached)
+    pairs, seeds, dev, tokens = _sizes(bench, experiment, CORPUS in cached)
     model, shapes = (scored_model(experiment) if experiment.selection.method == "gdig" else
                      (empty_model(experiment.model), {}))
     work = _products(sweep, model, shapes, pairs, seeds, dev, tokens)
     disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, shapes, pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
-    counts = {**{name: int(name not in cached) for name in shared_stages(experiment)}, "finetune": left, "evaluation": left}
+    shared = {stage.name: int(stage not in cached) for stage in shared_stages(experiment)}
+    counts = {**shared, "finetune": left, "evaluation": left}
     steps = []
     for name, count in counts.items():
         measured = _measured(bench.store.root / name, experiment.model, pairs if name == "gradients" else None)
@@ -94,7 +97,7 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
         kept = 0.0 if name == "finetune" and not bench.runtime.keep_models else disk.get(name, 0.0)
         steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
                           source="" if minutes is None else "measured here" if measured is not None else "arithmetic",
-                          shared=name in shared_stages(experiment)))
+                          shared=name in shared))
     return [*steps, *_whole_pool(sweep, steps, pairs)] if baselines else steps
 
 
@@ -154,7 +157,7 @@ def nearest(path: Path) -> Path:
 def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int, int, float]:
     """Pool, seed and dev pairs, and tokens of a pair."""
     if built:
-        corpus = load_corpus(corpus_entry(bench, experiment).path)
+        corpus = corpus_of(Lineage(bench, experiment))
         pool, seeds, dev = len(corpus.pool), len(corpus.seeds), len(corpus.dev)
         lengths = [len(pair.src) + len(pair.tgt) for pair in corpus.pool[:1000]]
     else:

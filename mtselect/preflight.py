@@ -32,6 +32,9 @@ from mtselect.resolve import (
     scored_model,
 )
 from mtselect.selection.gate import MIN_SEEDS
+from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.gradients import GRADIENTS
+from mtselect.stages.lineage import Bench, Stage
 from mtselect.study_storage import begun_study
 from mtselect.tracking import reach
 from mtselect.training.device import compute_device, device_memory, device_name
@@ -39,8 +42,6 @@ from mtselect.training.language_model import decoder_start, load_tokenizer, weig
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mtselect.pipeline import Bench
 
 _LOOKED_AT = 1000  # rows of each source
 _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
@@ -223,7 +224,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) 
         with found.part():
             experiment = choose_seed_rank(experiment, runtime, scored)
             found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
-    cached: set[str] = set()
+    cached: set[Stage] = set()
     with found.part():
         cached = cached_stages(bench, experiment)
     device = compute_device(runtime.accelerator)
@@ -245,7 +246,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) 
     if curved:
         needed = weights + curvature_bytes(shapes, fitting=True)
         found.facts["curvature"] = f"{experiment.attribution.curvature}, {_gb(needed)} with the model, of {_gb(memory.total)}"
-        if "curvature" not in cached:
+        if CURVATURE not in cached:
             require(f"the curvature of {len(shapes)} layers, with the model,", needed, "track fewer attribution.layers, such "
                     f"as {_smallest(shapes)}, or set attribution.curvature to identity")
     rank = experiment.attribution.seed_rank
@@ -257,7 +258,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) 
         kept = "dense" if rank is None else f"at rank {rank}"
         why = "" if asked != "auto" or rank is None else f" ({_gb(seed_bytes(n_seeds, shapes, None))} dense)"
         found.facts["seeds kept"] = f"{kept}{why}, {_gb(needed)} with all beside them, of {_gb(memory.total)}"
-        if "gradients" not in cached:
+        if GRADIENTS not in cached:
             rather = 16 if asked == "auto" else "auto"
             require(f"the pass with the gradients of {n_seeds} seeds at {len(shapes)} layers, with what is there beside them,",
                     needed, f"set attribution.seed_rank to {rather}, or track fewer attribution.layers")

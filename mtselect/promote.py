@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.gates import Gate
-    from mtselect.pipeline import Bench, Evaluation, Selection, Split
     from mtselect.registry import Registry
+    from mtselect.stages.corpus import Split
+    from mtselect.stages.evaluation import Evaluation
+    from mtselect.stages.lineage import Bench, Lineage
+    from mtselect.stages.selection import Selection
     from mtselect.tracking import RecordedRun, Tracker
 
 
@@ -141,16 +144,18 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
     """
     from mtselect import gates
     from mtselect.config import with_fields
-    from mtselect.pipeline import compare, load_parts, mean_scores, run_seeds
     from mtselect.plots import LEVELS
+    from mtselect.stages.corpus import CORPUS, corpus_of, load_digests
+    from mtselect.stages.selection import select_pairs
+    from mtselect.stages.trial import compare, mean_scores, run_seeds
 
     best, rivals = choose(runs, sweep)
     experiment = _experiment(tracker, best)
-    same, selection = _replay(bench, experiment, best, arguments.from_scratch)
+    same, lineage = _replay(bench, experiment, best, arguments.from_scratch)
     if not same.passed:
         ask(best, [same])
         raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
-    corpus, digests = load_parts(bench, experiment)
+    corpus, selection = corpus_of(lineage), select_pairs(lineage)
     described = with_fields(experiment, {"data.licence": arguments.licence}) if arguments.licence else experiment
     method = experiment.selection.method
     asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), method),
@@ -168,39 +173,44 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
     comparisons = {}
     for rival in rivals:
         theirs = evaluations(_experiment(tracker, rival), "test")
-        comparisons[rival.name] = compare(bench, experiment, metric, test, theirs, "test")
+        comparisons[rival.name] = compare(lineage, metric, test, theirs, "test")
     kinds = {rival.name: rival.params["method"] for rival in rivals}
     beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
-                     dev=mean_scores(bench, experiment, evaluations(again, "dev"), "dev"),
-                     test=mean_scores(bench, experiment, test, "test"),
-                     test_digest=digests["test"], rivals=kinds, comparisons=comparisons, gates=asked)
+                     dev=mean_scores(lineage, evaluations(again, "dev"), "dev"),
+                     test=mean_scores(lineage, test, "test"),
+                     test_digest=lineage.open(CORPUS, load_digests)["test"], rivals=kinds, comparisons=comparisons, gates=asked)
 
 
-def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Selection]:
-    """The gate `replay`, and the selection: of the store's gradients and weights, or of nothing but the sources."""
+def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Lineage]:
+    """The gate `replay`, of the store's gradients and weights or of nothing but the sources; and the lineage."""
     from mtselect import gates
-    from mtselect.pipeline import evaluate, forget, select_pairs
+    from mtselect.stages.evaluation import evaluate
+    from mtselect.stages.lineage import Lineage
+    from mtselect.stages.selection import select_pairs
+    from mtselect.stages.trial import forget
     from mtselect.store import Store
 
-    def ask(there: Bench, recomputed: str) -> tuple[Gate, Selection]:
-        selection = select_pairs(there, experiment)
+    def ask(lineage: Lineage, recomputed: str) -> Gate:
+        selection = select_pairs(lineage)
         digest = best.tags["mtselect.selected"]
         gate = gates.replay(selection.pairs, digest, [], {}, recomputed)
         if gate.passed:
-            dev = evaluate(there, experiment, selection, "dev")
+            dev = evaluate(lineage, "dev")
             gate = gates.replay(selection.pairs, digest, dev.scores, best.metrics, recomputed)
-        return gate, selection
+        return gate
 
     if not from_scratch:
-        forget(bench, experiment)
+        forget(Lineage(bench, experiment))
+        lineage = Lineage(bench, experiment)
         weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
-        return ask(bench, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "
-                   f"gate and {weights} (--from-scratch computes all)")
+        return ask(lineage, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "
+                   f"gate and {weights} (--from-scratch computes all)"), lineage
     with tempfile.TemporaryDirectory(dir=bench.runtime.workdir, prefix="from-scratch-") as folder:
-        gate, _ = ask(dataclasses.replace(bench, store=Store(Path(folder))), "computed again: all, warm-up included")
-    return gate, select_pairs(bench, experiment)
+        again = Lineage(dataclasses.replace(bench, store=Store(Path(folder))), experiment)
+        gate = ask(again, "computed again: all, warm-up included")
+    return gate, Lineage(bench, experiment)
 
 
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:

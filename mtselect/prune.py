@@ -27,7 +27,7 @@ from mtselect.hub import is_local
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.pipeline import Bench, Split
+    from mtselect.stages.lineage import Bench
 
 COMMAND = "python -m mtselect.prune"
 _ABANDONED_SECONDS = 24 * 3600  # after which an unfinished entry that nobody wrote to is taken for a killed process's
@@ -97,38 +97,30 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
     Raises:
         DataError, StorageError: its sources, its model or its corpus are not there, so that nobody can tell.
     """
-    from mtselect.pipeline import corpus_entry, evaluate, finetune_entry, map_entry, select_pairs, shared_stages
+    from mtselect.stages.corpus import CORPUS
+    from mtselect.stages.lineage import Lineage
+    from mtselect.stages.trial import all_stages
     from mtselect.store import LookingStore, NotStored
 
-    store = LookingStore(bench.store.root)
-    looking = replace(bench, store=store)
+    lineage = Lineage(replace(bench, store=LookingStore(bench.store.root)), experiment)
     name = experiment.model.name
     if name is not None and "@" not in name and not is_local(name):
         raise StorageError(f"its model {name!r} is no folder any more")
     try:
-        corpus_entry(looking, experiment)
+        lineage.entry(CORPUS)
     except NotStored:
         raise StorageError("its corpus is not in the store, as after an update of mtselect: run its sweep once") from None
-    with suppress(NotStored):
-        for stage in shared_stages(experiment).values():
-            stage(looking, experiment)
-        if experiment.selection.method == "gdig":
-            with suppress(NotStored):
-                map_entry(looking, experiment)
-        selection = select_pairs(looking, experiment)
-        with suppress(NotStored):
-            finetune_entry(looking, experiment, selection, None)
-        splits: tuple[Split, ...] = ("dev", "test")
-        for split in splits:
-            with suppress(NotStored):
-                evaluate(looking, experiment, selection, split)
-    return store.asked
+    found = set()
+    for stage in all_stages(experiment):
+        with suppress(NotStored):  # where its key hashes what was not computed
+            found.add(bench.store.where(lineage.recipe(stage)))
+    return found
 
 
 def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
     """Of the study itself, and of every trial and baseline, also one that is running."""
-    from mtselect.pipeline import at_seeds
     from mtselect.resolve import trial_experiment
+    from mtselect.stages.trial import at_seeds
 
     yield base
     for trial in study.get_trials(deepcopy=False):

@@ -11,26 +11,18 @@ from typing import Any
 import numpy as np
 
 from mtselect import plots
-from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
-from mtselect.data.corpus import Pair, load_corpus
+from mtselect.data.corpus import Pair
 from mtselect.evaluation.metrics import PairedResult, Score, sentence_scores
-from mtselect.pipeline import (
-    Bench,
-    Evaluation,
-    Selection,
-    TrialResult,
-    candidate_columns,
-    candidate_table,
-    compare,
-    corpus_entry,
-    curvature_entry,
-    evaluate,
-    gradients_entry,
-    map_entry,
-    select_pairs,
-    split_pairs,
-)
+from mtselect.stages.columns import candidate_columns
+from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
+from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.evaluation import Evaluation, evaluate
+from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import Selection, select_pairs
+from mtselect.stages.sketch_map import MAP
+from mtselect.stages.trial import TrialResult, compare
 from mtselect.tracking import Tracker, jsonl, scores_as_metrics
 
 TABLE = "translations.json"
@@ -77,7 +69,7 @@ def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> di
     return metrics
 
 
-def record_trial(tracker: Tracker, run_id: str, bench: Bench, results: Sequence[TrialResult], scores: Sequence[Score],
+def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], scores: Sequence[Score],
                  config: TrackingConfig) -> None:
     """Metrics, the selected set, the experiment that replays it, what the gate dropped, translations, curve and pictures; of
     several finetuning seeds the means, and what else there is of the first."""
@@ -93,36 +85,36 @@ def record_trial(tracker: Tracker, run_id: str, bench: Bench, results: Sequence[
     if selection.pairs:
         tracker.log_dataset(run_id, "selected", selection.digest, len(selection.pairs))
         tracker.log_curve(run_id, evaluation.curve)
-    shown = split_pairs(bench, experiment, "dev")[: config.sample_sentences]
+    shown = _dev_pairs(result.lineage)[: config.sample_sentences]
     tracker.log_table(run_id, {"src": [pair.src for pair in shown], "hyp": evaluation.hypotheses[: len(shown)],
                                "ref": [pair.tgt for pair in shown]}, TABLE)
     if experiment.selection.method == "gdig" and selection.pairs:
-        _record_pictures(tracker, run_id, bench, result)
+        _record_pictures(tracker, run_id, result)
 
 
-def record_corpus(tracker: Tracker, parent: str, bench: Bench, experiment: Experiment) -> None:
+def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:
     """On the study's run: what became of the rows of each source, and the noise of the pool."""
-    summary = json.loads((corpus_entry(bench, experiment).path / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((lineage.path(CORPUS) / "summary.json").read_text(encoding="utf-8"))
     tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
-                                 **_pool_noise(bench, experiment)})
+                                 **_pool_noise(lineage)})
 
 
-def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Experiment, config: TrackingConfig) -> None:
+def record_gradients(tracker: Tracker, parent: str, lineage: Lineage, config: TrackingConfig) -> None:
     """Once per gradients entry, on the study's run: norm quantiles per layer, spectra, and the sketch index or where
     it is."""
-    entry = gradients_entry(bench, experiment)
+    entry = lineage.entry(GRADIENTS)
     folder = f"gradients/{entry.key}"
     if tracker.has_artifact(parent, f"{folder}/manifest.json"):
         return
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
-    index = SketchIndex(entry.path)
+    index = gradient_index(lineage)
     step = -(-len(index) // _MEASURED_NORMS)
     norms = index.column("gradient_norms", lambda norms: norms[::step])
     quantiles = {name: dict(zip(("p05", "p50", "p95"), map(float, values), strict=True))
                  for name, values in zip(layers, np.percentile(norms, (5, 50, 95), axis=0).T, strict=True)}
     tracker.log_text(parent, json.dumps(quantiles, indent=1), f"{folder}/norms.json")
     tracker.log_figure(parent, plots.norms_by_layer(layers, norms), f"{folder}/norms.png")
-    spectra = json.loads((curvature_entry(bench, experiment).path / "spectra.json").read_text(encoding="utf-8"))
+    spectra = json.loads((lineage.path(CURVATURE) / "spectra.json").read_text(encoding="utf-8"))
     if spectra:
         tracker.log_figure(parent, plots.spectra(spectra), f"{folder}/spectra.png")
     files = [path for path in sorted(entry.path.rglob("*")) if path.suffix in (".npy", ".json")]
@@ -136,8 +128,8 @@ def record_gradients(tracker: Tracker, parent: str, bench: Bench, experiment: Ex
     tracker.log_text(parent, json.dumps(manifest, indent=1), f"{folder}/manifest.json")
 
 
-def _pool_noise(bench: Bench, experiment: Experiment) -> dict[str, float]:
-    noisy = load_corpus(corpus_entry(bench, experiment).path).noisy
+def _pool_noise(lineage: Lineage) -> dict[str, float]:
+    noisy = corpus_of(lineage).noisy
     return {} if noisy is None else {"select/pool_noise_share": float(noisy.mean())}
 
 
@@ -154,19 +146,19 @@ class _Seen:
     share: Any
 
 
-def _seen_candidates(bench: Bench, experiment: Experiment, selection: Selection) -> _Seen:
-    pairs = load_corpus(corpus_entry(bench, experiment).path).pool.take(candidate_table(bench, experiment))
+def _seen_candidates(lineage: Lineage, selection: Selection) -> _Seen:
+    pairs = POOL.read(lineage).take(candidate_table(lineage))
     clusters = {pair.id: pair.cluster for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
-    columns = candidate_columns(bench, experiment)
-    points = np.load(map_entry(bench, experiment).path / "points.npy") if experiment.attribution.sketch_rank else None
+    columns = candidate_columns(lineage)
+    points = np.load(lineage.path(MAP) / "points.npy") if lineage.experiment.attribution.sketch_rank else None
     labels = np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))])
     return _Seen(points=points, pairs=pairs, mean=columns.mean, share=columns.share, chosen=chosen, labels=labels)
 
 
-def _record_pictures(tracker: Tracker, run_id: str, bench: Bench, result: TrialResult) -> None:
+def _record_pictures(tracker: Tracker, run_id: str, result: TrialResult) -> None:
     experiment = result.experiment
-    seen = _seen_candidates(bench, experiment, result.selection)
+    seen = _seen_candidates(result.lineage, result.selection)
     threshold = experiment.selection.threshold if experiment.selection.threshold_on == "share" else 0.0
     histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
@@ -221,7 +213,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     if best is not None:
         experiment = experiments[best.run_id][0]
         if experiment.selection.method == "gdig" and experiment.attribution.sketch_rank:
-            figures.append(_candidates_figure(bench, experiment, best.name))
+            figures.append(_candidates_figure(Lineage(bench, experiment), best.name))
         _record_changes(tracker, parent, bench, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
@@ -245,10 +237,10 @@ def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, d
     return found
 
 
-def _candidates_figure(bench: Bench, experiment: Experiment, name: str) -> Any:
+def _candidates_figure(lineage: Lineage, name: str) -> Any:
     from mtselect import study_plots
 
-    seen = _seen_candidates(bench, experiment, select_pairs(bench, experiment))
+    seen = _seen_candidates(lineage, select_pairs(lineage))
     return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
 
 
@@ -268,14 +260,18 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments:
         return {}
 
     def evaluations(row: Any) -> list[Evaluation]:
-        return [evaluate(bench, one, select_pairs(bench, one), "dev") for one in experiments[row.run_id]]
+        return [evaluate(Lineage(bench, one), "dev") for one in experiments[row.run_id]]
 
     metric: Any = objective.removeprefix("eval/")
     mine = evaluations(best)
     rivals = [row for row in rows if row.kind == "baseline"
               and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
-    return {row.name: compare(bench, experiments[best.run_id][0], metric, mine, evaluations(row), "dev")
-            for row in rivals}
+    lineage = Lineage(bench, experiments[best.run_id][0])
+    return {row.name: compare(lineage, metric, mine, evaluations(row), "dev") for row in rivals}
+
+
+def _dev_pairs(lineage: Lineage) -> list[Pair]:
+    return split_pairs(corpus_of(lineage).dev, "dev", lineage.experiment.evaluation.dev_rows)
 
 
 def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows: Sequence[Any],
@@ -290,10 +286,9 @@ def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows
     experiment = experiments[best.run_id][0]
 
     def hypotheses(row: Any) -> list[str]:
-        one = experiments[row.run_id][0]
-        return evaluate(bench, one, select_pairs(bench, one), "dev").hypotheses
+        return evaluate(Lineage(bench, experiments[row.run_id][0]), "dev").hypotheses
 
-    pairs = split_pairs(bench, experiment, "dev")
+    pairs = _dev_pairs(Lineage(bench, experiment))
     references, before, after = [pair.tgt for pair in pairs], hypotheses(rivals[0]), hypotheses(best)
     scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang) for texts in (before, after)]
     changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, after, *scores)

@@ -19,8 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtselect.config import Experiment
-from mtselect.pipeline import Bench, TrialResult, selecting_seconds
+from mtselect.stages.trial import TrialResult, selecting_seconds
 
 AGAIN = "again"
 
@@ -38,20 +37,18 @@ class Rival:
     fields: dict[str, Any]
 
 
-def rivals_of(bench: Bench, experiment: Experiment, values: Mapping[str, Any], name: str, result: TrialResult,
-              kinds: list[str]) -> dict[str, Rival]:
+def rivals_of(result: TrialResult, values: Mapping[str, Any], name: str, kinds: list[str]) -> dict[str, Rival]:
     """Names and fields of a trial's rivals, and of itself again.
 
     What is searched beside the selection (a learning rate) they have from the trial, so that only the selection differs.
 
     Args:
-        bench: store, runtime, progress.
-        experiment: the trial's.
+        result: of the trial.
         values: what was searched.
         name: the trial's.
-        result: of the trial.
         kinds: of `study.baselines`.
     """
+    experiment = result.experiment
     chosen, size = experiment.selection, len(result.selection.pairs)
     steps = experiment.finetune.steps_for(size)
     others = {path: value for path, value in values.items() if not path.startswith("selection.")}
@@ -61,7 +58,7 @@ def rivals_of(bench: Bench, experiment: Experiment, values: Mapping[str, Any], n
     more = 0
     if "pool-cost" in kinds and result.evaluation.cost is not None:
         cost = result.evaluation.cost
-        more = math.ceil(selecting_seconds(bench, experiment) / (cost["seconds"] / max(1, cost["steps"])))
+        more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / max(1, cost["steps"])))
     known = {
         "untuned": ("untuned", {"selection.method": "untuned"}),
         "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),

@@ -37,8 +37,9 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.pipeline import select_pairs
     from mtselect.resolve import resolve
+    from mtselect.stages.lineage import Lineage
+    from mtselect.stages.selection import select_pairs
     from mtselect.store import write_whole
     from mtselect.study_storage import continued
     from mtselect.tracking import jsonl
@@ -46,7 +47,7 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
         begun = continued(sweep)
-        selection = select_pairs(bench, resolve(begun.experiment, sweep.runtime, begun.search))
+        selection = select_pairs(Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search)))
         advance(1)
     write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"

@@ -116,9 +116,13 @@ class Store:
                 write(path)
         return Entry(stage=stage, key=key, path=path, computed=missing)
 
+    def where(self, recipe: Recipe) -> Path:
+        """The folder of a recipe's entry, whether it is there or not."""
+        return self.root / recipe.stage / recipe.key
+
     def discard(self, recipe: Recipe) -> None:
         """Remove a recipe's entry, if there is one; the next fetch computes it again."""
-        self.remove(self.root / recipe.stage / recipe.key)
+        self.remove(self.where(recipe))
 
     def remove(self, path: Path) -> bool:
         """Remove an entry by its path, and say whether it is gone."""
@@ -174,20 +178,15 @@ class NotStored(Exception):  # noqa: N818  (an answer, not a fault)
 
 
 class LookingStore(Store):
-    """A store that computes nothing, and remembers what it was asked for.
+    """A store that computes nothing.
 
     Raises:
         NotStored: from `fetch` and `share`, where the entry is not there.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.asked: set[Path] = set()
-
     def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
         """The entry, if it is there."""
-        path = self.root / recipe.stage / recipe.key
-        self.asked.add(path)
+        path = self.where(recipe)
         if not (path / "manifest.json").is_file():
             raise NotStored(recipe.stage)
         return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
@@ -219,6 +218,18 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of JSON lines."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def hash_json(value: Any) -> str:

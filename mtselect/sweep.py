@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep, field_type, range_type
+from mtselect.config import Experiment, Sweep, field_type, range_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.plots import TITLES
 from mtselect.progress import LINE_SECONDS
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mtselect.evaluation.metrics import PairedResult, Score
-    from mtselect.pipeline import Bench, TrialResult
     from mtselect.rivals import Rival
+    from mtselect.stages.lineage import Bench, Lineage, Stage
+    from mtselect.stages.trial import TrialResult
     from mtselect.tracking import Kind, Tracker
 
 COMMAND = "python -m mtselect.sweep"
@@ -153,28 +155,31 @@ class Worker:
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
-        from mtselect.pipeline import gradients_entry, start_comet
         from mtselect.recording import record_corpus
+        from mtselect.stages.evaluation import start_comet
+        from mtselect.stages.gradients import GRADIENTS
+        from mtselect.stages.lineage import Lineage
 
         self._check_records()
         start_comet(self.bench, self.sweep.experiment)
+        lineage = Lineage(self.bench, self.sweep.experiment)
         stages = shared_by_trials(self.sweep)
         with self.bench.progress.task("shared stages", len(stages)) as advance:
             for stage in stages:
-                stage(self.bench, self.sweep.experiment)
+                lineage.entry(stage)
                 advance(1)
-        record_corpus(self.tracker, self.parent, self.bench, self.sweep.experiment)
-        if gradients_entry in stages:
-            self._record_gradients(self.sweep.experiment)
+        record_corpus(self.tracker, self.parent, lineage)
+        if GRADIENTS in stages:
+            self._record_gradients(lineage)
 
-    def _record_gradients(self, experiment: Experiment) -> None:
+    def _record_gradients(self, lineage: Lineage) -> None:
         """Once for each gradients entry of the study."""
-        from mtselect.pipeline import gradients_entry
         from mtselect.recording import record_gradients
+        from mtselect.stages.gradients import GRADIENTS
 
-        key = gradients_entry(self.bench, experiment).key
+        key = lineage.key(GRADIENTS)
         if key not in self._recorded:
-            record_gradients(self.tracker, self.parent, self.bench, experiment, self.sweep.tracking)
+            record_gradients(self.tracker, self.parent, lineage, self.sweep.tracking)
             self._recorded.add(key)
 
     def search(self) -> None:
@@ -217,8 +222,8 @@ class Worker:
     def run_baselines(self) -> None:
         """Queue the best trial's rivals that are missing, and it again, and run them."""
         from mtselect.ahead import evaluate_ahead
-        from mtselect.pipeline import at_seeds
         from mtselect.resolve import trial_experiment
+        from mtselect.stages.trial import at_seeds
 
         known = {trial.user_attrs.get("baseline") for trial in self.study.get_trials(deepcopy=False)}
         seeds = list(range(1, self.sweep.study.finetune_seeds + 1))
@@ -275,8 +280,8 @@ class Worker:
 
     def _experiments(self) -> dict[str, list[Experiment]]:
         """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
-        from mtselect.pipeline import at_seeds
         from mtselect.resolve import trial_experiment
+        from mtselect.stages.trial import at_seeds
 
         found = {}
         for trial in self.study.get_trials(deepcopy=False):
@@ -290,9 +295,9 @@ class Worker:
     def _objective(self, trial: optuna.Trial) -> list[float]:
         import optuna
 
-        from mtselect.pipeline import mean_scores, run_seeds, run_trial
         from mtselect.recording import record_trial, trial_metrics, trial_params
         from mtselect.resolve import trial_experiment
+        from mtselect.stages.trial import mean_scores, run_seeds, run_trial
 
         trial.set_user_attr("worker", _worker_name())
         trials = self.study.get_trials(deepcopy=False)
@@ -319,10 +324,10 @@ class Worker:
         try:
             results = (run_seeds(self.bench, experiment, trial.user_attrs["seeds"]) if baseline else
                        [run_trial(self.bench, experiment, self._pruning(trial))])
-            scores = mean_scores(self.bench, experiment, [result.evaluation for result in results], "dev")
-            record_trial(self.tracker, run_id, self.bench, results, scores, self.sweep.tracking)
+            scores = mean_scores(results[0].lineage, [result.evaluation for result in results], "dev")
+            record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
             if experiment.selection.method == "gdig":
-                self._record_gradients(experiment)
+                self._record_gradients(results[0].lineage)
             minutes = (time.monotonic() - start) / 60
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})
             self.tracker.end(run_id, "FINISHED")
@@ -375,9 +380,9 @@ class Worker:
 
     def _wanted_baselines(self) -> dict[str, Rival]:
         """Of each best trial, and it again."""
-        from mtselect.pipeline import run_trial
         from mtselect.resolve import trial_experiment
         from mtselect.rivals import Rival, rivals_of
+        from mtselect.stages.trial import run_trial
 
         wanted: dict[str, Rival] = {}
         best = self.study.best_trials
@@ -385,8 +390,8 @@ class Worker:
             wanted["untuned"] = Rival(kind="untuned", fields={"selection.method": "untuned"})
         for trial in best[:1] if len(self.sweep.study.objectives) == 1 else best:  # equal ones are often the same set
             experiment = trial_experiment(self.sweep.experiment, trial.params)
-            wanted |= rivals_of(self.bench, experiment, trial.params, trial.user_attrs["row"]["name"],
-                                run_trial(self.bench, experiment), list(self.sweep.study.baselines))
+            wanted |= rivals_of(run_trial(self.bench, experiment), trial.params, trial.user_attrs["row"]["name"],
+                                list(self.sweep.study.baselines))
         return wanted
 
 
@@ -420,21 +425,19 @@ def open_study(sweep: Sweep) -> optuna.Study:
     return study
 
 
-def shared_by_trials(sweep: Sweep) -> list[Callable[[Bench, Experiment], Any]]:
-    """The stages that every trial asks for with the same settings: those whose settings are not searched, up to the first one
-    whose are. A sweep that searches the selector, or has one without gradients, computes none before a trial asks for them."""
-    from mtselect.pipeline import shared_stages
+def shared_by_trials(sweep: Sweep) -> list[Stage]:
+    """The stages that every trial asks for with the same settings: those that read nothing that is searched, up to the first
+    one that does. A sweep that searches the selector computes before its trials only what all of them need."""
+    from mtselect.stages.trial import shared_stages
 
-    stages = shared_stages(sweep.experiment)
-    decides = {"corpus": ("data.",), "base": ("model.", "seed"), "tokens": (), "warmup": ("warmup.",),
-               "curvature": ("attribution.", "selection.method"), "gradients": (), "columns": (),
-               "losses": ("selection.method", "selection.gate"), "gate": ()}
-    found: list[Callable[[Bench, Experiment], Any]] = []
-    for name, stage in stages.items():
-        if any(path == one or (one.endswith(".") and path.startswith(one)) for path in sweep.search for one in decides[name]):
-            return found
-        found.append(stage)
-    return found
+    def alike(stage: Stage) -> bool:
+        return not any(path == read or path.startswith(f"{read}.") for path in sweep.search for read in stage.reads)
+
+    searched = {path: sweep.search[path].choices or []
+                for path in ("selection.method", "selection.gate") if path in sweep.search}
+    needed = [shared_stages(with_fields(sweep.experiment, dict(zip(searched, values, strict=True))))
+              for values in itertools.product(*searched.values())]
+    return list(itertools.takewhile(alike, (stage for stage in needed[0] if all(stage in others for others in needed))))
 
 
 def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:

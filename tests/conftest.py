@@ -230,7 +230,7 @@ SWEEP: dict[str, Any] = {
 ROWS = {"pool_rows": 300, "seed_rows": 16, "dev_rows": 12, "test_rows": 20}
 # What a process of its own loads; it is loaded once and then forked, as the imports take ten seconds.
 PRELOAD = ["matplotlib.figure", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "optuna", "peft", "sklearn.cluster",
-           "transformers.models.llama.modeling_llama", "mtselect.recording", "mtselect.pipeline"]
+           "transformers.models.llama.modeling_llama", "mtselect.recording", "mtselect.stages.trial"]
 DEADLINE = 60.0  # seconds; several times what any wait takes on a busy machine
 
 

@@ -23,7 +23,8 @@ FLOORS = {
     "training": 4, "evaluation": 4,
     "remote": 4,
     "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
-    "pipeline": 6, "recording": 6, "gates": 6, "plan": 6, "dataset_card": 6,
+    "stages": 5,
+    "recording": 6, "gates": 6, "plan": 6, "dataset_card": 6,
     "study_storage": 6, "resolve": 6, "question": 6, "preflight": 6, "rivals": 6,
     "ahead": 7, "sweep": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "check": 7, "prune": 7, "cli": 7,
 }
@@ -35,7 +36,7 @@ HOMES = {  # third party -> the only parts that may import it
     "peft": {"training"},
     "transformers": {"training"},
     "sklearn": {"selection"},
-    "torch": {"attribution", "training", "evaluation", "pipeline", "plan", "cli"},
+    "torch": {"attribution", "training", "evaluation", "stages", "plan", "cli"},
     "matplotlib": {"plots"},
     "sacrebleu": {"evaluation"},
     "jsonargparse": {"config"},
@@ -89,7 +90,7 @@ def test_imports_go_down_and_third_parties_stay_home(path: Path) -> None:
 
 @pytest.mark.parametrize(("part", "source", "message"), [
     ("data", "from mtselect.training.batching import Batch", "data (F1) imports mtselect.training.batching (F4)"),
-    ("store", "from mtselect import pipeline", "store (F0) imports mtselect.pipeline (F6)"),
+    ("store", "from mtselect import stages", "store (F0) imports mtselect.stages (F5)"),
     ("config", "def f():\n    import mtselect.sweep", "config (F0) imports mtselect.sweep (F7)"),
     ("attribution", "if TYPE_CHECKING:\n    from mtselect.selection.cluster import x", "attribution (F2) imports"),
     ("selection", "import torch.nn as nn", "selection imports torch.nn, whose home is"),
@@ -98,7 +99,7 @@ def test_imports_go_down_and_third_parties_stay_home(path: Path) -> None:
     ("promote", "import optuna", "promote imports optuna, whose home is ['study_plots', 'study_storage', 'sweep']"),
     ("attribution", "import lightning as L", "attribution imports lightning, whose home is ['training']"),
     ("evaluation", "from transformers import AutoModel", "evaluation imports transformers, whose home is"),
-    ("pipeline", "from peft import PeftModel", "pipeline imports peft, whose home is ['training']"),
+    ("stages", "from peft import PeftModel", "stages imports peft, whose home is ['training']"),
     ("evaluation", "from sklearn.cluster import KMeans", "evaluation imports sklearn.cluster, whose home is"),
 ])
 def test_the_guard_can_fail(part: str, source: str, message: str) -> None:

@@ -11,7 +11,7 @@ from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data.corpus import Pair, pair_id
 from mtselect.evaluation.metrics import PairedResult, Score
-from mtselect.pipeline import SelectedPair
+from mtselect.stages.selection import SelectedPair
 from mtselect.store import hash_json
 
 TEXTS = [("Ein Haus.", "A house."), ("Der Fluss", "The river"), ("Was?", "What?")]

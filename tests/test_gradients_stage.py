@@ -14,12 +14,15 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mtselect import pipeline
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ConfigError, NonFiniteError
-from mtselect.pipeline import Bench, gradients_entry, select_pairs
 from mtselect.progress import SilentProgress
+from mtselect.stages import gradients
+from mtselect.stages.corpus import POOL
+from mtselect.stages.gradients import GRADIENTS
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import select_pairs
 from mtselect.store import Store
 from mtselect.training.device import Memory
 
@@ -32,7 +35,7 @@ def write(lab: Any, **changes: Any) -> Path:
     """The gradients entry of a lab in the current directory."""
     sweep = load("sweep.yaml", [])
     bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
-    return gradients_entry(bench, with_fields(sweep.experiment, changes)).path
+    return Lineage(bench, with_fields(sweep.experiment, changes)).path(GRADIENTS)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,14 +46,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_SHARD_ROWS", 40)
+    monkeypatch.setattr(gradients, "SHARD_ROWS", 40)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(warm_lab: Callable[..., Any]) -> Iterator[Path]:
     lab = warm_lab(stages=BEFORE)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(lab.folder):
-        patch.setattr(pipeline, "_SHARD_ROWS", 40)
+        patch.setattr(gradients, "SHARD_ROWS", 40)
         yield write(lab)
 
 
@@ -75,7 +78,7 @@ def test_a_trial_reads_no_benefits_and_its_pictures_no_curvature(warm_lab: Calla
 @contextlib.contextmanager
 def stopped_in(*shards: int) -> Iterator[None]:
     """Ctrl-C in the pass over one of these shards."""
-    original = pipeline.run_gradient_pass
+    original = gradients.run_gradient_pass
 
     def run(*arguments: Any, rows: range | None = None, **options: Any) -> None:
         original(*arguments, rows=rows, **options)
@@ -83,13 +86,13 @@ def stopped_in(*shards: int) -> Iterator[None]:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_gradient_pass", run)
+        patch.setattr(gradients, "run_gradient_pass", run)
         yield
 
 
 def test_shards_hold_what_one_pass_gives(undisturbed: Path, warm_lab: Callable[..., Any],
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_SHARD_ROWS", 10_000)
+    monkeypatch.setattr(gradients, "SHARD_ROWS", 10_000)
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
         whole = SketchIndex(write(lab))
@@ -122,7 +125,7 @@ def test_two_processes_write_what_one_writes(undisturbed: Path, warm_lab: Callab
 
     def work(number: int) -> None:
         torch.set_num_threads(1)  # threads of the parent do not survive a fork
-        original, first = pipeline.run_gradient_pass, True
+        original, first = gradients.run_gradient_pass, True
 
         def run(*arguments: Any, rows: range | None = None, **options: Any) -> None:
             nonlocal first
@@ -133,7 +136,7 @@ def test_two_processes_write_what_one_writes(undisturbed: Path, warm_lab: Callab
                     together.wait(DEADLINE)  # each has a shard in hand
                 first = False
 
-        pipeline.run_gradient_pass = run
+        gradients.run_gradient_pass = run
         with contextlib.chdir(lab.folder):
             write(lab)
 
@@ -150,13 +153,13 @@ def test_two_processes_write_what_one_writes(undisturbed: Path, warm_lab: Callab
 
 def test_a_bad_candidate_is_named_by_its_own_number(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     lab = warm_lab(stages=BEFORE)
-    original = pipeline.PoolScorer._score
+    original = gradients.PoolScorer._score
 
     def score(self: Any, name: str, a: torch.Tensor, g: torch.Tensor, lengths: list[int]) -> Any:
         benefits, norms = original(self, name, a, g, lengths)
         return benefits + (float("nan") if self._first == 80 else 0), norms
 
-    monkeypatch.setattr(pipeline.PoolScorer, "_score", score)
+    monkeypatch.setattr(gradients.PoolScorer, "_score", score)
     with contextlib.chdir(lab.folder), pytest.raises(NonFiniteError, match=r"gradient of candidate (8\d|9\d|1[01]\d) is NaN"):
         write(lab)
 
@@ -178,7 +181,7 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
 
 
 def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
+    monkeypatch.setattr(gradients, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
         with pytest.raises(ConfigError, match=r"seeds at 7 layers take 0.0 GB, .* of the 0.0 GB free on CPU.*: set attrib"):
@@ -192,9 +195,9 @@ def test_selection_from_shards_is_the_pools(undisturbed: Path, warm_lab: Callabl
     with contextlib.chdir(lab.folder):
         sweep = load("sweep.yaml", [])
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
-        chosen = select_pairs(bench, with_fields(sweep.experiment, {"selection.budget": 30, "selection.n_clusters": 3,
-                                                                    "selection.threshold": 0.3}))
-        pool = pipeline.load_corpus(pipeline.corpus_entry(bench, sweep.experiment).path).pool
+        lineage = Lineage(bench, with_fields(sweep.experiment, {"selection.budget": 30, "selection.n_clusters": 3,
+                                                                "selection.threshold": 0.3}))
+        chosen, pool = select_pairs(lineage), POOL.read(lineage)
     index = SketchIndex(undisturbed)
     mean, benefits = index.column("mean"), index.column("benefits").astype(np.float64)
     share = (benefits > benefits.mean(0)).mean(1)

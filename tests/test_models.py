@@ -17,8 +17,12 @@ import torch
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ModelError
-from mtselect.pipeline import Bench, _scored_model, gradients_entry, run_trial, warmup_entry
 from mtselect.progress import SilentProgress
+from mtselect.stages.gradients import GRADIENTS
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.models import load_scored
+from mtselect.stages.trial import run_trial
+from mtselect.stages.warmup import WARM_MODEL, WARMUP
 from mtselect.store import Store
 from mtselect.training.language_model import LanguageModel, tracked_layers
 
@@ -45,7 +49,7 @@ def test_a_trial_of_an_encoder_decoder(curvature: str, t5: Path, make_lab: Calla
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
         result = run_trial(bench, experiment)
-        entry = gradients_entry(bench, experiment)
+        entry = Lineage(bench, experiment).entry(GRADIENTS)
         benefits = SketchIndex(entry.path).column("benefits")
     assert len(result.selection.pairs) == 20
     assert len(result.evaluation.hypotheses) == 4
@@ -68,7 +72,7 @@ def test_a_tokenizer_of_many_languages_is_saved_with_the_two(make_lab: Callable[
     lab = make_lab(database=False, experiment__model__name=str(tmp_path / "nllb"), experiment__data__src_lang="deu_Latn",
                    experiment__data__tgt_lang="fra_Latn")
     with contextlib.chdir(lab.folder):
-        folder, _ = warmup_entry(*bench_and_experiment(lab))
+        folder = WARM_MODEL.read(Lineage(*bench_and_experiment(lab))).name
         saved = AutoTokenizer.from_pretrained(folder)
     assert (saved.src_lang, saved.tgt_lang) == ("deu_Latn", "fra_Latn")
 
@@ -79,7 +83,7 @@ def test_gradients_at_the_adapters_of_the_warm_up(make_lab: Callable[..., Any]) 
                    experiment__attribution__sketch_rank=2)
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
-        entry = gradients_entry(bench, experiment)
+        entry = Lineage(bench, experiment).entry(GRADIENTS)
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
     assert len(layers) == 2 * 7
     assert all("lora_" in name for name in layers)
@@ -92,16 +96,16 @@ def test_adapters_without_a_warm_up_are_refused(make_lab: Callable[..., Any]) ->
     lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__attribution__layers="lora_[AB]",
                    experiment__warmup={"epochs": 0})
     with contextlib.chdir(lab.folder), pytest.raises(ModelError, match=r"'lora_\[AB\]' finds no linear layer"):
-        gradients_entry(*bench_and_experiment(lab))
+        Lineage(*bench_and_experiment(lab)).path(GRADIENTS)
 
 
 def test_merged_and_apart_are_the_same_model(make_lab: Callable[..., Any], tiny: SimpleNamespace, relative: Any) -> None:
     lab = make_lab(database=False, experiment__model__lora_rank=2)
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
-        folder, _ = warmup_entry(bench, experiment)
+        weights = WARM_MODEL.read(Lineage(bench, experiment))
         apart = with_fields(experiment, {"attribution.layers": "lora_A"})
-        models = [_scored_model(bench, one, folder) for one in (experiment, apart)]
+        models = [load_scored(one, bench.runtime, weights) for one in (experiment, apart)]
     with torch.no_grad():
         one, two = (tiny.logits(lm, tiny.examples(1)[0]) for lm in models)
     assert relative(one, two) < 1e-4
@@ -122,9 +126,9 @@ def test_a_base_of_four_bits(layers: str, processor: bool, make_lab: Callable[..
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3}, experiment__evaluation__dev_rows=4)
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
-        lm = _scored_model(bench, experiment, warmup_entry(bench, experiment)[0])
+        lm = load_scored(experiment, bench.runtime, WARM_MODEL.read(Lineage(bench, experiment)))
         result = run_trial(bench, experiment)
-        index = SketchIndex(gradients_entry(bench, experiment).path)
+        index = SketchIndex(Lineage(bench, experiment).path(GRADIENTS))
     quantised = [module for module in lm.model.modules() if type(module).__name__ == "Linear4bit"]
     assert quantised and all(module.weight.dtype == torch.uint8 for module in quantised)
     assert len(result.selection.pairs) == 20
@@ -141,8 +145,7 @@ def test_four_bits_give_what_the_weights_they_stand_for_give(
                    experiment__model__hidden_size=width)
     with contextlib.chdir(lab.folder):
         bench, experiment = bench_and_experiment(lab)
-        folder, _ = warmup_entry(bench, experiment)
-        lm = _scored_model(bench, experiment, folder)
+        lm = load_scored(experiment, bench.runtime, WARM_MODEL.read(Lineage(bench, experiment)))
     plain = LanguageModel(model=copy.deepcopy(lm.model).dequantize().float(), tokenizer=lm.tokenizer)
     examples, weights = tiny.examples(5), dict(plain.model.named_parameters())
     for _ in range(2):
@@ -169,7 +172,7 @@ def test_translations_are_made_in_the_models_dtype(lora_rank: int, make_lab: Cal
             seen["lora_" in name].add(weight.dtype)
         return [""] * len(prompts)
 
-    monkeypatch.setattr("mtselect.pipeline.decode", decode)
+    monkeypatch.setattr("mtselect.stages.evaluation.decode", decode)
     lab = make_lab(database=False, experiment__model__lora_rank=lora_rank, experiment__model__dtype="bfloat16",
                    experiment__selection={"method": "random", "budget": 20}, experiment__warmup={"epochs": 0})
     with contextlib.chdir(lab.folder):
@@ -182,4 +185,4 @@ def test_four_bits_want_their_library(make_lab: Callable[..., Any], monkeypatch:
     lab = make_lab(database=False, experiment__model__lora_rank=2, experiment__model__quantize="nf4")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with contextlib.chdir(lab.folder), pytest.raises(ModelError, match=r"model.quantize 'nf4' needs bitsandbytes: pip install"):
-        warmup_entry(*bench_and_experiment(lab))
+        Lineage(*bench_and_experiment(lab)).path(WARMUP)

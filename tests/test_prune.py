@@ -52,15 +52,17 @@ def test_what_studies_refer_to_stays(two: Any, capsys: pytest.CaptureFixture[str
 
 def score_test(lab: Any) -> None:
     """Scores of test are a study's too."""
+
     from mtselect.config import load
-    from mtselect.pipeline import Bench, evaluate, select_pairs
     from mtselect.progress import SilentProgress
+    from mtselect.stages.evaluation import evaluate
+    from mtselect.stages.lineage import Bench, Lineage
     from mtselect.store import Store
 
     sweep = load(lab.folder / "sweep.yaml", [])
     with contextlib.chdir(lab.folder):
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
-        evaluate(bench, sweep.experiment, select_pairs(bench, sweep.experiment), "test")
+        evaluate(Lineage(bench, sweep.experiment), "test")
 
 
 def test_a_study_that_is_gone_leaves_nothing_and_the_other_computes_nothing(two: Any,

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from mtselect import pipeline
 from mtselect.config import load
-from mtselect.data.corpus import load_corpus
 from mtselect.data.prompts import encode_pairs
-from mtselect.pipeline import Bench
 from mtselect.progress import SilentProgress
+from mtselect.stages import tokens
+from mtselect.stages.base import BASE_MODEL
+from mtselect.stages.corpus import POOL
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import Store
 from mtselect.training.language_model import load_tokenizer
 
@@ -79,13 +81,12 @@ def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[...,
 
 def test_the_pools_tokens_are_those_of_its_pairs(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever number of pairs is tokenised at a time."""
-    monkeypatch.setattr(pipeline, "_TOKENISED", 7)
+    monkeypatch.setattr(tokens, "_AT_A_TIME", 7)
     lab = warm_lab(stages=("corpus", "base"))
     with contextlib.chdir(lab.folder):
         sweep = load("sweep.yaml", [])
-        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
-        examples = pipeline.pool_examples(bench, sweep.experiment)
-        pool = load_corpus(pipeline.corpus_entry(bench, sweep.experiment).path).pool
-        tokenizer = load_tokenizer(pipeline.base_entry(bench, sweep.experiment)[0])
+        lineage = Lineage(Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress()), sweep.experiment)
+        examples, pool = POOL_TOKENS.read(lineage), POOL.read(lineage)
+        tokenizer = load_tokenizer(BASE_MODEL.read(lineage).name)
     assert list(examples) == encode_pairs(list(pool), tokenizer, sweep.experiment.data, sweep.experiment.model)
     assert examples.lengths.tolist() == [len(example) for example in examples]

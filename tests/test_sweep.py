@@ -197,8 +197,12 @@ def test_rivals_have_the_pairs_and_the_steps_of_the_best_trial(swept: Any) -> No
 
 def test_scores_over_seeds_are_means_of_what_is_in_the_store(swept: Any) -> None:
     """Each seed's own score, of its own hypotheses, and for random sets of a set of its own."""
-    from mtselect.pipeline import Bench, at_seeds, evaluate, select_pairs
+
     from mtselect.progress import SilentProgress
+    from mtselect.stages.evaluation import evaluate
+    from mtselect.stages.lineage import Bench, Lineage
+    from mtselect.stages.selection import select_pairs
+    from mtselect.stages.trial import at_seeds
     from mtselect.store import Store
 
     children = swept.children()
@@ -207,8 +211,9 @@ def test_scores_over_seeds_are_means_of_what_is_in_the_store(swept: Any) -> None
         bench = Bench(store=Store(swept.store), runtime=sweep.runtime, progress=SilentProgress())
         with contextlib.chdir(swept.folder):
             runs = at_seeds(sweep.experiment, [1, 2])
-            sets = [select_pairs(bench, one) for one in runs]
-            scores = [evaluate(bench, one, chosen, "dev").scores[1].value for one, chosen in zip(runs, sets, strict=True)]
+            lineages = [Lineage(bench, one) for one in runs]
+            sets = [select_pairs(lineage) for lineage in lineages]
+            scores = [evaluate(lineage, "dev").scores[1].value for lineage in lineages]
         assert (sets[0].digest != sets[1].digest) == name.startswith("random")
         assert scores[0] != scores[1]
         assert children[name].data.metrics["eval/chrf"] == pytest.approx(np.mean(scores), abs=1e-4)

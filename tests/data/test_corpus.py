@@ -27,7 +27,7 @@ from mtselect.config import DataConfig
 from mtselect.data import corpus
 from mtselect.data.corpus import Pair, Row, build_corpus, load_corpus, pair_id, read_rows, source_fingerprint
 from mtselect.errors import ConfigError, DataError
-from mtselect.pipeline import SelectedPair
+from mtselect.stages.selection import SelectedPair
 
 ROWS = [("Guten Tag.", "Good day."), ('Er sagt "ja', "He says “yes”, twice"), ("日本 語", "e\u0301\u00a0!"),
         ("Ein Satz, mit Komma", "A sentence, with a comma")]

@@ -1,0 +1,44 @@
+"""base: a small Llama with random weights and a tokenizer trained on the pool, where no model is named.
+
+A named model is its own output: a folder, known by its files, or a pinned hub name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtselect.data.corpus import source_fingerprint
+from mtselect.hub import is_local
+from mtselect.stages.corpus import POOL
+from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.models import Weights
+from mtselect.store import derive_seed
+from mtselect.training.language_model import build_small_llama
+
+
+def _run(work: Work) -> None:
+    texts = (text for pair in work.read(POOL) for text in (pair.src, pair.tgt))
+    build_small_llama(work.experiment.model, texts, derive_seed(work.experiment.seed, "base"), work.out)
+
+
+# The prompt is in no text that the tokenizer is trained on, and yet hashed: sections are read whole.
+BASE = Stage(name="base", version=1, reads=("model", "seed"), inputs=lambda _: [POOL], run=_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """The input that is the base model."""
+
+    def key(self, lineage: Lineage) -> str:
+        """Of the entry, or of the folder's files, or the pinned name."""
+        name = lineage.experiment.model.name
+        if name is None:
+            return lineage.key(BASE)
+        return source_fingerprint(name) if is_local(name) else name
+
+    def read(self, lineage: Lineage) -> Weights:
+        """Where it is."""
+        return Weights(name=lineage.experiment.model.name or str(lineage.path(BASE)))
+
+
+BASE_MODEL = BaseModel()

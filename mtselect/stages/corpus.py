@@ -1,0 +1,71 @@
+"""corpus: the four sources read, checked and freed of duplicates and leaks.
+
+pool.arrow, seeds.arrow, dev.arrow, test.arrow, labels.arrow, quarantine.jsonl, summary.json, digests.json. Later stages are
+keyed by the digests of the parts they read: new seeds do not ask for another warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mtselect.config import Experiment
+from mtselect.data.corpus import ROLES, Corpus, Pair, PairTable, build_corpus, count_rows, load_corpus, source_fingerprint
+from mtselect.stages.lineage import Lineage, Stage, Work
+
+Role = Literal["pool", "seeds", "dev", "test"]
+Split = Literal["dev", "test"]
+
+
+def _run(work: Work) -> None:
+    data = work.experiment.data
+    with work.bench.progress.task("corpus", sum(count_rows(data, role) for role in ROLES)) as advance:
+        build_corpus(data, work.out, advance)
+    corpus = load_corpus(work.out)
+    digests = {part: getattr(corpus, part).digest for part in ROLES}
+    (work.out / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
+
+
+def _sources(experiment: Experiment) -> list[str]:
+    data = experiment.data
+    return [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test)]
+
+
+CORPUS = Stage(name="corpus", version=3, reads=("data",), sources=_sources, run=_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The input that is a part of the corpus, known by its content."""
+
+    role: Role
+
+    def key(self, lineage: Lineage) -> str:
+        """Hash of its pairs."""
+        return lineage.open(CORPUS, load_digests)[self.role]
+
+    def read(self, lineage: Lineage) -> PairTable:
+        """Its pairs."""
+        table: PairTable = getattr(lineage.open(CORPUS, load_corpus), self.role)
+        return table
+
+
+POOL, SEEDS = Pairs(role="pool"), Pairs(role="seeds")
+
+
+def load_digests(folder: Path) -> dict[str, str]:
+    """Content hash of each part of a corpus entry."""
+    digests: dict[str, str] = json.loads((folder / "digests.json").read_text(encoding="utf-8"))
+    return digests
+
+
+def corpus_of(lineage: Lineage) -> Corpus:
+    """The corpus of an experiment."""
+    return lineage.open(CORPUS, load_corpus)
+
+
+def split_pairs(pairs: PairTable, split: Split, dev_rows: int | None) -> list[Pair]:
+    """What is decoded of a split: all of test, the first `evaluation.dev_rows` of dev."""
+    return pairs[:] if split == "test" else pairs[:dev_rows]

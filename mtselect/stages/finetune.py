@@ -1,0 +1,62 @@
+"""finetune: the model finetuned on the selected set: curve.jsonl, cost.json and model/, or adapter/ with LoRA.
+
+Keyed by the selected ids: two trials that choose the same set share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtselect.config import Experiment
+from mtselect.stages.base import BASE_MODEL, BaseModel
+from mtselect.stages.corpus import Pairs, split_pairs
+from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.models import Weights, encode
+from mtselect.stages.selection import SELECTED
+from mtselect.stages.training import train
+from mtselect.stages.warmup import WARM_MODEL, WarmModel
+
+DEV = Pairs(role="dev")
+
+
+def start_model(experiment: Experiment) -> WarmModel | BaseModel:
+    """What finetuning begins with."""
+    return WARM_MODEL if experiment.finetune.start == "warmup" else BASE_MODEL
+
+
+def _run(work: Work) -> None:
+    experiment, config = work.experiment, work.experiment.finetune
+    start, pairs = work.read(start_model(experiment)), work.read(SELECTED)
+    held_out = split_pairs(work.read(DEV), "dev", experiment.evaluation.dev_rows)
+    examples = encode(experiment, start.name, [*pairs, *held_out])
+    purpose = f"finetune {config.seed}" if config.seed else "finetune"
+    lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, config.steps_for(len(pairs)), purpose)
+    lm.model.save_pretrained(work.out / ("adapter" if experiment.model.lora_rank else "model"))
+    lm.tokenizer.save_pretrained(work.out / "model")
+
+
+FINETUNE = Stage(name="finetune", version=2, run=_run,
+                 inputs=lambda experiment: [SELECTED, DEV, start_model(experiment)],
+                 reads=("finetune", "model", "data.src_lang", "data.tgt_lang", "seed", "evaluation.dev_rows"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedModel:
+    """The input that is the finetuned model; the model it would have begun with where nothing was selected."""
+
+    def key(self, lineage: Lineage) -> str:
+        """Of the finetuning."""
+        return lineage.key(FINETUNE)
+
+    def read(self, lineage: Lineage) -> Weights:
+        """Where it is; adapters stay apart."""
+        start = start_model(lineage.experiment).read(lineage)
+        if not SELECTED.read(lineage):
+            return Weights(name=start.name)
+        path = lineage.path(FINETUNE)
+        if lineage.experiment.model.lora_rank:
+            return Weights(name=start.name, adapter=str(path / "adapter"), trained=path)
+        return Weights(name=str(path / "model"), trained=path)
+
+
+TUNED_MODEL = TunedModel()

@@ -1,0 +1,132 @@
+"""gradients: one pass over the seeds, then over the candidates shard by shard; what is left of each candidate's gradient.
+
+An index (`attribution/index.py`) with benefits [N, Q], gradient_norms [N, layers], their mean, share and norm [N], and sketches
+[N, R] if asked for; rows.npy [N] (in the pool) and layers.json. Any number of workers write it together, and a killed pass goes
+on with its first missing shard.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
+from mtselect.attribution.gradients import Both, GradientConsumer, layer_shape
+from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
+from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
+from mtselect.attribution.kfac import Curvature
+from mtselect.attribution.memory import seed_pass_bytes
+from mtselect.attribution.sketch import Sketcher, random_projections
+from mtselect.config import AttributionConfig, RuntimeConfig, decided
+from mtselect.errors import ConfigError
+from mtselect.selection.resample import benefit_share
+from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.corpus import SEEDS
+from mtselect.stages.curvature import FITTED, load_curvature
+from mtselect.stages.lineage import Lineage, Output, Stage, Work
+from mtselect.stages.models import encode, load_scored
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.warmup import WARM_MODEL
+from mtselect.store import derive_seed, write_whole
+from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.gradient_module import run_gradient_pass
+from mtselect.training.language_model import LanguageModel, tracked_layers
+
+# Candidates of a shard: what a killed pass loses.
+SHARD_ROWS = 4096
+
+
+def _run(work: Work) -> None:
+    start, experiment, runtime = time.monotonic(), work.experiment, work.bench.runtime
+    curvature, weights = load_curvature(work.read(FITTED)), work.read(WARM_MODEL)
+    lm, attribution = load_scored(experiment, runtime, weights), experiment.attribution
+    layers = tracked_layers(lm.model, attribution.layers)
+    shapes = {name: layer_shape(layer) for name, layer in layers.items()}
+    pool = work.read(POOL_TOKENS)
+    rows = candidate_rows(experiment, pool)
+    candidates = pool.take(rows)
+    seeds = encode(experiment, weights.name, work.read(SEEDS)[:])
+    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
+    sketch_rank = decided(attribution.sketch_rank)
+    projections = random_projections(shapes, sketch_rank, generator) if sketch_rank else None
+    run = partial(run_gradient_pass, lm, layers, batch_size=runtime.batch_size, accelerator=runtime.accelerator)
+    moves = bool(curvature) and compute_device(runtime.accelerator).type != "cpu"  # on a CPU it is there already
+    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), runtime.batch_size, curved=moves)
+    _refuse_too_large(lm, runtime, needed, len(seeds), len(shapes))
+    with work.bench.progress.task("seed gradients", len(seeds)) as advance:
+        scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
+    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
+    write_whole(work.out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
+    layout = Layout(n_rows=len(rows), width=projections.width if projections else 0, shard_rows=SHARD_ROWS,
+                    content=work.recipe.key, columns={"benefits": len(seeds), "gradient_norms": len(layers)},
+                    values=["mean", "share", "norm"])
+    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    with work.bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
+            scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
+            consumers: list[GradientConsumer] = [scores] if projections is None else [scores, Sketcher(
+                projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)]
+            run(candidates, Both(*consumers), advance=advance, rows=shard.rows)
+            _sum_up(shard)
+            del scores  # it holds the seeds once more, and the next one is made before this name is bound to it
+
+
+def _sum_up(shard: Shard) -> None:
+    """Fill in the means of a shard's benefits and the norm over all its layers."""
+    benefits = shard.columns["benefits"]
+    shard.values["mean"][:] = benefits.mean(1, dtype=np.float64)
+    shard.values["share"][:] = benefit_share(benefits)
+    shard.values["norm"][:] = np.sqrt(np.square(shard.columns["gradient_norms"], dtype=np.float64).sum(1))
+
+
+def _seed_pass(run: Callable[[GradientConsumer], None], n_seeds: int, curvature: Curvature,
+               attribution: AttributionConfig) -> Callable[..., Scorer]:
+    """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
+    if (rank := decided(attribution.seed_rank)) is not None:
+        factored = FactoredSeeds(n_seeds, curvature, attribution.damping, rank)
+        run(factored)
+        return partial(FactoredScorer, factored.factors)
+    dense = SeedGradients(n_seeds, curvature, attribution.damping)
+    run(dense)
+    return partial(PoolScorer, dense.preconditioned)
+
+
+def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_seeds: int, n_layers: int) -> None:
+    """What was planned with may be taken by now. A model that is to move to a GPU is not there yet."""
+    device = compute_device(runtime.accelerator)
+    free = device_memory(device).free
+    if lm.model.device.type != device.type:
+        needed += sum(parameter.nbytes for parameter in lm.model.parameters())
+    if needed > free:
+        raise ConfigError(f"the gradients of {n_seeds} seeds at {n_layers} layers take {1e-9 * needed:.1f} GB, with what is "
+                          f"there beside them, of the {1e-9 * free:.1f} GB free on {device_name(device)}: set "
+                          "attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
+
+
+GRADIENTS = Stage(name="gradients", version=4, shared=True, inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED], run=_run,
+                  reads=("model", "data.src_lang", "data.tgt_lang", "attribution", *READS))
+INDEXED = Output(stage=GRADIENTS)
+
+
+def gradient_index(lineage: Lineage) -> SketchIndex:
+    """What is kept of the candidates' gradients."""
+    return lineage.open(GRADIENTS, SketchIndex)
+
+
+def candidate_table(lineage: Lineage) -> NDArray[np.int64]:
+    """Rows in the pool of the candidates whose gradients were taken, [N]."""
+    return lineage.open(GRADIENTS, load_rows)
+
+
+def load_rows(folder: Path) -> NDArray[np.int64]:
+    """Of an entry with `rows.npy`."""
+    rows: NDArray[np.int64] = np.load(folder / "rows.npy")
+    return rows

@@ -1,0 +1,76 @@
+"""losses: of every candidate at the model that scores, summed over target tokens.
+
+An index with `loss` of the pair, `other` of its target after another candidate's source, and `tokens`, each [N]; rows.npy [N]
+(in the pool). Workers share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.config import RuntimeConfig
+from mtselect.data.prompts import Example
+from mtselect.progress import Advance
+from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.gradients import SHARD_ROWS
+from mtselect.stages.lineage import Output, Stage, Work
+from mtselect.stages.models import load_weights
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.warmup import WARM_MODEL
+from mtselect.store import derive_seed, write_whole
+from mtselect.training.language_model import LanguageModel
+from mtselect.training.loss_module import example_losses
+
+NAMES = ("loss", "other", "tokens")
+
+
+def _run(work: Work) -> None:
+    start, experiment, runtime = time.monotonic(), work.experiment, work.bench.runtime
+    lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name)
+    pool = work.read(POOL_TOKENS)
+    rows = candidate_rows(experiment, pool)
+    others = other_rows(len(rows), experiment.seed)
+    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
+    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key, values=list(NAMES))
+    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    with work.bench.progress.task("pool losses", 2 * sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            here = slice(shard.rows.start, shard.rows.stop)
+            fill_losses(lm, list(pool.take(rows[here])), list(pool.take(rows[others[here]])), shard.values, runtime, advance)
+
+
+def other_rows(n_rows: int, seed: int) -> NDArray[np.int64]:
+    """For each of some rows another one, drawn at random: all in one circle."""
+    circle = np.random.default_rng(derive_seed(seed, "other sources")).permutation(n_rows)
+    others = np.empty(n_rows, dtype=np.int64)
+    others[circle] = np.roll(circle, 1)
+    return others
+
+
+def fill_losses(lm: LanguageModel, examples: Sequence[Example], with_others: Sequence[Example],
+                values: Mapping[str, NDArray[np.float64]], runtime: RuntimeConfig, advance: Advance) -> None:
+    """Losses of examples, and of their targets after the sources of others, into arrays of `NAMES`."""
+    swapped = [Example(other.prompt, example.target, example.start)
+               for example, other in zip(examples, with_others, strict=True)]
+    run = partial(example_losses, lm, batch_size=4 * runtime.batch_size, accelerator=runtime.accelerator, advance=advance)
+    values["loss"][:], values["other"][:] = run(examples), run(swapped)
+    values["tokens"][:] = [len(example.target) for example in examples]
+
+
+LOSSES = Stage(name="losses", version=1, shared=True, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
+               reads=("model", *READS))
+MEASURED = Output(stage=LOSSES)
+
+
+def loss_per_token(folder: Path) -> NDArray[np.float64]:
+    """Of every candidate of a losses entry, [N]."""
+    index = SketchIndex(folder)
+    mean: NDArray[np.float64] = index.column("loss") / index.column("tokens")
+    return mean

@@ -1,0 +1,59 @@
+"""Models that stages load: as a folder or a hub name, with LoRA adapters merged or apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mtselect.config import Experiment, RuntimeConfig
+from mtselect.data.corpus import Pair
+from mtselect.data.prompts import Example, encode_pairs
+from mtselect.training.device import compute_device
+from mtselect.training.language_model import LanguageModel, decoder_start, load, load_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where a model's weights are.
+
+    Args:
+        name: folder or hub name.
+        adapter: folder of LoRA adapters that belong to it.
+        under: what the adapters are of, where `name` is the two merged.
+        trained: folder with the curve and the cost of their training, if there was one.
+    """
+
+    name: str
+    adapter: str | None = None
+    under: str | None = None
+    trained: Path | None = None
+
+
+def load_weights(experiment: Experiment, runtime: RuntimeConfig, name: str, dtype: torch.dtype | None = None,
+                 adapter: str | None = None) -> LanguageModel:
+    """A model in the experiment's dtype unless another is asked for, in 4 bits where it says so, and its adapters apart."""
+    model = experiment.model
+    return load(name, dtype or getattr(torch, model.dtype), adapter=adapter, merge=False, quantize=model.quantize,
+                device=compute_device(runtime.accelerator))
+
+
+def load_scored(experiment: Experiment, runtime: RuntimeConfig, weights: Weights) -> LanguageModel:
+    """The model at which gradients and losses are taken; its adapters are merged unless they are what is tracked."""
+    if weights.adapter and weights.under and "lora_" in experiment.attribution.layers:
+        return load_weights(experiment, runtime, weights.under, adapter=weights.adapter)
+    return load_weights(experiment, runtime, weights.name)
+
+
+def encode(experiment: Experiment, name: str, pairs: Sequence[Pair]) -> list[Example]:
+    """As the tokenizer of a model (a folder or hub name) encodes them."""
+    return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
+
+
+def to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
+    """Move a model to where it is to work, unless it is there."""
+    device = compute_device(runtime.accelerator)
+    if lm.model.device.type != device.type:
+        lm.model.to(device)

@@ -1,0 +1,50 @@
+"""tokens: the pool's token ids, row for row (examples.arrow)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from mtselect.data.prompts import Example, ExampleTable, encode_pairs, write_examples
+from mtselect.progress import Advance
+from mtselect.stages.base import BASE_MODEL
+from mtselect.stages.corpus import POOL
+from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.training.language_model import decoder_start, load_tokenizer
+
+_AT_A_TIME = 4096
+
+
+def _run(work: Work) -> None:
+    pool, base, experiment = work.read(POOL), work.read(BASE_MODEL).name, work.experiment
+    tokenizer, start = load_tokenizer(base), decoder_start(base)
+
+    def examples(advance: Advance) -> Iterator[Example]:
+        pairs = iter(pool)
+        while some := list(islice(pairs, _AT_A_TIME)):
+            yield from encode_pairs(some, tokenizer, experiment.data, experiment.model, start)
+            advance(len(some))
+
+    with work.bench.progress.task("tokens", len(pool)) as advance:
+        write_examples(examples(advance), work.out / "examples.arrow")
+
+
+TOKENS = Stage(name="tokens", version=1, reads=("model.prompt", "model.chat_template", "data.src_lang", "data.tgt_lang"),
+               inputs=lambda _: [POOL, BASE_MODEL], run=_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolTokens:
+    """The input that is the pool's token ids."""
+
+    def key(self, lineage: Lineage) -> str:
+        """The entry's."""
+        return lineage.key(TOKENS)
+
+    def read(self, lineage: Lineage) -> ExampleTable:
+        """Row for row."""
+        return ExampleTable(lineage.path(TOKENS) / "examples.arrow")
+
+
+POOL_TOKENS = PoolTokens()

@@ -1,0 +1,51 @@
+"""What the stages that train have in common: weights in, weights out, a curve and its cost beside them.
+
+curve.jsonl has a row a step, cost.json the steps and their seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from mtselect.config import TrainConfig
+from mtselect.data.prompts import Example, set_languages
+from mtselect.stages.lineage import Work
+from mtselect.stages.models import Weights, load_weights
+from mtselect.store import derive_seed, write_lines
+from mtselect.training.finetune_module import finetune
+from mtselect.training.language_model import LanguageModel, add_lora
+
+
+def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Sequence[Example], config: TrainConfig,
+          n_steps: int, purpose: str) -> LanguageModel:
+    """Train on the examples and write curve and cost.
+
+    Args:
+        work: of the stage, whose name errors call the training by.
+        start: weights to begin with.
+        examples: training set.
+        held_out: its loss closes each epoch; may be empty.
+        config: optimiser and schedule.
+        n_steps: optimiser steps.
+        purpose: of the seed.
+    """
+    experiment, name = work.experiment, work.stage.name
+    lora = experiment.model.lora_rank > 0
+    lm = load_weights(experiment, work.bench.runtime, start.name, None if lora else torch.float32)
+    if lm.decoder_start is not None:
+        set_languages(lm.tokenizer, experiment.data)  # it is saved with them
+    if lora:
+        lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
+    per_epoch = -(-len(examples) // config.batch_size)
+    n_pairs = n_steps // per_epoch * len(examples) + min(n_steps % per_epoch * config.batch_size, len(examples))
+    with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
+        trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, advance=advance, on_epoch=work.on_epoch,
+                           seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype,
+                           batch_size=work.bench.runtime.batch_size, accelerator=work.bench.runtime.accelerator)
+    write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
+    (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
+    return lm

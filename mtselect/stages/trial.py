@@ -1,0 +1,141 @@
+"""A trial: select, finetune, evaluate; what comes before it, what several finetuning seeds of it say together, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from mtselect.config import Experiment, with_fields
+from mtselect.data.corpus import Corpus
+from mtselect.evaluation.decode import decoding_signature
+from mtselect.evaluation.metrics import MetricName, PairedResult, Score, compare_over_seeds, mean_over_seeds
+from mtselect.stages.base import BASE
+from mtselect.stages.columns import COLUMNS
+from mtselect.stages.corpus import CORPUS, Split, corpus_of, split_pairs
+from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.evaluation import EVALUATION, Evaluation, comet_signature, evaluate, hypotheses_of
+from mtselect.stages.finetune import FINETUNE
+from mtselect.stages.gate import GATE, is_gated
+from mtselect.stages.gradients import GRADIENTS
+from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
+from mtselect.stages.losses import LOSSES
+from mtselect.stages.selection import Selection, select_pairs, selection_stage
+from mtselect.stages.sketch_map import MAP
+from mtselect.stages.tokens import TOKENS
+from mtselect.stages.warmup import WARMUP
+from mtselect.store import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """All of one trial that is recorded."""
+
+    lineage: Lineage
+    selection: Selection
+    evaluation: Evaluation
+    noise_share: float | None
+
+    @property
+    def experiment(self) -> Experiment:
+        """Of the trial."""
+        return self.lineage.experiment
+
+
+def shared_stages(experiment: Experiment) -> list[Stage]:
+    """The stages before the selection, in order: those that the selector and its gate read."""
+    base = [BASE] if experiment.model.name is None else []
+    warm = [WARMUP] if experiment.warmup.epochs else []
+    influence = [CURVATURE, GRADIENTS, COLUMNS] if experiment.selection.method == "gdig" else []
+    losses = [LOSSES, GATE] if is_gated(experiment.selection) else []
+    return [CORPUS, *base, TOKENS, *warm, *influence, *losses]
+
+
+def all_stages(experiment: Experiment) -> list[Stage]:
+    """Every stage that a trial and its pictures may ask for, in order."""
+    pictures = [MAP] if GRADIENTS in (shared := shared_stages(experiment)) and experiment.attribution.sketch_rank else []
+    losses = [LOSSES] if LOSSES not in shared and experiment.selection.method == "loss" else []
+    return [*shared, *losses, *pictures, selection_stage(experiment), FINETUNE, *EVALUATION.values()]
+
+
+def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = None, split: Split = "dev") -> TrialResult:
+    """Select, finetune, evaluate.
+
+    Args:
+        bench: store, runtime, progress.
+        experiment: with everything decided (`resolve.resolve`).
+        on_epoch: called with (epoch, dev loss) while finetuning computes; may raise to stop the trial.
+        split: to evaluate on.
+    """
+    lineage = Lineage(bench, experiment, on_epoch)
+    selection, evaluation = select_pairs(lineage), evaluate(lineage, split)
+    return TrialResult(lineage=lineage, selection=selection, evaluation=evaluation,
+                       noise_share=noise_share(corpus_of(lineage), [pair.id for pair in selection.pairs]))
+
+
+def run_seeds(bench: Bench, experiment: Experiment, seeds: Sequence[int], split: Split = "dev") -> list[TrialResult]:
+    """The same at several finetuning seeds."""
+    return [run_trial(bench, one, split=split) for one in at_seeds(experiment, seeds)]
+
+
+def at_seeds(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
+    """The experiment at each finetuning seed; the model as it was is the same at all."""
+    wanted = seeds[:1] if experiment.selection.method == "untuned" else seeds
+    return [with_fields(experiment, {"finetune.seed": seed}) for seed in wanted]
+
+
+def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
+    """Share of the ids with a noise label; None where the pool has no labels or nothing is selected."""
+    noisy = corpus.noisy
+    if noisy is None or not ids:
+        return None
+    return float(noisy[corpus.pool.among(ids)].mean())
+
+
+def compare(lineage: Lineage, metric: MetricName, system: Sequence[Evaluation], baseline: Sequence[Evaluation],
+            split: Split) -> PairedResult:
+    """Two systems on one split, each with the evaluations of its finetuning seeds."""
+    return compare_over_seeds(metric, hypotheses_of(metric, system), hypotheses_of(metric, baseline),
+                              **_over_seeds(lineage, metric, split))
+
+
+def mean_scores(lineage: Lineage, runs: Sequence[Evaluation], split: Split) -> list[Score]:
+    """Scores of a system over its finetuning seeds, with intervals over seeds and sentences; one seed's are its own."""
+    if len(runs) == 1:
+        return runs[0].scores
+    settings = lineage.experiment.evaluation
+    decoded = decoding_signature(settings, lineage.experiment.model.dtype)
+    scores = [mean_over_seeds(metric, hypotheses_of(metric, runs), **_over_seeds(lineage, metric, split))
+              for metric in settings.metrics]
+    return [replace(one, signature=f"{one.signature}|{decoded}") for one in scores]
+
+
+class _OverSeeds(TypedDict):
+    references: list[str]
+    bootstrap: int
+    seed: int
+    tgt_lang: str
+    signature: str
+
+
+def _over_seeds(lineage: Lineage, metric: MetricName, split: Split) -> _OverSeeds:
+    settings, experiment = lineage.experiment.evaluation, lineage.experiment
+    pairs = split_pairs(getattr(corpus_of(lineage), split), split, settings.dev_rows)
+    return {"references": [pair.tgt for pair in pairs], "bootstrap": settings.bootstrap,
+            "seed": derive_seed(experiment.seed, "bootstrap"), "tgt_lang": experiment.data.tgt_lang,
+            "signature": comet_signature(settings) if metric == "comet" else ""}
+
+
+def selecting_seconds(lineage: Lineage) -> float:
+    """What the choice cost before it was made: all that is computed for it and for no finetuning, in seconds of its stages."""
+    experiment = lineage.experiment
+    needed = [stage for stage in shared_stages(experiment) if stage in (CURVATURE, GRADIENTS, COLUMNS, LOSSES, GATE)
+              or (stage is WARMUP and experiment.finetune.start == "base")]
+    return sum(lineage.entry(stage).seconds for stage in [*needed, selection_stage(experiment)])
+
+
+def forget(lineage: Lineage) -> None:
+    """Remove the selection and its dev evaluation from the store, so that the next call computes them again."""
+    lineage.recipe(EVALUATION["dev"])
+    lineage.discard(EVALUATION["dev"])
+    lineage.discard(selection_stage(lineage.experiment))
