@@ -27,13 +27,15 @@ def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
     """How many finetunings to run at a time: `runtime.processes`, or what it stands for if it is null."""
     from joblib import cpu_count
 
+    from mtselect.metrics.base import METRICS
     from mtselect.training.device import compute_device
     from mtselect.training.language_model import empty_model
 
     if runtime.processes is not None:
         return runtime.processes
     cores = runtime.threads or cpu_count()
-    if cores == 1 or compute_device(runtime.accelerator).type != "cpu" or "comet" in experiment.evaluation.metrics:
+    if cores == 1 or compute_device(runtime.accelerator).type != "cpu" or any(
+            METRICS.load(name).alone for name in experiment.evaluation.metrics):
         return 1
     size = sum(parameter.numel() for parameter in empty_model(experiment.model).parameters())
     return int(cores) if size < _SMALL else 1

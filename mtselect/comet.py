@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mtselect import cli
 from mtselect.errors import DataError
-from mtselect.evaluation.comet.install import environment, install
+from mtselect.metrics._comet.install import environment, install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +57,7 @@ def _install(path: Path, console: Console) -> None:
 
 
 def _score(arguments: argparse.Namespace, console: Console) -> None:
-    from mtselect.evaluation.comet.client import CometScorer
+    from mtselect.metrics._comet.client import CometScorer
     from mtselect.progress import ConsoleProgress
 
     columns = [_lines(path) for path in arguments.files]

@@ -322,7 +322,7 @@ class EvaluationConfig:
         bootstrap: resamples behind the intervals.
     """
 
-    metrics: list[Literal["bleu", "chrf", "comet"]] = field(default_factory=lambda: ["bleu", "chrf"])
+    metrics: list[str] = field(default_factory=lambda: ["bleu", "chrf"])
     comet_model: str = "Unbabel/wmt22-comet-da"
     num_beams: int = 1
     max_new_tokens: int = 128
@@ -334,7 +334,8 @@ class EvaluationConfig:
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
-        _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one of bleu, chrf, comet")
+        _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one metric, such as chrf")
+        _check(len(set(self.metrics)) == len(self.metrics), "evaluation.metrics", self.metrics, "different metrics")
         _check(self.num_beams > 0, "evaluation.num_beams", self.num_beams, "at least 1")
         _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
         _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,

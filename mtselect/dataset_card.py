@@ -21,7 +21,7 @@ from mtselect.gates import Gate
 from mtselect.tracking import RecordedRun, jsonl
 
 if TYPE_CHECKING:
-    from mtselect.evaluation.metrics import PairedResult, Score
+    from mtselect.significance import PairedResult, Score
     from mtselect.stages.selection import Selection
 
 PICTURE = """\

@@ -12,7 +12,7 @@ from mtselect.data.normalise import normalise
 from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
-    from mtselect.evaluation.metrics import PairedResult, Score
+    from mtselect.significance import PairedResult, Score
     from mtselect.stages.selection import SelectedPair
 
 P_VALUE = 0.05

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtselect.metrics.base import METRICS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -18,7 +20,6 @@ Array = NDArray[Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Baselines that are a level to compare with, whatever the size of a set.
 LEVELS = ("untuned", "pool", "pool-epochs", "pool-cost")
-TITLES = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
 
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:
@@ -99,7 +100,7 @@ class ScoreLayout:
     ticks: dict[float, str]
 
 
-def score_layout(rows: Sequence[Mapping[str, Any]]) -> ScoreLayout:
+def score_layout(rows: Sequence[Mapping[str, Any]], metric: str) -> ScoreLayout:
     """Lay out the rows that `score_against_pairs` takes; those without a finite score are left out."""
     rows = sorted((row for row in rows if np.isfinite(row["value"])), key=lambda row: float(row["value"]))
     lines = [row for row in rows if row["method"] in LEVELS and row["kind"] == "baseline"]
@@ -123,7 +124,8 @@ def score_layout(rows: Sequence[Mapping[str, Any]]) -> ScoreLayout:
     for row in lines:  # by rising score
         lowest = heights[-1] + 0.09 * (y[1] - y[0]) if heights else -np.inf
         heights.append(float(max(np.clip(row["value"], *y), lowest)))
-    return ScoreLayout(points=points, x=x, front=_front(points), lines=lines, heights=heights, y=y, ticks=ticks)
+    front = _front(points, METRICS.load(metric).higher_is_better)
+    return ScoreLayout(points=points, x=x, front=front, lines=lines, heights=heights, y=y, ticks=ticks)
 
 
 def line_label(row: Mapping[str, Any], y: tuple[float, float]) -> str:
@@ -154,7 +156,7 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
             there is one.
         metric: name for the axis.
     """
-    layout = score_layout(rows)
+    layout = score_layout(rows, metric)
     figure, (axes,) = _figure(1)
     figure.set_size_inches(8.5, 5)
     value, low, high = (np.array([row[key] for row in layout.points]) for key in ("value", "low", "high"))
@@ -174,8 +176,9 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
     axes.set_xticks(list(layout.ticks), list(layout.ticks.values()))
     axes.set_ylim(*layout.y)
     axes.margins(x=0.1)
-    axes.set(xlabel="pairs selected", ylabel=f"{TITLES.get(metric, metric)} on dev, 95% interval")
-    figure.suptitle("Score against pairs selected: further up is better, further left is cheaper", fontsize=11)
+    axes.set(xlabel="pairs selected", ylabel=f"{METRICS.load(metric).title} on dev, 95% interval")
+    up = "up" if METRICS.load(metric).higher_is_better else "down"
+    figure.suptitle(f"Score against pairs selected: further {up} is better, further left is cheaper", fontsize=11)
     if layout.points:
         figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
@@ -202,11 +205,12 @@ def _score_range(points: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[st
     return low - 0.06 * reach, high + 0.06 * reach
 
 
-def _front(points: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Trials, by rising pairs, that score higher than every trial with fewer or as many pairs."""
+def _front(points: Sequence[Mapping[str, Any]], higher: bool) -> list[int]:
+    """Trials, by rising pairs, that score better than every trial with fewer or as many pairs."""
     front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: (points[i]["pairs"], -points[i]["value"])):
-        if points[i]["kind"] == "trial" and (not front or points[i]["value"] > points[front[-1]]["value"]):
+    worth = [point["value"] if higher else -point["value"] for point in points]
+    for i in sorted(range(len(points)), key=lambda i: (points[i]["pairs"], -worth[i])):
+        if points[i]["kind"] == "trial" and (not front or worth[i] > worth[front[-1]]):
             front.append(i)
     return front
 

@@ -33,6 +33,7 @@ from mtselect.resolve import (
 )
 from mtselect.selection.gate import MIN_SEEDS
 from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.study_storage import begun_study
@@ -126,9 +127,11 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     _look_at_study(found, begun)
     with found.part():
         found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
-    if "comet" in sweep.experiment.evaluation.metrics:
+    for name in sweep.experiment.evaluation.metrics:
         with found.part():
-            found.facts["COMET"] = bench.comet.look(sweep.experiment.evaluation.comet_model)
+            metric = bench.metrics[name]
+            if said := metric.look(scoring(sweep.experiment, bench.progress)):
+                found.facts[metric.title] = said
     if not found.faults:
         _look_at_disk(found, bench)
     return found

@@ -26,9 +26,9 @@ from mtselect.errors import ConfigError, PromotionRefused
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.gates import Gate
     from mtselect.registry import Registry
+    from mtselect.significance import PairedResult, Score
     from mtselect.stages.corpus import Split
     from mtselect.stages.evaluation import Evaluation
     from mtselect.stages.lineage import Bench, Lineage
@@ -173,13 +173,13 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
     comparisons = {}
     for rival in rivals:
         theirs = evaluations(_experiment(tracker, rival), "test")
-        comparisons[rival.name] = compare(lineage, metric, test, theirs, "test")
+        comparisons[rival.name] = compare(lineage, metric, test, theirs)
     kinds = {rival.name: rival.params["method"] for rival in rivals}
     beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
-                     dev=mean_scores(lineage, evaluations(again, "dev"), "dev"),
-                     test=mean_scores(lineage, test, "test"),
+                     dev=mean_scores(lineage, evaluations(again, "dev")),
+                     test=mean_scores(lineage, test),
                      test_digest=lineage.open(CORPUS, load_digests)["test"], rivals=kinds, comparisons=comparisons, gates=asked)
 
 
@@ -216,12 +216,14 @@ def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratc
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
     """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool, the untuned model."""
     from mtselect.plots import LEVELS
+    from mtselect.question import direction
 
     metric = f"eval/{_metric(sweep)}"
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
     if not trials:
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
-    best = max(trials, key=lambda run: (run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if two are equal
+    sign = 1 if direction(metric) == "maximize" else -1
+    best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
     size = best.metrics["select/pairs"]
     rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
               and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}")}

@@ -10,11 +10,18 @@ from mtselect.config import Experiment, Sweep
 from mtselect.data.corpus import source_fingerprint
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local
+from mtselect.metrics.base import METRICS
 
 
 def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
-    """Scores go up; what is selected (pairs, noise) goes down."""
-    return ["maximize" if name.startswith("eval/") else "minimize" for name in sweep.study.objectives]
+    """Of each objective."""
+    return [direction(name) for name in sweep.study.objectives]
+
+
+def direction(objective: str) -> Literal["minimize", "maximize"]:
+    """Most scores go up; what is selected (pairs, noise) goes down."""
+    up = objective.startswith("eval/") and METRICS.load(objective.removeprefix("eval/")).higher_is_better
+    return "maximize" if up else "minimize"
 
 
 def question(sweep: Sweep) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import numpy as np
 from mtselect import plots
 from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.corpus import Pair
-from mtselect.evaluation.metrics import PairedResult, Score, sentence_scores
+from mtselect.significance import PairedResult, Score
 from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
 from mtselect.stages.curvature import CURVATURE
-from mtselect.stages.evaluation import Evaluation, evaluate
+from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
@@ -267,7 +267,7 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments:
     rivals = [row for row in rows if row.kind == "baseline"
               and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
     lineage = Lineage(bench, experiments[best.run_id][0])
-    return {row.name: compare(lineage, metric, mine, evaluations(row), "dev") for row in rivals}
+    return {row.name: compare(lineage, metric, mine, evaluations(row)) for row in rivals}
 
 
 def _dev_pairs(lineage: Lineage) -> list[Pair]:
@@ -288,10 +288,12 @@ def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows
     def hypotheses(row: Any) -> list[str]:
         return evaluate(Lineage(bench, experiments[row.run_id][0]), "dev").hypotheses
 
-    pairs = _dev_pairs(Lineage(bench, experiment))
-    references, before, after = [pair.tgt for pair in pairs], hypotheses(rivals[0]), hypotheses(best)
-    scores = [sentence_scores("chrf", texts, references, tgt_lang=experiment.data.tgt_lang) for texts in (before, after)]
-    changes = study_plots.compare_translations([pair.src for pair in pairs], references, before, after, *scores)
+    pairs, metric, asked = _dev_pairs(Lineage(bench, experiment)), bench.metrics["chrf"], scoring(experiment, bench.progress)
+    sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+    before, after = hypotheses(rivals[0]), hypotheses(best)
+    scores = [[metric.score(one, asked) for one in metric.statistics(sources, texts, references, asked)]
+              for texts in (before, after)]
+    changes = study_plots.compare_translations(sources, references, before, after, *scores)
     page = study_plots.translation_page(changes, before=rivals[0].name, after=best.name)
     for run_id in (parent, best.run_id):
         tracker.log_text(run_id, page, "translation_changes.html")

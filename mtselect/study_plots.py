@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.plots import COLOURS, TITLES, Array, line_label, point_groups, score_layout
+from mtselect.metrics.base import METRICS
+from mtselect.plots import COLOURS, Array, line_label, point_groups, score_layout
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +66,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     """
     import plotly.graph_objects as go
 
-    layout, title = score_layout(rows), TITLES.get(metric, metric)
+    layout, title = score_layout(rows, metric), METRICS.load(metric).title
     points = layout.points
     figure = go.Figure()
     if layout.front:
@@ -88,7 +89,8 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     figure.update_layout(legend={"orientation": "h", "y": -0.18}, margin={"r": 160})
     figure.update_xaxes(title="pairs selected", tickvals=list(layout.ticks), ticktext=list(layout.ticks.values()))
     figure.update_yaxes(title=f"{title} on dev, 95% interval", range=layout.y)
-    note = ("Further up is better, further left is cheaper. The line is the best score that a trial reaches with at most so "
+    up = "up" if METRICS.load(metric).higher_is_better else "down"
+    note = (f"Further {up} is better, further left is cheaper. The line is the best score that a trial reaches with at most so "
             "many pairs; marks of equal size stand side by side. Dashed and dotted: baselines to compare with.")
     return _titled(figure, "Score against pairs selected", note if rows else "No trial has finished.")
 

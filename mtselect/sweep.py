@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from mtselect import cli
 from mtselect.config import Experiment, Sweep, field_type, range_type, with_fields
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
-from mtselect.plots import TITLES
+from mtselect.metrics.base import METRICS
 from mtselect.progress import LINE_SECONDS
 from mtselect.remote import causes, shown
 from mtselect.store import derive_seed
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mtselect.evaluation.metrics import PairedResult, Score
     from mtselect.rivals import Rival
+    from mtselect.significance import PairedResult, Score
     from mtselect.stages.lineage import Bench, Lineage, Stage
     from mtselect.stages.trial import TrialResult
     from mtselect.tracking import Kind, Tracker
@@ -156,12 +156,12 @@ class Worker:
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
         from mtselect.recording import record_corpus
-        from mtselect.stages.evaluation import start_comet
+        from mtselect.stages.evaluation import prepare_metrics
         from mtselect.stages.gradients import GRADIENTS
         from mtselect.stages.lineage import Lineage
 
         self._check_records()
-        start_comet(self.bench, self.sweep.experiment)
+        prepare_metrics(self.bench, self.sweep.experiment)
         lineage = Lineage(self.bench, self.sweep.experiment)
         stages = shared_by_trials(self.sweep)
         with self.bench.progress.task("shared stages", len(stages)) as advance:
@@ -324,7 +324,7 @@ class Worker:
         try:
             results = (run_seeds(self.bench, experiment, trial.user_attrs["seeds"]) if baseline else
                        [run_trial(self.bench, experiment, self._pruning(trial))])
-            scores = mean_scores(results[0].lineage, [result.evaluation for result in results], "dev")
+            scores = mean_scores(results[0].lineage, [result.evaluation for result in results])
             record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
             if experiment.selection.method == "gdig":
                 self._record_gradients(results[0].lineage)
@@ -522,12 +522,14 @@ def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
 
 def study_rows(study: optuna.Study, objective: str) -> list[Row]:
     """All finished trials and baselines, best first; each baseline once."""
+    from mtselect.question import direction
+
     rows: dict[str, Row] = {}
     for trial in study.get_trials(deepcopy=False):
         if "row" in trial.user_attrs:
             row = Row(**trial.user_attrs["row"])
             rows.setdefault(row.name, row)
-    sign = -1 if objective.startswith("eval/") else 1
+    sign = -1 if direction(objective) == "maximize" else 1
     return sorted(rows.values(), key=lambda row: sign * row.metrics.get(objective, float("nan")))
 
 
@@ -567,14 +569,14 @@ def table_cells(rows: list[Row], sweep: Sweep) -> list[list[str]]:
     """The trials as texts, headings first: the score that decides with its interval, the others, then what was searched."""
     metrics, noise = _shown_metrics(rows, sweep)
     searched = [path.rpartition(".")[2] for path in sweep.search]
-    headings = ["run", *(TITLES[name] for name in metrics), "pairs", *(["noise"] if noise else []), *searched]
+    headings = ["run", *(METRICS.load(name).title for name in metrics), "pairs", *(["noise"] if noise else []), *searched]
     return [headings, *([*_cells(row, metrics, noise), *(_param(row, path) for path in sweep.search)] for row in rows)]
 
 
 def proof_cells(rows: list[Row], comparisons: Mapping[str, PairedResult], sweep: Sweep) -> list[list[str]]:
     """The best trial again and its rivals as texts: scores, steps of finetuning, and how much better the trial is."""
     metrics, noise = _shown_metrics(rows, sweep)
-    headings = ["run", *(TITLES[name] for name in metrics), "pairs", *(["noise"] if noise else []), "steps",
+    headings = ["run", *(METRICS.load(name).title for name in metrics), "pairs", *(["noise"] if noise else []), "steps",
                 "the best is better by", "p"]
     lines = []
     for row in rows:

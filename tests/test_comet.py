@@ -19,12 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from mtselect.errors import CometError
-from mtselect.evaluation.comet.client import CometScorer
-from mtselect.evaluation.comet.install import MARKER, REQUIREMENTS, environment, install, is_installed, python
+from mtselect.metrics._comet.client import CometScorer
+from mtselect.metrics._comet.install import MARKER, REQUIREMENTS, environment, install, is_installed, python
 
 pytestmark = pytest.mark.timeout(3600)  # the first test waits for the installation
 
@@ -73,7 +74,7 @@ for name, kind in given["models"].items():
 # A process that has scored and then waits for ever; the worker it keeps must not outlive it.
 PARENT = """
 import sys, time
-from mtselect.evaluation.comet.client import CometScorer
+from mtselect.metrics._comet.client import CometScorer
 scorer = CometScorer()
 scorer.score(sys.argv[1], ["a"], ["b"], ["c"])
 print(scorer._process.pid, flush=True)
@@ -386,13 +387,12 @@ def test_a_sweep_is_scored_and_decided_by_comet(scored: Any, swept: Any, scorer:
         metrics = run.data.metrics
         assert metrics["eval/comet_low"] <= metrics["eval/comet"] <= metrics["eval/comet_high"], name
         assert run.data.tags["mtselect.signature.comet"].startswith(f"model:{oracle.model('with')}|comet:2.2.7|bs:100|seed:")
-    evaluations = [[json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-                   for path in scored.store.glob("evaluation/*/hypotheses.jsonl")]
     expected = []
-    for rows in evaluations:
+    for folder in scored.store.glob("evaluation/*"):
+        rows = [json.loads(line) for line in (folder / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()]
         values = scorer.score(oracle.model("with"), [row["src"] for row in rows], [row["hyp"] for row in rows],
                               [row["ref"] for row in rows])
-        assert [row["comet"] for row in rows] == pytest.approx(values, abs=1e-5)
+        assert np.load(folder / "statistics.npz")["comet"][:, 0] == pytest.approx(values, abs=1e-5)
         expected.append(100 * sum(values) / len(values))
     assert len(expected) == 4  # the trial, it again, a random set, the pool
     recorded = sorted(run.data.metrics["eval/comet"] for run in scored.children().values())

@@ -16,11 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "mtselect"
 
 FLOORS = {
-    "errors": 0, "config": 0, "store": 0, "progress": 0, "hub": 0,
+    "errors": 0, "plugins": 0, "config": 0, "store": 0, "progress": 0, "hub": 0,
     "data": 1,
     "attribution": 2,
     "selection": 3,
-    "training": 4, "evaluation": 4,
+    "training": 4, "metrics": 4, "significance": 4,
     "remote": 4,
     "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
     "stages": 5,
@@ -36,9 +36,9 @@ HOMES = {  # third party -> the only parts that may import it
     "peft": {"training"},
     "transformers": {"training"},
     "sklearn": {"selection"},
-    "torch": {"attribution", "training", "evaluation", "stages", "plan", "cli"},
+    "torch": {"attribution", "training", "stages", "plan", "cli"},
     "matplotlib": {"plots"},
-    "sacrebleu": {"evaluation"},
+    "sacrebleu": {"metrics"},
     "jsonargparse": {"config"},
     "huggingface_hub": {"hub"},
 }
@@ -98,9 +98,9 @@ def test_imports_go_down_and_third_parties_stay_home(path: Path) -> None:
     ("promote", "def f():\n    from mlflow.entities import Run", "promote imports mlflow.entities, whose home is"),
     ("promote", "import optuna", "promote imports optuna, whose home is ['study_plots', 'study_storage', 'sweep']"),
     ("attribution", "import lightning as L", "attribution imports lightning, whose home is ['training']"),
-    ("evaluation", "from transformers import AutoModel", "evaluation imports transformers, whose home is"),
+    ("metrics", "from transformers import AutoModel", "metrics imports transformers, whose home is"),
     ("stages", "from peft import PeftModel", "stages imports peft, whose home is ['training']"),
-    ("evaluation", "from sklearn.cluster import KMeans", "evaluation imports sklearn.cluster, whose home is"),
+    ("metrics", "from sklearn.cluster import KMeans", "metrics imports sklearn.cluster, whose home is"),
 ])
 def test_the_guard_can_fail(part: str, source: str, message: str) -> None:
     found = violations(part, source)

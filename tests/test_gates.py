@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
+from mtselect.evaluation.metrics import PairedResult, Score
 
 from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data.corpus import Pair, pair_id
-from mtselect.evaluation.metrics import PairedResult, Score
 from mtselect.stages.selection import SelectedPair
 from mtselect.store import hash_json
 

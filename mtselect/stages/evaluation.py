@@ -1,6 +1,7 @@
 """evaluation: a split translated by the finetuned model, and its scores.
 
-hypotheses.jsonl, scores.json, and curve.jsonl and cost.json of the finetuning, whose weights may go.
+hypotheses.jsonl, scores.json, statistics.npz (of each sentence, by metric), and curve.jsonl and cost.json of the finetuning,
+whose weights may go.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mtselect.config import EvaluationConfig, Experiment
-from mtselect.data.corpus import source_fingerprint
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.config import Experiment
+from mtselect.data.corpus import Pair
 from mtselect.data.prompts import encode_prompts
-from mtselect.evaluation.comet.install import comet_version
-from mtselect.evaluation.decode import decode, decoding_signature
-from mtselect.evaluation.metrics import Score, mean_score, score
+from mtselect.metrics.base import Metrics, Scoring
+from mtselect.progress import Progress, SilentProgress
+from mtselect.significance import Score, score
 from mtselect.stages.corpus import Pairs, Split, split_pairs
 from mtselect.stages.finetune import FINETUNE, TUNED_MODEL
 from mtselect.stages.lineage import Bench, Lineage, Stage, Work
-from mtselect.stages.models import load_weights, to_device
+from mtselect.stages.models import Weights, load_weights, to_device
 from mtselect.store import derive_seed, read_lines, write_lines
+from mtselect.training.decode import decode, decoding_signature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,76 +38,76 @@ class Evaluation:
     Args:
         hypotheses: in the order of the split.
         scores: of the whole split.
+        statistics: metric -> of each sentence, [n, S].
         curve: of the finetuning.
         cost: its steps, and their seconds; null where nothing was trained.
-        comet: COMET's score of each sentence, where it is one of the metrics.
     """
 
     hypotheses: list[str]
     scores: list[Score]
+    statistics: Mapping[str, NDArray[np.float64]]
     curve: list[dict[str, Any]]
     cost: dict[str, float] | None = None
-    comet: list[float] | None = None
 
 
 def _run(work: Work, split: Split) -> None:
-    experiment, runtime = work.experiment, work.bench.runtime
-    weights = work.read(TUNED_MODEL)
+    experiment, weights = work.experiment, work.read(TUNED_MODEL)
     pairs = split_pairs(work.read(Pairs(role=split)), split, experiment.evaluation.dev_rows)
-    # As it was trained: adapters stay apart, since what they add to a bfloat16 weight is lost in its last digits.
-    lm = load_weights(experiment, runtime, weights.name, adapter=weights.adapter)
-    to_device(lm, runtime)
+    hypotheses = _translate(work, weights, pairs, split)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
-    prompts = encode_prompts(sources, lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
-    with work.bench.progress.task(f"translate {split}", len(prompts)) as advance:
-        hypotheses = decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
-                            batch_size=4 * runtime.batch_size, dtype=experiment.model.dtype, advance=advance,
-                            decoder_start=lm.decoder_start)
-    settings, seed = experiment.evaluation, derive_seed(experiment.seed, "bootstrap")
-    rows: list[dict[str, Any]] = [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
-                                  for pair, hypothesis in zip(pairs, hypotheses, strict=True)]
-    scores = []
-    for metric in settings.metrics:
-        if metric == "comet":
-            lm.model.to("cpu")  # COMET's process wants the GPU
-            with work.bench.progress.task(f"COMET on {split}", len(rows)) as advance:
-                values = work.bench.comet.score(settings.comet_model, sources, hypotheses, references, advance=advance)
-            rows = [{**row, "comet": value} for row, value in zip(rows, values, strict=True)]
-            scores.append(mean_score(metric, values, bootstrap=settings.bootstrap, seed=seed,
-                                     signature=comet_signature(settings)))
-        else:
-            scores.append(score(metric, sources, hypotheses, references, bootstrap=settings.bootstrap, seed=seed,
-                                tgt_lang=experiment.data.tgt_lang))
-    decoded = decoding_signature(settings, experiment.model.dtype)
-    scores = [replace(one, signature=f"{one.signature}|{decoded}") for one in scores]
-    write_lines(work.out / "hypotheses.jsonl", rows)
+    asked, seed = scoring(experiment, work.bench.progress), derive_seed(experiment.seed, "bootstrap")
+    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
+    statistics, scores = {}, []
+    for name in experiment.evaluation.metrics:
+        metric = work.bench.metrics[name]
+        statistics[name] = metric.statistics(sources, hypotheses, references, asked)
+        scores.append(with_decoding(score(name, metric, statistics[name], asked, seed), decoded))
+    write_lines(work.out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
+                                                for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
+    np.savez(work.out / "statistics.npz", allow_pickle=False, **statistics)
     (work.out / "scores.json").write_text(json.dumps([asdict(one) for one in scores], indent=1), encoding="utf-8")
     if weights.trained:
         for kept in ("curve.jsonl", "cost.json"):
             shutil.copy(weights.trained / kept, work.out)
 
 
-def start_comet(bench: Bench, experiment: Experiment) -> None:
-    """Start COMET and load its model, if it is to score: what is wrong with it is said before hours of work."""
-    if "comet" in experiment.evaluation.metrics:
-        with bench.progress.task(f"COMET: load {experiment.evaluation.comet_model}", 1) as advance:
-            bench.comet.requires_references(experiment.evaluation.comet_model)
-            advance(1)
+def _translate(work: Work, weights: Weights, pairs: Sequence[Pair], split: Split) -> list[str]:
+    """The model goes when this returns: a metric may want its memory."""
+    experiment, runtime = work.experiment, work.bench.runtime
+    # As it was trained: adapters stay apart, since what they add to a bfloat16 weight is lost in its last digits.
+    lm = load_weights(experiment, runtime, weights.name, adapter=weights.adapter)
+    to_device(lm, runtime)
+    prompts = encode_prompts([pair.src for pair in pairs], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
+    with work.bench.progress.task(f"translate {split}", len(prompts)) as advance:
+        return decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
+                      batch_size=4 * runtime.batch_size, dtype=experiment.model.dtype, advance=advance,
+                      decoder_start=lm.decoder_start)
 
 
-def comet_signature(settings: EvaluationConfig) -> str:
-    """COMET's model and version."""
-    return f"model:{settings.comet_model}|comet:{comet_version()}"
+def scoring(experiment: Experiment, progress: Progress) -> Scoring:
+    """What the experiment's metrics may ask for."""
+    return Scoring(settings=experiment.evaluation, tgt_lang=experiment.data.tgt_lang, progress=progress)
 
 
-def _comet_model(experiment: Experiment) -> list[str]:
-    settings = experiment.evaluation
-    here = "comet" in settings.metrics and Path(settings.comet_model).exists()
-    return [source_fingerprint(settings.comet_model)] if here else []
+def with_decoding(one: Score, decoded: str) -> Score:
+    """The score with what decided the hypotheses in its signature."""
+    return replace(one, signature=f"{one.signature}|{decoded}")
+
+
+def prepare_metrics(bench: Bench, experiment: Experiment) -> None:
+    """Load what the metrics need: what is wrong with it is said before hours of work."""
+    for name in experiment.evaluation.metrics:
+        bench.metrics[name].prepare(scoring(experiment, bench.progress))
+
+
+def _sources(experiment: Experiment) -> list[str]:
+    metrics, asked = Metrics(), scoring(experiment, SilentProgress())
+    found = [metrics[name].source(asked) for name in experiment.evaluation.metrics]
+    return [source for source in found if source]
 
 
 def _stage(split: Split) -> Stage:
-    return Stage(name="evaluation", version=3, constants={"split": split}, sources=_comet_model, run=partial(_run, split=split),
+    return Stage(name="evaluation", version=4, constants={"split": split}, sources=_sources, run=partial(_run, split=split),
                  inputs=lambda _: [TUNED_MODEL, Pairs(role=split)],
                  reads=("evaluation", "model", "data.src_lang", "data.tgt_lang", "seed"))
 
@@ -123,12 +128,6 @@ def load_evaluation(folder: Path) -> Evaluation:
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     curve = read_lines(folder / "curve.jsonl") if (folder / "curve.jsonl").exists() else []
     cost = json.loads((folder / "cost.json").read_text(encoding="utf-8")) if (folder / "cost.json").exists() else None
-    rows = read_lines(folder / "hypotheses.jsonl")
-    comet = [row["comet"] for row in rows] if rows and "comet" in rows[0] else None
-    return Evaluation(hypotheses=[row["hyp"] for row in rows], scores=[Score(**one) for one in scores], curve=curve,
-                      cost=cost, comet=comet)
-
-
-def hypotheses_of(metric: str, runs: Sequence[Evaluation]) -> list[Sequence[Any]]:
-    """What each run is scored by: translations, or COMET's scores of them."""
-    return [run.comet or [] if metric == "comet" else run.hypotheses for run in runs]
+    with np.load(folder / "statistics.npz") as statistics:
+        return Evaluation(hypotheses=[row["hyp"] for row in read_lines(folder / "hypotheses.jsonl")],
+                          scores=[Score(**one) for one in scores], statistics=dict(statistics), curve=curve, cost=cost)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from mtselect.config import Experiment, RuntimeConfig
-from mtselect.evaluation.comet.client import CometScorer
+from mtselect.metrics.base import Metrics
 from mtselect.progress import Progress
 from mtselect.store import Entry, Recipe, Store
 
@@ -28,7 +28,7 @@ class Bench:
     store: Store
     runtime: RuntimeConfig
     progress: Progress
-    comet: CometScorer = field(default_factory=CometScorer)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class Input(Protocol[T_co]):
@@ -88,7 +88,7 @@ class Work:
     Args:
         stage: itself.
         experiment: the fields it declared; any other raises AttributeError.
-        bench: runtime, progress, COMET; nothing of it may change the output.
+        bench: runtime, progress, metrics; nothing of it may change the output.
         out: the folder it writes to.
         recipe: of the entry.
         on_epoch: called with (epoch, dev loss) while a finetuning computes; may raise to stop.

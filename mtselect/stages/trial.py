@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import dataclass
 
 from mtselect.config import Experiment, with_fields
 from mtselect.data.corpus import Corpus
-from mtselect.evaluation.decode import decoding_signature
-from mtselect.evaluation.metrics import MetricName, PairedResult, Score, compare_over_seeds, mean_over_seeds
+from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
 from mtselect.stages.base import BASE
 from mtselect.stages.columns import COLUMNS
-from mtselect.stages.corpus import CORPUS, Split, corpus_of, split_pairs
+from mtselect.stages.corpus import CORPUS, Split, corpus_of
 from mtselect.stages.curvature import CURVATURE
-from mtselect.stages.evaluation import EVALUATION, Evaluation, comet_signature, evaluate, hypotheses_of
+from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, scoring, with_decoding
 from mtselect.stages.finetune import FINETUNE
 from mtselect.stages.gate import GATE, is_gated
 from mtselect.stages.gradients import GRADIENTS
@@ -25,6 +23,7 @@ from mtselect.stages.sketch_map import MAP
 from mtselect.stages.tokens import TOKENS
 from mtselect.stages.warmup import WARMUP
 from mtselect.store import derive_seed
+from mtselect.training.decode import decoding_signature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,38 +91,26 @@ def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
     return float(noisy[corpus.pool.among(ids)].mean())
 
 
-def compare(lineage: Lineage, metric: MetricName, system: Sequence[Evaluation], baseline: Sequence[Evaluation],
-            split: Split) -> PairedResult:
+def compare(lineage: Lineage, metric: str, system: Sequence[Evaluation], baseline: Sequence[Evaluation]) -> PairedResult:
     """Two systems on one split, each with the evaluations of its finetuning seeds."""
-    return compare_over_seeds(metric, hypotheses_of(metric, system), hypotheses_of(metric, baseline),
-                              **_over_seeds(lineage, metric, split))
+    ours, theirs = ([run.statistics[metric] for run in runs] for runs in (system, baseline))
+    return compare_over_seeds(metric, lineage.bench.metrics[metric], ours, theirs,
+                              scoring(lineage.experiment, lineage.bench.progress), _bootstrap_seed(lineage))
 
 
-def mean_scores(lineage: Lineage, runs: Sequence[Evaluation], split: Split) -> list[Score]:
+def mean_scores(lineage: Lineage, runs: Sequence[Evaluation]) -> list[Score]:
     """Scores of a system over its finetuning seeds, with intervals over seeds and sentences; one seed's are its own."""
     if len(runs) == 1:
         return runs[0].scores
-    settings = lineage.experiment.evaluation
-    decoded = decoding_signature(settings, lineage.experiment.model.dtype)
-    scores = [mean_over_seeds(metric, hypotheses_of(metric, runs), **_over_seeds(lineage, metric, split))
-              for metric in settings.metrics]
-    return [replace(one, signature=f"{one.signature}|{decoded}") for one in scores]
+    experiment, bench = lineage.experiment, lineage.bench
+    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
+    return [with_decoding(mean_over_seeds(name, bench.metrics[name], [run.statistics[name] for run in runs],
+                                          scoring(experiment, bench.progress), _bootstrap_seed(lineage)), decoded)
+            for name in experiment.evaluation.metrics]
 
 
-class _OverSeeds(TypedDict):
-    references: list[str]
-    bootstrap: int
-    seed: int
-    tgt_lang: str
-    signature: str
-
-
-def _over_seeds(lineage: Lineage, metric: MetricName, split: Split) -> _OverSeeds:
-    settings, experiment = lineage.experiment.evaluation, lineage.experiment
-    pairs = split_pairs(getattr(corpus_of(lineage), split), split, settings.dev_rows)
-    return {"references": [pair.tgt for pair in pairs], "bootstrap": settings.bootstrap,
-            "seed": derive_seed(experiment.seed, "bootstrap"), "tgt_lang": experiment.data.tgt_lang,
-            "signature": comet_signature(settings) if metric == "comet" else ""}
+def _bootstrap_seed(lineage: Lineage) -> int:
+    return derive_seed(lineage.experiment.seed, "bootstrap")
 
 
 def selecting_seconds(lineage: Lineage) -> float:

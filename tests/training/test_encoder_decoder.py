@@ -15,8 +15,8 @@ from mtselect.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelC
 from mtselect.data.corpus import Pair
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts, target_frame
 from mtselect.errors import ConfigError
-from mtselect.evaluation.decode import decode
 from mtselect.training.batching import collate
+from mtselect.training.decode import decode
 from mtselect.training.finetune_module import finetune
 from mtselect.training.language_model import (
     LanguageModel,

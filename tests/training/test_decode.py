@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtselect.config import EvaluationConfig, ModelConfig
-from mtselect.evaluation.decode import decode
+from mtselect.training.decode import decode
 from mtselect.training.language_model import add_lora
 
 SETTINGS = EvaluationConfig(max_new_tokens=12)
@@ -65,7 +65,7 @@ def test_nor_does_what_an_encoder_decoder_came_with(theirs: dict[str, Any], lora
 @pytest.mark.parametrize("changed", [{"repetition_penalty": 5.0}, {"no_repeat_ngram_size": 1}, {"max_new_tokens": 3},
                                      {"num_beams": 4, "length_penalty": 9.0}])
 def test_what_is_configured_decides(changed: dict[str, Any], tiny: SimpleNamespace) -> None:
-    from mtselect.evaluation.decode import decoding_signature
+    from mtselect.training.decode import decoding_signature
 
     config = EvaluationConfig(**{"max_new_tokens": 12, **changed})
     assert decoded(tiny, config) != decoded(tiny)

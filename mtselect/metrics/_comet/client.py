@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from mtselect.errors import CometError
-from mtselect.evaluation.comet.install import INSTALL, environment, is_installed, python
+from mtselect.metrics._comet.install import INSTALL, environment, is_installed, python
 
 WORKER = Path(__file__).with_name("worker.py")
 TAIL = 4000  # bytes of the worker's stderr that are looked at

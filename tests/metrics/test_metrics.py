@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,14 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
+from mtselect.config import EvaluationConfig
 from mtselect.errors import ConfigError, DataError
-from mtselect.evaluation.metrics import (
-    MetricName,
-    PairedResult,
-    Score,
-    bleu_tokenizer,
-    compare_over_seeds,
-    mean_over_seeds,
-    mean_score,
-    score,
-    sentence_scores,
-)
+from mtselect.metrics.base import Metrics, Plain, Scoring
+from mtselect.metrics.bleu import bleu_tokenizer
+from mtselect.metrics.comet import Comet
+from mtselect.progress import SilentProgress
+from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
+from mtselect.significance import score as score_statistics
 
 REFERENCES = ["The small dog sees the old house.", "A woman reads a book in the garden.",
               "The children play with a red ball.", "My brother buys bread, because he is hungry."]
@@ -41,10 +38,20 @@ MONTE_CARLO = 5 * math.sqrt(2 * 0.25 / ORACLE_RESAMPLES)
 # standard errors of the difference of two.
 QUANTILE_SHARE = 0.21
 
-METRICS: list[MetricName] = ["bleu", "chrf"]
+METRICS = ["bleu", "chrf"]
 
 
-def english(metric: MetricName, hypotheses: list[str], references: list[str], bootstrap: int = 200,
+def asked(bootstrap: int = 200, tgt_lang: str = "English") -> Scoring:
+    return Scoring(settings=EvaluationConfig(bootstrap=bootstrap), tgt_lang=tgt_lang, progress=SilentProgress())
+
+
+def score(metric: str, sources: list[str], hypotheses: list[str], references: list[str], *, bootstrap: int, seed: int,
+          tgt_lang: str) -> Score:
+    found, scoring = Metrics()[metric], asked(bootstrap, tgt_lang)
+    return score_statistics(metric, found, found.statistics(sources, hypotheses, references, scoring), scoring, seed)
+
+
+def english(metric: str, hypotheses: list[str], references: list[str], bootstrap: int = 200,
             seed: int = 7) -> Score:
     return score(metric, references, hypotheses, references, bootstrap=bootstrap, seed=seed, tgt_lang="English")
 
@@ -80,14 +87,14 @@ def test_bleu_by_hand() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_identical_is_100_and_disjoint_is_0(metric: MetricName) -> None:
+def test_identical_is_100_and_disjoint_is_0(metric: str) -> None:
     same, other = english(metric, REFERENCES, REFERENCES), english(metric, ["zzz qqq xxx vvv kkk"], ["a b c d e"])
     assert (same.low, same.value, same.high) == pytest.approx((100, 100, 100), abs=EXACT)
     assert (other.low, other.value, other.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
-def test_value_and_resamples_are_sacrebleus_own(metric: MetricName, scorer: BLEU | CHRF,
+def test_value_and_resamples_are_sacrebleus_own(metric: str, scorer: BLEU | CHRF,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACREBLEU_SEED", "31")
     references, hypotheses = corpus(60, 0.3, seed=0)
@@ -99,7 +106,7 @@ def test_value_and_resamples_are_sacrebleus_own(metric: MetricName, scorer: BLEU
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_interval_holds_the_value_and_repeats(metric: MetricName, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_holds_the_value_and_repeats(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     references, hypotheses = corpus(60, 0.3, seed=1)
     first = english(metric, hypotheses, references)
     assert first.low < first.value < first.high
@@ -112,19 +119,21 @@ def test_interval_holds_the_value_and_repeats(metric: MetricName, monkeypatch: p
     assert english(metric, hypotheses, references, seed=8).low != first.low
 
 
-def compared(metric: MetricName, system: list[list[str]], baseline: list[list[str]], references: list[str], *,
+def compared(metric: str, system: list[list[str]], baseline: list[list[str]], references: list[str], *,
              bootstrap: int = 200, seed: int = 0) -> PairedResult:
-    return compare_over_seeds(metric, system, baseline, references, bootstrap=bootstrap, seed=seed, tgt_lang="English")
+    found, scoring = Metrics()[metric], asked(bootstrap)
+    ours, theirs = ([found.statistics(references, run, references, scoring) for run in runs] for runs in (system, baseline))
+    return compare_over_seeds(metric, found, ours, theirs, scoring, seed)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_identical_systems_do_not_differ(metric: MetricName) -> None:
+def test_identical_systems_do_not_differ(metric: str) -> None:
     result = compared(metric, [HYPOTHESES], [HYPOTHESES], REFERENCES)
     assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_clearly_better_system_is_significant_both_ways_round(metric: MetricName) -> None:
+def test_a_clearly_better_system_is_significant_both_ways_round(metric: str) -> None:
     references, better, worse = corpus(100, 0.1, 0.4, seed=2)
     up, down = (compared(metric, [one], [other], references) for one, other in ((better, worse), (worse, better)))
     assert up.p_value == down.p_value == 2 / 201
@@ -152,7 +161,7 @@ def slow_differences(scorer: BLEU | CHRF, system: list[str], baseline: list[str]
 
 
 @pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
-def test_paired_test_equals_a_loop_over_texts(metric: MetricName, scorer: BLEU | CHRF) -> None:
+def test_paired_test_equals_a_loop_over_texts(metric: str, scorer: BLEU | CHRF) -> None:
     references, system, baseline = corpus(12, 0.3, 0.34, seed=3)
     ours = compared(metric, [system], [baseline], references, bootstrap=ORACLE_RESAMPLES)
     differences = slow_differences(scorer, system, baseline, references, ORACLE_RESAMPLES)
@@ -191,7 +200,8 @@ def test_seeds_and_sentences_are_drawn_as_in_a_loop_over_texts() -> None:
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=QUANTILE_SHARE * (high - low))
     assert ours.p_value == pytest.approx(2 * min((differences <= 0).mean(), (differences >= 0).mean()), abs=2 * MONTE_CARLO)
     assert ours.n_seeds == 2
-    alone = mean_over_seeds("chrf", system, references, bootstrap=200, seed=0, tgt_lang="English")
+    chrf = Metrics()["chrf"]
+    alone = mean_over_seeds("chrf", chrf, [chrf.statistics(references, run, references, asked()) for run in system], asked(), 0)
     assert alone.value == ours.system == pytest.approx(np.mean([english("chrf", one, references).value for one in system]))
 
 
@@ -233,11 +243,10 @@ def test_p_is_two_sided_where_sacrebleus_is_not(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_sentence_scores_are_each_sentence_alone() -> None:
-    chrf = sentence_scores("chrf", HYPOTHESES, REFERENCES, tgt_lang="English")
+    metric = Metrics()["chrf"]
+    chrf = [metric.score(one, asked()) for one in metric.statistics(REFERENCES, HYPOTHESES, REFERENCES, asked())]
     assert chrf == pytest.approx([100, 75.7502728082438, 43.84180253379011, 64.64584840554043], abs=EXACT)
     assert chrf[1] == english("chrf", HYPOTHESES[1:2], REFERENCES[1:2]).value
-    # Two words have no triples: with the effective order they can still be perfect.
-    assert sentence_scores("bleu", ["good morning"], ["good morning"], tgt_lang="English") == pytest.approx([100])
 
 
 def test_an_empty_hypothesis_scores_0() -> None:
@@ -282,8 +291,8 @@ def test_numbers_of_sentences_that_differ_are_refused() -> None:
         score("chrf", REFERENCES[:3], HYPOTHESES, REFERENCES, bootstrap=100, seed=0, tgt_lang="English")
     with expect("hypotheses"):
         compared("bleu", [HYPOTHESES], [HYPOTHESES[:3]], REFERENCES)
-    with expect("hypotheses"):
-        sentence_scores("bleu", HYPOTHESES[:3], REFERENCES, tgt_lang="English")
+    with pytest.raises(DataError, match=r"systems must have translated the same sentences, got \[4, 3\]"):
+        compare_over_seeds("x", Mean(), [np.ones((4, 2))], [np.ones((3, 2))], asked(), 0)
 
 
 def test_no_sentences_are_refused() -> None:
@@ -291,18 +300,31 @@ def test_no_sentences_are_refused() -> None:
         english("bleu", [], [])
 
 
+class Mean(Plain):
+    """What COMET does with its scores."""
+
+    title = "mean"
+    score = Comet.score
+
+    def signature(self, scoring: Scoring) -> str:
+        return "model:x"
+
+    def statistics(self, *_: Any) -> NDArray[np.float64]:
+        raise AssertionError
+
+
 def test_means_of_sentence_scores() -> None:
     """COMET's corpus score: 100 times the mean; resampled like the others."""
     rng = np.random.default_rng(0)
     values, others = rng.uniform(size=50).tolist(), rng.uniform(size=50).tolist()
-    found = mean_score("comet", values, bootstrap=200, seed=3, signature="model:x")
+    mine, theirs = (np.column_stack([some, np.ones(50)]) for some in (values, others))
+    found = score_statistics("comet", Mean(), mine, asked(), 3)
     draws = np.random.default_rng(3).choice(50, size=(200, 50), replace=True)
     resampled = sorted(100 * np.mean([values[i] for i in draw]) for draw in draws)
     assert found.value == pytest.approx(100 * sum(values) / 50)
     assert (found.low, found.high) == pytest.approx((resampled[5], resampled[194]))
     assert found.signature == "model:x|bs:200|seed:3"
-    paired = compare_over_seeds("comet", [values], [others], ["x"] * 50, bootstrap=200, seed=3, tgt_lang="English",
-                                signature="model:x")
+    paired = compare_over_seeds("comet", Mean(), [mine], [theirs], asked(), 3)
     differences = np.array([100 * np.mean([values[i] - others[i] for i in draw]) for draw in draws])
     assert paired.difference == pytest.approx(100 * np.mean(np.subtract(values, others)))
     assert paired.p_value == pytest.approx(2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 201)

@@ -1,1 +1,0 @@
-"""From a finetuned model to hypotheses (`decode`) and from hypotheses to scores (`metrics`)."""

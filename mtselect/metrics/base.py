@@ -1,0 +1,112 @@
+"""What a metric is, and where one is found by name.
+
+A corpus score is a function of statistics summed over sentences:
+
+    score = f(Σ_i s_i),  s_i [S] statistics of sentence i
+
+n-gram counts for BLEU and chrF, edits and words for TER, the score and 1 for a mean of sentence scores such as COMET. That is
+all that intervals and tests need to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.config import EvaluationConfig
+from mtselect.plugins import Plugins
+from mtselect.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What a metric may ask for beside the texts.
+
+    Args:
+        settings: of the evaluation.
+        tgt_lang: name or code of the target language.
+        progress: for what takes long.
+    """
+
+    settings: EvaluationConfig
+    tgt_lang: str
+    progress: Progress
+
+
+class Metric(Protocol):
+    """A metric. Its attributes are the class's: they are asked for without making one.
+
+    Attributes:
+        title: for people.
+        higher_is_better: whether a study maximises it.
+        alone: whether it wants the machine for itself, so that trials are not evaluated side by side.
+    """
+
+    title: str
+    higher_is_better: bool
+    alone: bool
+
+    def look(self, scoring: Scoring) -> str | None:
+        """What will score, in words, if there is anything to say; called before any work, starts nothing.
+
+        Raises:
+            UserError: it cannot score here.
+        """
+
+    def prepare(self, scoring: Scoring) -> None:
+        """Load what takes long, so that what is wrong with it is said before hours of work."""
+
+    def source(self, scoring: Scoring) -> str | None:
+        """Hash of the files that decide its scores, if there are such."""
+
+    def signature(self, scoring: Scoring) -> str:
+        """What decides its scores: names and versions, as sacreBLEU's."""
+
+    def statistics(self, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str],
+                   scoring: Scoring) -> NDArray[np.float64]:
+        """Of each sentence, [n, S].
+
+        Raises:
+            UserError: it cannot score here.
+        """
+
+    def score(self, totals: NDArray[np.float64], scoring: Scoring) -> float:
+        """Of a corpus, from its summed statistics [S]; sacreBLEU's scale of 0 to 100."""
+
+
+class Plain:
+    """What most metrics say to what is asked of one: nothing to load, no files, no wish to be alone."""
+
+    higher_is_better = True
+    alone = False
+
+    def look(self, scoring: Scoring) -> str | None:
+        """Nothing."""
+        return None
+
+    def prepare(self, scoring: Scoring) -> None:
+        """Nothing."""
+
+    def source(self, scoring: Scoring) -> str | None:
+        """None."""
+        return None
+
+
+METRICS: Plugins[type[Metric]] = Plugins("mtselect.metrics", "METRIC", "evaluation.metrics")
+
+
+class Metrics:
+    """The metrics of a process, each made once: COMET's keeps a process of its own."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Metric] = {}
+
+    def __getitem__(self, name: str) -> Metric:
+        """The metric of a name. Raises ConfigError if there is none."""
+        if name not in self._made:
+            self._made[name] = METRICS.load(name)()
+        return self._made[name]
