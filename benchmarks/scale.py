@@ -165,7 +165,7 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share",
                              rank="benefit_per_norm")
     passed = np.ones(len(index), bool)
-    chosen = step("selection at threshold 0.6", lambda: select(columns, index, passed, pool.budget, config))
+    chosen = step("selection at threshold 0.6", lambda: select(columns, index, passed, pool.budget, config, 0))
     facts["passed"] = chosen.n_passed
     return {"steps": steps, "facts": facts}
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtselect.errors import ConfigError, Faults
+from mtselect.plugins import part_names
 
 _RENAMED = {"study.random_seeds": "random baselines are drawn anew for each of study.finetune_seeds"}
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
@@ -276,9 +277,10 @@ class SelectionConfig:
         n_clusters: K of K-means over the sketches of what passed; 1 draws from all, and needs no sketches.
         draw: within a cluster, `best` takes the highest rank first, `random` draws uniformly.
         seed: of K-means and of random draws.
+        options: of a selector that has some of its own; null is none.
     """
 
-    method: Literal["gdig", "loss", "random", "pool", "untuned"] = "gdig"
+    method: str = "gdig"
     budget: int | float = 0.33
     gate: Literal["learned", "seed_loss"] | None = "learned"
     gate_keeps: float = 0.95
@@ -288,8 +290,11 @@ class SelectionConfig:
     n_clusters: int = 1
     draw: Literal["best", "random"] = "best"
     seed: int = 0
+    options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        known = part_names("mtselect.selectors")
+        _check(self.method in known, "selection.method", self.method, f"of {', '.join(known)}")
         _check(0 < self.budget < 1 or (self.budget >= 1 and self.budget == int(self.budget)), "selection.budget", self.budget,
                "a whole number of pairs, or between 0 and 1 a share of the pool")
         _check(0 <= self.seed < 2**32, "selection.seed", self.seed, "between 0 and 4294967295")
@@ -301,7 +306,12 @@ class SelectionConfig:
 
     def pairs(self, pool_rows: int) -> int:
         """The budget as a number of pairs of a pool."""
-        return max(1, round(self.budget * pool_rows)) if self.budget < 1 else int(self.budget)
+        return budget_pairs(self.budget, pool_rows)
+
+
+def budget_pairs(budget: float, pool_rows: int) -> int:
+    """A budget, a number or below 1 a share of the pool, as a number of pairs."""
+    return max(1, round(budget * pool_rows)) if budget < 1 else int(budget)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +346,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one metric, such as chrf")
         _check(len(set(self.metrics)) == len(self.metrics), "evaluation.metrics", self.metrics, "different metrics")
+        for name in self.metrics:
+            _check(name in (known := part_names("mtselect.metrics")), "evaluation.metrics", name, f"of {', '.join(known)}")
         _check(self.num_beams > 0, "evaluation.num_beams", self.num_beams, "at least 1")
         _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
         _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,
@@ -406,7 +418,7 @@ class StudyConfig:
         baselines: what the best trial is compared with, each at the trial's number of optimiser steps: the model `untuned`; the
             whole `pool`, and it for its own epochs (`pool-epochs`) and for as many more steps as the selecting took seconds
             (`pool-cost`); and of the best trial's size `random` pairs, random ones of those that pass the gate
-            (`filter-random`), and those of lowest `loss`.
+            (`filter-random`), those of lowest `loss`, or of any other selector.
         finetune_seeds: seeds with which the best trial and its rivals are finetuned once more; intervals are over them and over
             sentences.
         seed: of the sampler.
@@ -418,7 +430,7 @@ class StudyConfig:
     sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
     pruner: Literal["none", "median", "successive_halving"] = "none"
     storage: str | None = None
-    baselines: list[Literal["untuned", "pool", "pool-epochs", "pool-cost", "random", "filter-random", "loss"]] = field(
+    baselines: list[str] = field(
         default_factory=lambda: ["untuned", "pool", "pool-epochs", "pool-cost", "random", "filter-random", "loss"])
     finetune_seeds: int = 3
     seed: int = 0
@@ -430,6 +442,9 @@ class StudyConfig:
                self.storage, "a database that outlives its process, or null for a journal file")
         _check(self.n_trials > 0, "study.n_trials", self.n_trials, "at least 1")
         _check(0 < self.finetune_seeds <= 100, "study.finetune_seeds", self.finetune_seeds, "between 1 and 100")
+        known = ["pool-epochs", "pool-cost", "filter-random", *part_names("mtselect.selectors")]
+        for name in self.baselines:
+            _check(name in known, "study.baselines", name, f"of {', '.join(known)}")
         _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
         _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,
                "none when there are several objectives")
@@ -786,6 +801,8 @@ def _is_a(value: Any, kind: Any) -> bool:
         return value in parts
     if typing.get_origin(kind) is list:
         return isinstance(value, list) and all(_is_a(part, parts[0]) for part in value)
+    if typing.get_origin(kind) is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
     if parts:  # a union
         return any(_is_a(value, part) for part in parts)
     return type(value) in ((int, float) if kind is float else (kind,))

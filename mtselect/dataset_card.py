@@ -18,6 +18,8 @@ import yaml
 
 from mtselect.config import Experiment, to_yaml
 from mtselect.gates import Gate
+from mtselect.selectors.base import SELECTORS
+from mtselect.stages.gate import is_gated
 from mtselect.tracking import RecordedRun, jsonl
 
 if TYPE_CHECKING:
@@ -74,8 +76,7 @@ pairs = [json.loads(line) for line in open(f"{{folder}}/selected.jsonl", encodin
 
 or, of a folder written by `python -m mtselect.promote {study} --export DIR`, `datasets.load_dataset("DIR", split="train")`.
 
-Columns: `id` (hash of the pair), `src`, `tgt`, `z` (mean z-score of its benefits for the seeds), `benefit` (mean over them,
-larger is better), `benefit_share` (of the seeds, above the pool's mean), `cluster`, `gate` (score of the gate).
+Columns: `id` (hash of the pair), `src`, `tgt`{columns}.
 """
 
 
@@ -102,8 +103,8 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     import pyarrow
     from pyarrow import parquet
 
-    rows = [asdict(pair) for pair in selection.pairs]
-    (folder / "selected.jsonl").write_text(jsonl(selection.pairs), encoding="utf-8")
+    rows = [pair.row() for pair in selection.pairs]
+    (folder / "selected.jsonl").write_text(jsonl(pair.row() for pair in selection.pairs), encoding="utf-8")
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
     (folder / "experiment.yaml").write_text(to_yaml(experiment, "experiment"), encoding="utf-8")
     seen = {split: [asdict(score) for score in some] for split, some in scores.items()}
@@ -117,7 +118,7 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         CARD.format, name=name, alias=alias, study=study, metric=metric, run=run, data=data,
         licence=data.licence or "not given",
         pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}",
-        seeds=f"{n_seeds:,}",
+        seeds=f"{n_seeds:,}", columns="".join(f", `{column}` ({about})" for column, about in _columns(experiment).items()),
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
         how=_how(experiment, selection), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
         scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | "
@@ -130,6 +131,13 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     return text(picture="")
 
 
+def _columns(experiment: Experiment) -> dict[str, str]:
+    """What stands beside each pair, and what it is."""
+    chosen = experiment.selection
+    found = {column: one.about for column, one in SELECTORS.load(chosen.method).columns.items()}
+    return {**found, "gate": "score of the gate"} if is_gated(chosen) else found
+
+
 def _how(experiment: Experiment, selection: Selection) -> str:
     """The rule in sentences."""
     chosen, said = experiment.selection, []
@@ -137,14 +145,7 @@ def _how(experiment: Experiment, selection: Selection) -> str:
         said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
                     f"{selection.gate['dropped']:,} candidates" + (
                         f" that look {selection.dropped_looks}." if selection.dropped_looks else "."))
-    if chosen.method == "gdig":
-        ranks = {"z": "the mean z-score of their benefits", "benefit": "their mean benefit",
-                 "benefit_per_norm": "their mean benefit over the norm of their gradient"}
-        said.append(f"{selection.n_passed:,} passed; the {len(selection.pairs):,} best by {ranks[chosen.rank]} for the seeds "
-                    f"({experiment.attribution.curvature} influence, after G-DIG, arXiv 2405.12915) were taken"
-                    + (f", evenly from {chosen.n_clusters} clusters of gradient sketches." if chosen.n_clusters > 1 else "."))
-    else:
-        said.append(f"{len(selection.pairs):,} of the {selection.n_passed:,} that were left were taken by `{chosen.method}`.")
+    said.append(SELECTORS.load(chosen.method)().say(experiment, len(selection.pairs), selection.n_passed))
     return " ".join(said)
 
 

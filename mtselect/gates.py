@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtselect.config import DataConfig
@@ -19,7 +19,6 @@ P_VALUE = 0.05
 # A dev score computed again on the same machine is the same to the last digit; another processor rounds otherwise.
 SAME_SCORE = 0.5
 TEXTS: dict[str, type] = {"id": str, "src": str, "tgt": str}
-BENEFITS: dict[str, type] = {"z": float, "benefit": float, "benefit_share": float, "cluster": int}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +53,15 @@ def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence
                 f"{recomputed}")
 
 
-def schema(pairs: Sequence[SelectedPair], budget: int, method: str) -> Gate:
-    """Every row has the columns of its selection method, its id is the hash of its text, no id comes twice, and the budget is
+def schema(pairs: Sequence[SelectedPair], budget: int, beside: Mapping[str, type]) -> Gate:
+    """Every row has the columns of its selector, its id is the hash of its text, no id comes twice, and the budget is
     kept."""
-    columns = TEXTS | (BENEFITS if method == "gdig" else {})
+    columns = {**TEXTS, **beside}
     for number, pair in enumerate(pairs, 1):
-        row = asdict(pair)
-        wrong = [name for name, kind in columns.items() if not isinstance(row[name], kind)]
+        row = pair.row()
+        wrong = [name for name, kind in columns.items() if not isinstance(row.get(name), kind)]
         if wrong:
-            return Gate(name="schema", passed=False, detail=f"row {number} has {wrong[0]} {row[wrong[0]]!r}, which is no "
+            return Gate(name="schema", passed=False, detail=f"row {number} has {wrong[0]} {row.get(wrong[0])!r}, which is no "
                         f"{columns[wrong[0]].__name__}: run the sweep again under another study.name")
         if pair.id != pair_id(pair.src, pair.tgt):
             return Gate(name="schema", passed=False, detail=f"row {number} has id {pair.id}, which is not the hash of its "

@@ -24,6 +24,7 @@ from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decid
 from mtselect.data.corpus import count_rows, read_rows
 from mtselect.resolve import scored_model
 from mtselect.stages.corpus import CORPUS, corpus_of
+from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import shared_stages
 from mtselect.store import LookingStore, NotStored
@@ -83,7 +84,7 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
     experiment = sweep.experiment
     cached = cached_stages(bench, experiment)
     pairs, seeds, dev, tokens = _sizes(bench, experiment, CORPUS in cached)
-    model, shapes = (scored_model(experiment) if experiment.selection.method == "gdig" else
+    model, shapes = (scored_model(experiment) if GRADIENTS in shared_stages(experiment) else
                      (empty_model(experiment.model), {}))
     work = _products(sweep, model, shapes, pairs, seeds, dev, tokens)
     disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, shapes, pairs, seeds)}

@@ -11,7 +11,7 @@ Nothing is imported before a part is asked for. Modules `base` and those that be
 
 from __future__ import annotations
 
-import difflib
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -21,6 +21,13 @@ from typing import Generic, TypeVar, cast
 from mtselect.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@cache
+def part_names(package: str) -> tuple[str, ...]:
+    """Of all parts of a kind, ours first."""
+    own = _own(package)
+    return (*own, *(name for name in sorted(_others(package)) if name not in own))
 
 
 class Plugins(Generic[T]):
@@ -35,38 +42,31 @@ class Plugins(Generic[T]):
     def __init__(self, package: str, attribute: str, field: str) -> None:
         self._package, self._attribute, self._field = package, attribute, field
 
-    def names(self) -> list[str]:
-        """Of all parts, ours first."""
-        return [*self._own(), *(name for name in sorted(self._others()) if name not in self._own())]
-
     def load(self, name: str) -> T:
         """A part.
 
         Raises:
             ConfigError: there is none of this name, or another package's cannot be imported.
         """
-        if name in self._own():
+        if name in _own(self._package):
             return cast(T, getattr(import_module(f"{self._package}.{name}"), self._attribute))
-        self.check(name)
-        point = self._others()[name]
+        if name not in (names := part_names(self._package)):
+            raise ConfigError(f"{self._field} must be of {', '.join(names)}, got {name!r}")
+        point = _others(self._package)[name]
         try:
             return cast(T, point.load())
         except Exception as error:  # of somebody else's code
             raise ConfigError(f"{self._field} {name!r} is {point.value}, which cannot be imported ({error}): mend or remove "
                               "that package") from error
 
-    def check(self, name: str) -> None:
-        """Raise ConfigError with the nearest name if there is no such part."""
-        if name not in (names := self.names()):
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            raise ConfigError(f"{self._field} must be of {', '.join(names)}, got {name!r}"
-                              + (f": did you mean {nearest[0]!r}?" if nearest else ""))
 
-    def _own(self) -> list[str]:
-        spec = find_spec(self._package)
-        assert spec is not None and spec.submodule_search_locations is not None, self._package
-        return [module.name for module in iter_modules(spec.submodule_search_locations)
-                if module.name != "base" and not module.name.startswith("_")]
+def _own(package: str) -> list[str]:
+    spec = find_spec(package)
+    assert spec is not None and spec.submodule_search_locations is not None, package
+    return [module.name for module in iter_modules(spec.submodule_search_locations)
+            if module.name != "base" and not module.name.startswith("_")]
 
-    def _others(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self._package)}
+
+@cache
+def _others(package: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=package)}

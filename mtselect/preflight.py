@@ -32,6 +32,7 @@ from mtselect.resolve import (
     scored_model,
 )
 from mtselect.selection.gate import MIN_SEEDS
+from mtselect.selectors.base import SELECTORS
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
@@ -177,7 +178,7 @@ def _look_at_model(found: Preflight) -> Scored | None:
         experiment = choose_sketch_rank(pin_names(found.sweep.experiment, runtime), found.sweep.search)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
         device = device_name(compute_device(runtime.accelerator))
-        if experiment.selection.method == "gdig":
+        if "benefits" in SELECTORS.load(experiment.selection.method).needs:
             model = scored_model(experiment)
             network, shapes = model
             found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: {_millions(_size(network))} "
@@ -213,7 +214,7 @@ def _look_at_rows(found: Preflight) -> None:
     if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
                                      "given its steps")
-    if experiment.selection.method in ("gdig", "loss", "random"):
+    if SELECTORS.load(experiment.selection.method).sized:
         budget = largest_budget(found.sweep, pool)
         found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")

@@ -145,6 +145,7 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
     from mtselect import gates
     from mtselect.config import with_fields
     from mtselect.plots import LEVELS
+    from mtselect.selectors.base import SELECTORS
     from mtselect.stages.corpus import CORPUS, corpus_of, load_digests
     from mtselect.stages.selection import select_pairs
     from mtselect.stages.trial import compare, mean_scores, run_seeds
@@ -157,8 +158,8 @@ def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun],
         raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
     corpus, selection = corpus_of(lineage), select_pairs(lineage)
     described = with_fields(experiment, {"data.licence": arguments.licence}) if arguments.licence else experiment
-    method = experiment.selection.method
-    asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), method),
+    beside = {name: column.kind for name, column in SELECTORS.load(experiment.selection.method).columns.items()}
+    asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), beside),
              gates.contamination(selection.pairs, {"dev": corpus.dev, "test": corpus.test}),
              gates.provenance(described.data, len(corpus.seeds))]
     ask(best, asked)

@@ -13,6 +13,7 @@ import numpy as np
 from mtselect import plots
 from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.corpus import Pair
+from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
@@ -22,7 +23,7 @@ from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.sketch_map import MAP
-from mtselect.stages.trial import TrialResult, compare
+from mtselect.stages.trial import TrialResult, all_stages, compare
 from mtselect.tracking import Tracker, jsonl, scores_as_metrics
 
 TABLE = "translations.json"
@@ -42,12 +43,14 @@ def trial_params(experiment: Experiment, searched: dict[str, Any], rival: str | 
     """
     selection = experiment.selection
     params: dict[str, Any] = {"method": rival or selection.method}
-    if selection.method in ("gdig", "loss", "random"):
+    selector = SELECTORS.load(selection.method)
+    if selector.sized:
         params["budget"] = selection.budget
         if selection.gate is not None:
             params |= {"gate": selection.gate, "gate_keeps": round(selection.gate_keeps, 4)}
-    if selection.method == "gdig":
-        params |= {"rank": selection.rank, "n_clusters": selection.n_clusters, "threshold": round(selection.threshold, 4)}
+    shown = {name: getattr(selection, name) for name in selector.shown}
+    params |= {name: round(value, 4) if isinstance(value, float) else value for name, value in shown.items()}
+    params |= selection.options or {}
     return params | {path: value for path, value in searched.items()
                      if path.removeprefix("selection.") not in (*_SORTED_BY, "method")}
 
@@ -63,9 +66,11 @@ def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> di
         metrics["select/gate_dropped"] = result.selection.gate["dropped"]
     if result.noise_share is not None:
         metrics["select/noise_share"] = result.noise_share
-    if result.experiment.selection.method == "gdig":
+    selector = SELECTORS.load(result.experiment.selection.method)
+    if selector.needs:
         metrics["select/passed"] = result.selection.n_passed
-        metrics["select/clusters"] = len({pair.cluster for pair in result.selection.pairs})
+    if "cluster" in selector.columns:
+        metrics["select/clusters"] = len({pair.scores["cluster"] for pair in result.selection.pairs})
     return metrics
 
 
@@ -81,14 +86,14 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
     if selection.gate is not None:
         tracker.log_text(run_id, json.dumps(selection.gate, indent=1, ensure_ascii=False), "gate.json")
     tracker.log_text(run_id, to_yaml(experiment, "experiment"), "experiment.yaml")
-    tracker.log_text(run_id, jsonl(selection.pairs), "selected.jsonl")
+    tracker.log_text(run_id, jsonl(pair.row() for pair in selection.pairs), "selected.jsonl")
     if selection.pairs:
         tracker.log_dataset(run_id, "selected", selection.digest, len(selection.pairs))
         tracker.log_curve(run_id, evaluation.curve)
     shown = _dev_pairs(result.lineage)[: config.sample_sentences]
     tracker.log_table(run_id, {"src": [pair.src for pair in shown], "hyp": evaluation.hypotheses[: len(shown)],
                                "ref": [pair.tgt for pair in shown]}, TABLE)
-    if experiment.selection.method == "gdig" and selection.pairs:
+    if "benefits" in SELECTORS.load(experiment.selection.method).needs and selection.pairs:
         _record_pictures(tracker, run_id, result)
 
 
@@ -148,7 +153,7 @@ class _Seen:
 
 def _seen_candidates(lineage: Lineage, selection: Selection) -> _Seen:
     pairs = POOL.read(lineage).take(candidate_table(lineage))
-    clusters = {pair.id: pair.cluster for pair in selection.pairs}
+    clusters = {pair.id: pair.scores.get("cluster", 0) for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
     columns = candidate_columns(lineage)
     points = np.load(lineage.path(MAP) / "points.npy") if lineage.experiment.attribution.sketch_rank else None
@@ -172,11 +177,7 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     if selection.gate is not None:
         said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
                     f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.json`).")
-    if chosen.method == "gdig":
-        taken = f"the best by `{chosen.rank}` were drawn" + (
-            f" evenly from {chosen.n_clusters} clusters." if chosen.n_clusters > 1 else ".")
-        said.append(f"{selection.n_passed:,} passed; " + (
-            taken if selection.n_passed > len(selection.pairs) else "all were taken, nothing was filled up."))
+    said.append(SELECTORS.load(chosen.method)().say(results[0].experiment, len(selection.pairs), selection.n_passed))
     listed = [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
               for score in scores]
     seeds = [] if len(results) == 1 else [f"Means of {len(results)} finetuning seeds."]
@@ -212,7 +213,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
     if best is not None:
         experiment = experiments[best.run_id][0]
-        if experiment.selection.method == "gdig" and experiment.attribution.sketch_rank:
+        if MAP in all_stages(experiment):
             figures.append(_candidates_figure(Lineage(bench, experiment), best.name))
         _record_changes(tracker, parent, bench, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),

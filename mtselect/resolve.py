@@ -11,6 +11,7 @@ from mtselect.attribution.memory import PLANNED_BATCH, Shapes, fitting_rank, see
 from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, most_clusters, with_fields
 from mtselect.data.corpus import ROLES, count_rows, pinned_source
 from mtselect.errors import ConfigError
+from mtselect.selectors.base import SELECTORS
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
 
@@ -121,7 +122,7 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Sco
     Raises:
         ConfigError: not even one direction of each seed fits.
     """
-    if experiment.attribution.curvature == "identity" or experiment.selection.method != "gdig":
+    if experiment.attribution.curvature == "identity" or "benefits" not in SELECTORS.load(experiment.selection.method).needs:
         rank = None  # there is no eigenbasis to cut in, or no seed is asked for
     else:
         model, shapes = scored or scored_model(experiment)

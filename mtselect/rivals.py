@@ -70,6 +70,9 @@ def rivals_of(result: TrialResult, values: Mapping[str, Any], name: str, kinds: 
                                                             "selection.gate_keeps": chosen.gate_keeps}),
         "loss": (f"loss-{size}{suffix}", {**same_size, "selection.method": "loss", "selection.gate": None}),
     }
+    for kind in kinds:
+        if kind not in known:  # another selector
+            known[kind] = (f"{kind}-{size}{suffix}", {**same_size, "selection.method": kind, "selection.gate": None})
     wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in kinds if size or kind == "untuned"}
     if size and kinds:
         wanted[f"{name}-{AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})

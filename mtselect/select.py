@@ -49,7 +49,7 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
         begun = continued(sweep)
         selection = select_pairs(Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search)))
         advance(1)
-    write_whole(out, lambda path: path.write_text(jsonl(selection.pairs), encoding="utf-8"))
+    write_whole(out, lambda path: path.write_text(jsonl(pair.row() for pair in selection.pairs), encoding="utf-8"))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})")
 

@@ -297,7 +297,8 @@ class Worker:
 
         from mtselect.recording import record_trial, trial_metrics, trial_params
         from mtselect.resolve import trial_experiment
-        from mtselect.stages.trial import mean_scores, run_seeds, run_trial
+        from mtselect.stages.gradients import GRADIENTS
+        from mtselect.stages.trial import mean_scores, run_seeds, run_trial, shared_stages
 
         trial.set_user_attr("worker", _worker_name())
         trials = self.study.get_trials(deepcopy=False)
@@ -326,7 +327,7 @@ class Worker:
                        [run_trial(self.bench, experiment, self._pruning(trial))])
             scores = mean_scores(results[0].lineage, [result.evaluation for result in results])
             record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
-            if experiment.selection.method == "gdig":
+            if GRADIENTS in shared_stages(experiment):
                 self._record_gradients(results[0].lineage)
             minutes = (time.monotonic() - start) / 60
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})

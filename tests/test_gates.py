@@ -6,17 +6,18 @@ import re
 from dataclasses import replace
 
 import pytest
-from mtselect.evaluation.metrics import PairedResult, Score
 
 from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data.corpus import Pair, pair_id
+from mtselect.significance import PairedResult, Score
 from mtselect.stages.selection import SelectedPair
 from mtselect.store import hash_json
 
 TEXTS = [("Ein Haus.", "A house."), ("Der Fluss", "The river"), ("Was?", "What?")]
-PAIRS = [SelectedPair(id=pair_id(src, tgt), src=src, tgt=tgt, z=0.4, benefit=0.5, benefit_share=1.0, cluster=0)
+PAIRS = [SelectedPair(id=pair_id(src, tgt), src=src, tgt=tgt, scores={"z": 0.4, "benefit": 0.5, "cluster": 0})
          for src, tgt in TEXTS]
+BESIDE: dict[str, type] = {"z": float, "benefit": float, "cluster": int}
 DIGEST = hash_json(sorted(pair.id for pair in PAIRS))
 SCORE = Score(name="chrf", value=40.0, low=38.0, high=42.0, signature="nrefs:1")
 
@@ -40,26 +41,26 @@ def test_replay() -> None:
 
 
 @pytest.mark.parametrize(("pairs", "message"), [
-    ([replace(PAIRS[0], benefit=None), *PAIRS[1:]], "row 1 has benefit None, which is no float"),
+    ([replace(PAIRS[0], scores={"z": 0.4}), *PAIRS[1:]], "row 1 has benefit None, which is no float"),
     ([PAIRS[0], replace(PAIRS[1], tgt="The lake")], "row 2 has id .*, which is not the hash of its text"),
     ([*PAIRS, PAIRS[0]], "4 rows, 3 different, where 1 to 4 different ones are allowed"),
     ([], "0 rows, 0 different"),
 ])
 def test_schema(pairs: list[SelectedPair], message: str) -> None:
-    passed = gates.schema(PAIRS, 3, "gdig")
+    passed = gates.schema(PAIRS, 3, BESIDE)
     assert passed.passed and DIGEST in passed.detail
-    tripped = gates.schema(pairs, 4, "gdig")
+    tripped = gates.schema(pairs, 4, BESIDE)
     assert not tripped.passed and re.search(message, tripped.detail)
 
 
 def test_a_set_without_gradients_needs_no_benefits() -> None:
-    bare = [replace(pair, z=None, benefit=None, benefit_share=None, cluster=None) for pair in PAIRS]
-    assert gates.schema(bare, 3, "random").passed
-    assert not gates.schema(bare, 3, "gdig").passed
+    bare = [replace(pair, scores={}) for pair in PAIRS]
+    assert gates.schema(bare, 3, {}).passed
+    assert not gates.schema(bare, 3, BESIDE).passed
 
 
 def test_a_set_above_its_budget_is_no_set() -> None:
-    assert not gates.schema(PAIRS, 2, "gdig").passed
+    assert not gates.schema(PAIRS, 2, BESIDE).passed
 
 
 @pytest.mark.parametrize("source", ["Ein Haus.", "ein haus", "  EIN  HAUS!! ", "E\u0069n Haus", "\uff25in Haus"])

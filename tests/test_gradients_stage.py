@@ -204,6 +204,6 @@ def test_selection_from_shards_is_the_pools(undisturbed: Path, warm_lab: Callabl
     z = ((benefits - benefits.mean(0)) / benefits.std(0)).mean(1)
     place = {pool[row].id: i for i, row in enumerate(np.load(undisturbed / "rows.npy"))}
     for pair in chosen.pairs:
-        assert pair.benefit == pytest.approx(mean[place[pair.id]], rel=1e-6)
-        assert pair.benefit_share == pytest.approx(share[place[pair.id]], rel=1e-6)
-        assert pair.z == pytest.approx(z[place[pair.id]], rel=1e-6)
+        assert pair.scores["benefit"] == pytest.approx(mean[place[pair.id]], rel=1e-6)
+        assert pair.scores["benefit_share"] == pytest.approx(share[place[pair.id]], rel=1e-6)
+        assert pair.scores["z"] == pytest.approx(z[place[pair.id]], rel=1e-6)

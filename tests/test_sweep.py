@@ -98,7 +98,7 @@ def test_the_recorded_set_is_the_stores(swept: Any) -> None:
         rows = swept.lines(run)
         assert swept.artifact(run, "selected.jsonl").read_text(encoding="utf-8") in stored, name
         if name in TRIALS:
-            assert all(row.keys() == {"id", "src", "tgt", "z", "benefit", "benefit_share", "cluster", "gate"} for row in rows)
+            assert all(row.keys() == {"id", "src", "tgt", "z", "benefit", "benefit_share", "cluster"} for row in rows)
             assert len({row["cluster"] for row in rows}) <= int(run.data.params["n_clusters"])
     assert swept.lines(swept.children()["untuned"]) == []
 

@@ -109,7 +109,7 @@ def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[A
 
 
 def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
-           config: SelectionConfig) -> SelectedSet:
+           config: SelectionConfig, seed: int) -> SelectedSet:
     """Gate, threshold, cluster what passed, draw evenly.
 
     Args:
@@ -117,7 +117,8 @@ def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_]
         sketches: gradient sketches, `[N, R]`; may be memory-mapped, only rows that pass are read. Not read for one cluster.
         gated: whether the gate lets each candidate through, `[N]`.
         budget: pairs to select.
-        config: method `gdig`.
+        config: rank, threshold, clusters and draw.
+        seed: of K-means and of a random draw.
 
     Returns:
         `budget` rows, or all that passed when fewer did: a set is never filled up with rows that missed the threshold. When
@@ -126,7 +127,6 @@ def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_]
     Raises:
         NonFiniteError: a benefit, a norm or a passing row's sketch is NaN or infinite.
     """
-    assert config.method == "gdig"
     check_finite("benefits", columns.mean)
     check_finite("gradient norms", columns.norm)
     ranks = rank_values(columns, config.rank)
@@ -135,8 +135,8 @@ def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_]
         labels = np.zeros(len(passed), dtype=np.int32)
     else:
         assert sketches is not None
-        labels = cluster(sketches, config.n_clusters, config.seed, rows=passed)
-    generator = np.random.default_rng([config.seed, zlib.crc32(b"selection/draw")])
+        labels = cluster(sketches, config.n_clusters, seed, rows=passed)
+    generator = np.random.default_rng([seed, zlib.crc32(b"selection/draw")])
     drawn = draw_evenly(labels, ranks[passed], budget, config.draw, generator)
     return SelectedSet(rows=passed[drawn], cluster=labels[drawn], n_passed=len(passed))
 

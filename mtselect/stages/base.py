@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mtselect.config import Experiment
 from mtselect.data.corpus import source_fingerprint
 from mtselect.hub import is_local
 from mtselect.stages.corpus import POOL
@@ -28,6 +29,10 @@ BASE = Stage(name="base", version=1, reads=("model", "seed"), inputs=lambda _: [
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
     """The input that is the base model."""
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """The one that builds it; a named model has none."""
+        return [BASE] if experiment.model.name is None else []
 
     def key(self, lineage: Lineage) -> str:
         """Of the entry, or of the folder's files, or the pinned name."""

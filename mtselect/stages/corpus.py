@@ -42,6 +42,10 @@ class Pairs:
 
     role: Role
 
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """The corpus."""
+        return [CORPUS]
+
     def key(self, lineage: Lineage) -> str:
         """Hash of its pairs."""
         return lineage.open(CORPUS, load_digests)[self.role]

@@ -18,6 +18,7 @@ from mtselect.progress import Advance
 from mtselect.selection.corrupt import corruptions
 from mtselect.selection.features import features
 from mtselect.selection.gate import Gated, by_loss, learn
+from mtselect.selectors.base import SELECTORS
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED, NAMES, fill_losses, loss_per_token, other_rows
@@ -86,7 +87,7 @@ GATED = Output(stage=GATE)
 
 def is_gated(chosen: SelectionConfig) -> bool:
     """Whether a gate stands before this selector."""
-    return chosen.gate is not None and chosen.method in ("gdig", "loss", "random")
+    return chosen.gate is not None and SELECTORS.load(chosen.method).gated
 
 
 def load_gated(folder: Path) -> Gated:

@@ -34,6 +34,9 @@ class Bench:
 class Input(Protocol[T_co]):
     """What a stage is given beside its fields."""
 
+    def stages(self, experiment: Experiment) -> Sequence[Stage]:
+        """Those whose output it is or holds."""
+
     def key(self, lineage: Lineage) -> str:
         """What is hashed: of an entry its key, of a part of one its content."""
 
@@ -72,6 +75,10 @@ class Output:
 
     stage: Stage
 
+    def stages(self, experiment: Experiment) -> Sequence[Stage]:
+        """The one."""
+        return [self.stage]
+
     def key(self, lineage: Lineage) -> str:
         """The entry's."""
         return lineage.key(self.stage)
@@ -107,6 +114,20 @@ class Work:
         if given not in self.stage.inputs(self.experiment):
             raise AttributeError(f"stage {self.stage.name!r} reads {given} and does not declare it: add it to its inputs")
         return given.read(self._lineage)
+
+
+def ancestors(stage: Stage, experiment: Experiment) -> list[Stage]:
+    """The stages that a stage needs, each after those it needs itself, and the stage last."""
+    found: dict[Stage, None] = {}
+
+    def visit(one: Stage) -> None:
+        for given in one.inputs(view(experiment, one)):
+            for before in given.stages(experiment):
+                visit(before)
+        found.setdefault(one)
+
+    visit(stage)
+    return list(found)
 
 
 class Lineage:

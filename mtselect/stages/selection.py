@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
-from mtselect.config import Experiment, SelectionConfig
+from mtselect.config import Experiment, SelectionConfig, budget_pairs
 from mtselect.data.corpus import Pair, PairTable
-from mtselect.selection.baselines import all_rows, lowest, random_rows
 from mtselect.selection.gate import Gated, bound
-from mtselect.selection.resample import select
+from mtselect.selectors.base import SELECTORS, Candidates, Need, Selector
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gate import GATED, is_gated, load_gated
-from mtselect.stages.gradients import INDEXED, load_rows
+from mtselect.stages.gradients import INDEXED
 from mtselect.stages.lineage import Input, Lineage, Stage, Work
 from mtselect.stages.losses import MEASURED, loss_per_token
 from mtselect.stages.tokens import POOL_TOKENS
@@ -33,27 +33,29 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedPair:
-    """One line of `selected.jsonl`: what is null was not asked for.
+    """One line of `selected.jsonl`.
 
     Args:
         id: hash of the pair.
         src: source sentence.
         tgt: target sentence.
-        z: mean z-score of its benefits.
-        benefit: mean over the seeds.
-        benefit_share: share of the seeds for which it is above the pool's mean.
-        cluster: of its sketch.
-        gate: score of the gate.
+        scores: what stands beside it: the selector's columns, and the score of the `gate` if there is one.
     """
 
     id: str
     src: str
     tgt: str
-    z: float | None = None
-    benefit: float | None = None
-    benefit_share: float | None = None
-    cluster: int | None = None
-    gate: float | None = None
+    scores: Mapping[str, float | int] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """As a line of `selected.jsonl`."""
+        return {"id": self.id, "src": self.src, "tgt": self.tgt, **self.scores}
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> SelectedPair:
+        """Of a line of `selected.jsonl`."""
+        own = ("id", "src", "tgt")
+        return SelectedPair(**{name: row[name] for name in own}, scores={key: row[key] for key in row if key not in own})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,40 +86,36 @@ class Selection:
         return ", ".join(f"{look['rows']:,} {kind}" for kind, look in looks.items())
 
 
-def _by_gradients(work: Work) -> None:
-    chosen, folder, pool = work.experiment.selection, work.read(INDEXED), work.read(POOL)
-    index, rows = SketchIndex(folder), load_rows(folder)
-    columns = load_columns(index, work.read(STANDARDISED))
-    gated = _gated(work)
+def _run(work: Work) -> None:
+    experiment, chosen, pool, tokens = work.experiment, work.experiment.selection, work.read(POOL), work.read(POOL_TOKENS)
+    selector = SELECTORS.load(chosen.method)()
+    rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
+    gated = load_gated(work.read(GATED)) if is_gated(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)
-    found = select(columns, index if index.shape[1] else None, passed, chosen.pairs(len(pool)), chosen)
-    pairs = [SelectedPair(**asdict(pair), z=float(columns.z[row]), benefit=float(columns.mean[row]),
-                          benefit_share=float(columns.share[row]), cluster=int(cluster),
-                          gate=None if gated is None else float(gated.pool[row]))
-             for pair, row, cluster in zip(pool.take(rows[found.rows]), found.rows, found.cluster, strict=True)]
-    _write(work, pairs, len(rows), found.n_passed, _gate_report(pool, rows, gated, chosen))
+    # Another set for each finetuning seed where it is drawn.
+    seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
+    n_pairs = budget_pairs(chosen.budget, len(pool)) if selector.sized else 0
+    found = selector.select(_candidates(work, selector, passed), n_pairs, chosen, seed)
+    columns = {name: found.columns[name].tolist() for name in selector.columns}
+    if gated is not None:
+        columns["gate"] = gated.pool[found.rows].tolist()
+    beside = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    pairs = [SelectedPair(**asdict(pair), scores=scores)
+             for pair, scores in zip(pool.take(rows[found.rows]), beside or [{}] * len(found.rows), strict=True)]
+    write_lines(work.out / "selected.jsonl", [pair.row() for pair in pairs])
+    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "gate": _gate_report(pool, rows, gated, chosen)}
+    (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 
 
-def _by_baseline(work: Work) -> None:
-    experiment, chosen, pool, examples = work.experiment, work.experiment.selection, work.read(POOL), work.read(POOL_TOKENS)
-    rows = usable_rows(experiment, examples) if chosen.method == "pool" else candidate_rows(experiment, examples)
-    gated = _gated(work)
-    passed = np.arange(len(rows)) if gated is None else np.flatnonzero(_lets_through(gated, chosen))
-    if chosen.method == "loss":
-        picked = lowest(loss_per_token(work.read(MEASURED))[passed], chosen.pairs(len(pool)))
-    elif chosen.method == "random":  # another set for each finetuning seed, so that intervals over seeds cover the draw
-        picked = random_rows(len(passed), chosen.pairs(len(pool)), chosen.seed + experiment.finetune.seed)
-    else:
-        picked = all_rows(len(passed) if chosen.method == "pool" else 0)
-    picked = passed[picked]
-    scores = [None] * len(picked) if gated is None else gated.pool[picked].tolist()
-    pairs = [SelectedPair(**asdict(pair), gate=score) for pair, score in zip(pool.take(rows[picked]), scores, strict=True)]
-    _write(work, pairs, len(rows), len(passed), _gate_report(pool, rows, gated, chosen))
-
-
-def _gated(work: Work) -> Gated | None:
-    """Scores of the experiment's gate, if it has one."""
-    return load_gated(work.read(GATED)) if is_gated(work.experiment.selection) else None
+def _candidates(work: Work, selector: Selector, passed: NDArray[np.bool_]) -> Candidates:
+    """What the selector said it needs."""
+    benefits = sketches = losses = None
+    if "benefits" in selector.needs:
+        index = SketchIndex(work.read(INDEXED))
+        benefits, sketches = load_columns(index, work.read(STANDARDISED)), index if index.shape[1] else None
+    if "losses" in selector.needs:
+        losses = loss_per_token(work.read(MEASURED))
+    return Candidates(passed=passed, benefits=benefits, sketches=sketches, losses=losses)
 
 
 def _lets_through(gated: Gated, chosen: SelectionConfig) -> NDArray[np.bool_]:
@@ -144,30 +142,24 @@ def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, 
             "looks": dict(sorted(looks.items(), key=lambda item: -int(item[1]["rows"])))}
 
 
-def _write(work: Work, pairs: list[SelectedPair], n_candidates: int, n_passed: int, gate: dict[str, Any] | None) -> None:
-    write_lines(work.out / "selected.jsonl", [asdict(pair) for pair in pairs])
-    summary = {"n_candidates": n_candidates, "n_passed": n_passed, "gate": gate}
-    (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
+_INPUTS: Mapping[Need, tuple[Input[object], ...]] = {"benefits": (INDEXED, STANDARDISED), "losses": (MEASURED,)}
 
 
-def _gate_inputs(experiment: Experiment) -> list[Input[object]]:
-    return [GATED] if is_gated(experiment.selection) else []
-
-
-BY_GRADIENTS = Stage(name="selection", version=2, reads=("selection",), run=_by_gradients,
-                     inputs=lambda experiment: [POOL, INDEXED, STANDARDISED, *_gate_inputs(experiment)])
-BY_LOSS = Stage(name="selection", version=2, reads=("selection", *READS), run=_by_baseline,
-                inputs=lambda experiment: [POOL, POOL_TOKENS, MEASURED, *_gate_inputs(experiment)])
-AT_RANDOM = Stage(name="selection", version=2, reads=("selection", "finetune.seed", *READS), run=_by_baseline,
-                  inputs=lambda experiment: [POOL, POOL_TOKENS, *_gate_inputs(experiment)])
-ALL_OR_NOTHING = Stage(name="selection", version=2, reads=("selection.method", "selection.gate", *READS), run=_by_baseline,
-                       inputs=lambda _: [POOL, POOL_TOKENS])
-_STAGES = {"gdig": BY_GRADIENTS, "loss": BY_LOSS, "random": AT_RANDOM, "pool": ALL_OR_NOTHING, "untuned": ALL_OR_NOTHING}
+@cache
+def _stage(method: str) -> Stage:
+    selector = SELECTORS.load(method)
+    budget = ("selection.budget",) if selector.sized else ()
+    gate = ("selection.gate", "selection.gate_keeps") if selector.gated else ("selection.gate",)
+    draws = ("finetune.seed",) if selector.drawn else ()
+    fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
+    needs = [given for need in sorted(selector.needs) for given in _INPUTS[need]]
+    return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *draws, *READS),
+                 inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *([GATED] if is_gated(experiment.selection) else [])])
 
 
 def selection_stage(experiment: Experiment) -> Stage:
     """The stage of the experiment's selector."""
-    return _STAGES[experiment.selection.method]
+    return _stage(experiment.selection.method)
 
 
 def select_pairs(lineage: Lineage) -> Selection:
@@ -178,12 +170,16 @@ def select_pairs(lineage: Lineage) -> Selection:
 def load_selection(folder: Path) -> Selection:
     """Of an entry."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return Selection(pairs=[SelectedPair(**row) for row in read_lines(folder / "selected.jsonl")], **summary)
+    return Selection(pairs=[SelectedPair.of(row) for row in read_lines(folder / "selected.jsonl")], **summary)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedPairs:
     """The input that is the selected set, known by its ids, whatever selected them."""
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """The selection."""
+        return [selection_stage(experiment)]
 
     def key(self, lineage: Lineage) -> str:
         """Hash of the ids."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from mtselect.config import Experiment
 from mtselect.data.prompts import Example, ExampleTable, encode_pairs, write_examples
 from mtselect.progress import Advance
 from mtselect.stages.base import BASE_MODEL
@@ -37,6 +38,10 @@ TOKENS = Stage(name="tokens", version=1, reads=("model.prompt", "model.chat_temp
 @dataclass(frozen=True, kw_only=True)
 class PoolTokens:
     """The input that is the pool's token ids."""
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """The tokens."""
+        return [TOKENS]
 
     def key(self, lineage: Lineage) -> str:
         """The entry's."""

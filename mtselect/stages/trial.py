@@ -9,19 +9,14 @@ from mtselect.config import Experiment, with_fields
 from mtselect.data.corpus import Corpus
 from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
 from mtselect.stages.base import BASE
-from mtselect.stages.columns import COLUMNS
 from mtselect.stages.corpus import CORPUS, Split, corpus_of
-from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, scoring, with_decoding
-from mtselect.stages.finetune import FINETUNE
-from mtselect.stages.gate import GATE, is_gated
+from mtselect.stages.finetune import start_model
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
-from mtselect.stages.losses import LOSSES
+from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage, ancestors
 from mtselect.stages.selection import Selection, select_pairs, selection_stage
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.tokens import TOKENS
-from mtselect.stages.warmup import WARMUP
 from mtselect.store import derive_seed
 from mtselect.training.decode import decoding_signature
 
@@ -42,19 +37,17 @@ class TrialResult:
 
 
 def shared_stages(experiment: Experiment) -> list[Stage]:
-    """The stages before the selection, in order: those that the selector and its gate read."""
-    base = [BASE] if experiment.model.name is None else []
-    warm = [WARMUP] if experiment.warmup.epochs else []
-    influence = [CURVATURE, GRADIENTS, COLUMNS] if experiment.selection.method == "gdig" else []
-    losses = [LOSSES, GATE] if is_gated(experiment.selection) else []
-    return [CORPUS, *base, TOKENS, *warm, *influence, *losses]
+    """The stages before the selection, in order: those that the selector and its gate need, and the model that is finetuned."""
+    before = [*ancestors(selection_stage(experiment), experiment)[:-1],
+              *(one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment))]
+    return list(dict.fromkeys(before))
 
 
 def all_stages(experiment: Experiment) -> list[Stage]:
     """Every stage that a trial and its pictures may ask for, in order."""
-    pictures = [MAP] if GRADIENTS in (shared := shared_stages(experiment)) and experiment.attribution.sketch_rank else []
-    losses = [LOSSES] if LOSSES not in shared and experiment.selection.method == "loss" else []
-    return [*shared, *losses, *pictures, selection_stage(experiment), FINETUNE, *EVALUATION.values()]
+    evaluations = [stage for split in EVALUATION.values() for stage in ancestors(split, experiment)]
+    pictures = [MAP] if GRADIENTS in evaluations and experiment.attribution.sketch_rank else []
+    return list(dict.fromkeys([*evaluations, *pictures]))
 
 
 def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = None, split: Split = "dev") -> TrialResult:
@@ -79,7 +72,7 @@ def run_seeds(bench: Bench, experiment: Experiment, seeds: Sequence[int], split:
 
 def at_seeds(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
     """The experiment at each finetuning seed; the model as it was is the same at all."""
-    wanted = seeds[:1] if experiment.selection.method == "untuned" else seeds
+    wanted = seeds[:1] if experiment.selection.method == "untuned" else seeds  # nothing is trained
     return [with_fields(experiment, {"finetune.seed": seed}) for seed in wanted]
 
 
@@ -116,9 +109,10 @@ def _bootstrap_seed(lineage: Lineage) -> int:
 def selecting_seconds(lineage: Lineage) -> float:
     """What the choice cost before it was made: all that is computed for it and for no finetuning, in seconds of its stages."""
     experiment = lineage.experiment
-    needed = [stage for stage in shared_stages(experiment) if stage in (CURVATURE, GRADIENTS, COLUMNS, LOSSES, GATE)
-              or (stage is WARMUP and experiment.finetune.start == "base")]
-    return sum(lineage.entry(stage).seconds for stage in [*needed, selection_stage(experiment)])
+    start = [one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment)]
+    also = {CORPUS, BASE, TOKENS, *start}  # that finetuning on anything needs
+    needed = [stage for stage in ancestors(selection_stage(experiment), experiment) if stage not in also]
+    return sum(lineage.entry(stage).seconds for stage in needed)
 
 
 def forget(lineage: Lineage) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mtselect.config import Experiment
 from mtselect.stages.base import BASE_MODEL
 from mtselect.stages.candidates import usable_rows, warmup_rows
 from mtselect.stages.lineage import Lineage, Stage, Work
@@ -39,6 +40,10 @@ WARMUP = Stage(name="warmup", version=3, reads=("model", "data.src_lang", "data.
 @dataclass(frozen=True, kw_only=True)
 class WarmModel:
     """The input that is the model at which gradients and losses are taken."""
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """The warm-up, or what is behind the base model."""
+        return [WARMUP] if experiment.warmup.epochs else BASE_MODEL.stages(experiment)
 
     def key(self, lineage: Lineage) -> str:
         """The entry's, or the base model's if nothing is warmed up."""

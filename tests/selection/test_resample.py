@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import SelectionConfig
 from mtselect.errors import NonFiniteError
-from mtselect.selection.baselines import all_rows, lowest, random_rows
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_evenly, passes, rank_values, select
 from mtselect.selection.standardise import standardise
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
 GOLDEN_DRAW = [19, 33, 42, 74, 90, 115, 118, 188]
-GOLDEN_RANDOM = [15, 246, 354, 595, 642, 902]
 
 Draw = Literal["best", "random"]
 
@@ -161,7 +159,7 @@ def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config
               gated: NDArray[np.bool_] | None = None) -> SelectedSet:
     """From all benefits [N, Q]."""
     gated = np.ones(len(benefits), bool) if gated is None else gated
-    return select(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config)
+    return select(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config, config.seed)
 
 
 def paper(**changes: Any) -> SelectionConfig:
@@ -254,7 +252,6 @@ def test_golden_random_draws() -> None:
     benefits, sketches, norms = a_pool()
     config = paper(budget=8, draw="random")
     assert select_by(benefits, sketches, norms, config).rows.tolist() == GOLDEN_DRAW
-    assert random_rows(1000, 6, seed=0).tolist() == GOLDEN_RANDOM
 
 
 def test_no_row_that_passes_gives_an_empty_set() -> None:
@@ -298,34 +295,3 @@ def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
     stored, held = (select_by(benefits, *these, config) for these in ((index, index.norms()), (sketches, norms)))
     assert np.array_equal(stored.rows, held.rows)
     assert np.array_equal(planar_map(index), planar_map(sketches))
-
-
-def test_random_rows_are_distinct_ascending_and_follow_the_seed() -> None:
-    rows = random_rows(100, 30, seed=1)
-    assert len(rows) == 30
-    assert (np.diff(rows) > 0).all()
-    assert (rows[0] >= 0, rows[-1] < 100) == (True, True)
-    assert np.array_equal(rows, random_rows(100, 30, seed=1))
-    assert not np.array_equal(rows, random_rows(100, 30, seed=2))
-
-
-def test_random_rows_reach_every_row_equally() -> None:
-    n_draws, share = 2000, 0.3
-    counts = np.bincount(np.concatenate([random_rows(10, 3, seed) for seed in range(n_draws)]), minlength=10)
-    assert counts / n_draws == pytest.approx([share] * 10, abs=5 * np.sqrt(share * (1 - share) / n_draws))
-
-
-def test_a_random_budget_of_all_rows_is_all_rows() -> None:
-    assert random_rows(7, 7, seed=0).tolist() == all_rows(7).tolist() == list(range(7))
-
-
-def test_a_random_budget_above_the_rows_takes_all() -> None:
-    assert random_rows(10, 11, seed=0).tolist() == all_rows(10).tolist()
-
-
-def test_lowest_losses() -> None:
-    losses = generator(2).normal(size=50)
-    losses[[3, 9]] = losses.min() - 1
-    assert lowest(losses, 20).tolist() == sorted(sorted(range(50), key=lambda row: losses[row])[:20])
-    assert lowest(losses, 1).tolist() == [3]
-    assert lowest(losses, 60).tolist() == list(range(50))

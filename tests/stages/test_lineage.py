@@ -135,7 +135,7 @@ def test_a_stage_is_shared_by_what_does_not_concern_it(warm_lab: Callable[..., A
         assert differs(evaluation__num_beams=2) == {"evaluation"}
         assert differs(finetune__epochs=2) == {"finetune", "evaluation"}
         assert differs(attribution__damping=0.5) == {"gradients", "columns", "map", *chosen}, "another set comes out"
-        assert differs(selection__gate="learned") == {"gate"}
+        assert differs(selection__gate="learned") == {"gate", *chosen}
         assert differs(data__max_chars=1999) == {"corpus"}, "its parts are the same"
 
 

@@ -1,0 +1,125 @@
+"""What a selector is, what it is shown, and where one is found by name.
+
+Shapes: N candidates, n selected rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.config import Experiment, SelectionConfig
+from mtselect.plugins import Plugins
+from mtselect.selection.cluster import Sketches
+from mtselect.selection.resample import Columns
+
+# What can be looked at: benefits for the seeds as columns, and sketches of the gradients if asked for (a gradient pass); losses
+# per target token (forward passes).
+Need = Literal["benefits", "losses"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """What a selector may look at; what it did not say it needs is null.
+
+    Args:
+        passed: whether the gate lets each candidate through, [N]; all where there is none.
+        benefits: columns [N] each.
+        sketches: of the gradients, [N, R]; null too where `attribution.sketch_rank` is 0.
+        losses: per target token, [N].
+    """
+
+    passed: NDArray[np.bool_]
+    benefits: Columns | None = None
+    sketches: Sketches | None = None
+    losses: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chosen:
+    """What was selected.
+
+    Args:
+        rows: indices into the candidates, ascending, [n].
+        n_passed: candidates that could have been taken.
+        columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `Selector.columns`.
+    """
+
+    rows: NDArray[np.int64]
+    n_passed: int
+    columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of `selected.jsonl` beside the pair's own: its type, `float` or `int`, and what it is, for the card."""
+
+    kind: type
+    about: str
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a selector that has none."""
+
+
+class Selector(Protocol):
+    """A way to choose.
+
+    Attributes:
+        needs: what it looks at.
+        columns: what it leaves beside each pair.
+        fields: of `selection` that it reads beside method, budget and seed.
+        shown: of these, the ones that people compare trials by.
+        options: dataclass of `selection.options`, its own section.
+        gated: whether `selection.gate` stands before it.
+        sized: whether it takes `selection.budget` pairs, rather than all or none.
+        drawn: whether it draws at random: then each finetuning seed has a set of its own.
+        excludes: whether rows that `warmup.exclude` leaves out are no candidates.
+    """
+
+    needs: frozenset[Need]
+    columns: Mapping[str, Column]
+    fields: tuple[str, ...]
+    shown: tuple[str, ...]
+    options: type
+    gated: bool
+    sized: bool
+    drawn: bool
+    excludes: bool
+
+    def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
+        """Choose.
+
+        Args:
+            candidates: what it needs of them.
+            n_pairs: to select if it is `sized`, or fewer where fewer can be taken: a set is never filled up.
+            config: `fields` and `options` of it.
+            seed: of its draws.
+        """
+
+    def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
+        """What was done, in a sentence, for cards and notes."""
+
+
+class Plain:
+    """What most selectors are: behind the gate, of the budget's size, without options."""
+
+    needs: frozenset[Need] = frozenset()
+    columns: Mapping[str, Column] = {}
+    fields: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    options: type = NoOptions
+    gated = sized = excludes = True
+    drawn = False
+
+    def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
+        """Who took how many."""
+        return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
+
+
+SELECTORS: Plugins[type[Selector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")

@@ -1,0 +1,46 @@
+"""gdig: by benefit for the seeds, evenly over clusters of gradients (after G-DIG, Pan et al., ACL 2024, arXiv 2405.12915)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mtselect.config import Experiment, SelectionConfig
+from mtselect.selection.resample import select
+from mtselect.selectors.base import Candidates, Chosen, Column, Need, Plain
+
+
+class Gdig(Plain):
+    """Threshold, rank and draw of `selection/resample.py`."""
+
+    needs: frozenset[Need] = frozenset({"benefits"})
+    columns: Mapping[str, Column] = {
+        "z": Column(kind=float, about="mean z-score of its benefits for the seeds"),
+        "benefit": Column(kind=float, about="mean over them, larger is better"),
+        "benefit_share": Column(kind=float, about="share of the seeds for which it is above the pool's mean"),
+        "cluster": Column(kind=int, about="of its gradient")}
+    fields = ("rank", "threshold", "threshold_on", "n_clusters", "draw")
+    shown = ("rank", "n_clusters", "threshold")
+
+    def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
+        """The best, or evenly over clusters. Raises NonFiniteError if a benefit or a sketch is NaN or infinite."""
+        columns = candidates.benefits
+        assert columns is not None
+        found = select(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
+        return Chosen(rows=found.rows, n_passed=found.n_passed, columns={
+            "z": columns.z[found.rows], "benefit": columns.mean[found.rows], "benefit_share": columns.share[found.rows],
+            "cluster": found.cluster})
+
+
+    def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
+        """The rule."""
+        chosen = experiment.selection
+        ranks = {"z": "the mean z-score of their benefits", "benefit": "their mean benefit",
+                 "benefit_per_norm": "their mean benefit over the norm of their gradient"}
+        if n_selected == n_passed:
+            return f"All {n_passed:,} that passed were taken, nothing was filled up."
+        evenly = f", evenly from {chosen.n_clusters} clusters of gradient sketches" if chosen.n_clusters > 1 else ""
+        return (f"{n_passed:,} passed; the {n_selected:,} best by {ranks[chosen.rank]} for the seeds "
+                f"({experiment.attribution.curvature} influence, after G-DIG, arXiv 2405.12915) were taken{evenly}.")
+
+
+SELECTOR = Gdig
