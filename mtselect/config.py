@@ -29,6 +29,7 @@ from mtselect.errors import ConfigError, Faults
 from mtselect.plugins import part_names
 
 _RENAMED = {"study.random_seeds": "random baselines are drawn anew for each of study.finetune_seeds"}
+OPTIONS = "selection.options."  # of a selector, whose types are its own
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None)
 
 
@@ -612,6 +613,8 @@ def with_fields(experiment: Experiment, values: dict[str, Any]) -> Experiment:
 
 def field_type(path: str) -> Any:
     """The annotated type of a dotted experiment field. Raises ConfigError naming the nearest field."""
+    if path.startswith(OPTIONS):
+        return bool | int | float | str
     cls: Any = Experiment
     for name in path.split("."):
         hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
@@ -624,7 +627,7 @@ def field_type(path: str) -> Any:
 def range_type(path: str, space: Range) -> Any:
     """The type of a searched field's values: where it takes whole numbers and shares, what the range's own numbers are."""
     kind = field_type(path)
-    if kind == int | float:
+    if kind == int | float or (path.startswith(OPTIONS) and space.choices is None):
         return int if all(value == int(value) for value in (space.low, space.high, space.step) if value is not None) else float
     return kind
 
@@ -655,7 +658,9 @@ def _replace(section: Any, values: list[tuple[list[str], Any]]) -> Any:
     changed = {path[0]: value for path, value in values if len(path) == 1}
     for head in {path[0] for path, _ in values if len(path) > 1}:
         inner = [(path[1:], value) for path, value in values if path[0] == head]
-        changed[head] = _replace(getattr(section, head), inner)
+        old = getattr(section, head)
+        changed[head] = (_replace(old, inner) if dataclasses.is_dataclass(old) else
+                         {**(old or {}), **{".".join(path): value for path, value in inner}})
     return dataclasses.replace(section, **changed)
 
 

@@ -32,7 +32,7 @@ from mtselect.resolve import (
     scored_model,
 )
 from mtselect.selection.gate import MIN_SEEDS
-from mtselect.selectors.base import SELECTORS
+from mtselect.selectors.base import SELECTORS, read_options
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
@@ -214,7 +214,10 @@ def _look_at_rows(found: Preflight) -> None:
     if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
                                      "given its steps")
-    if SELECTORS.load(experiment.selection.method).sized:
+    selector = SELECTORS.load(experiment.selection.method)
+    with found.part():
+        read_options(selector, experiment.selection)
+    if selector.sized:
         budget = largest_budget(found.sweep, pool)
         found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
             "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtselect import plots
-from mtselect.config import Experiment, Sweep, TrackingConfig, to_yaml
+from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.corpus import Pair
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
@@ -50,7 +50,7 @@ def trial_params(experiment: Experiment, searched: dict[str, Any], rival: str | 
             params |= {"gate": selection.gate, "gate_keeps": round(selection.gate_keeps, 4)}
     shown = {name: getattr(selection, name) for name in selector.shown}
     params |= {name: round(value, 4) if isinstance(value, float) else value for name, value in shown.items()}
-    params |= selection.options or {}
+    params |= {f"{OPTIONS}{name}": value for name, value in (selection.options or {}).items()}
     return params | {path: value for path, value in searched.items()
                      if path.removeprefix("selection.") not in (*_SORTED_BY, "method")}
 

@@ -6,13 +6,14 @@ Shapes: N candidates, n selected rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig
+from mtselect.errors import ConfigError
 from mtselect.plugins import Plugins
 from mtselect.selection.cluster import Sketches
 from mtselect.selection.resample import Columns
@@ -98,7 +99,7 @@ class Selector(Protocol):
         Args:
             candidates: what it needs of them.
             n_pairs: to select if it is `sized`, or fewer where fewer can be taken: a set is never filled up.
-            config: `fields` and `options` of it.
+            config: `fields` of it, and its options (`read_options`).
             seed: of its draws.
         """
 
@@ -120,6 +121,16 @@ class Plain:
     def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
         """Who took how many."""
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
+
+
+def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:
+    """`selection.options` as the selector's own section. Raises ConfigError for one that it does not have."""
+    known = [one.name for one in fields(selector.options)]
+    for name in config.options or {}:
+        if name not in known:
+            raise ConfigError(f"selection.options.{name} is no option of selection.method {config.method!r}, which has "
+                              f"{', '.join(known) or 'none'}: correct or remove it")
+    return selector.options(**(config.options or {}))
 
 
 SELECTORS: Plugins[type[Selector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")

@@ -1,0 +1,142 @@
+"""Parts by name: ours, and another package's, which a sweep uses as if they were ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtselect.config import SelectionConfig
+from mtselect.errors import ConfigError
+from mtselect.plugins import Plugins, part_names
+from mtselect.selectors.base import SELECTORS, read_options
+
+DOCS = Path(__file__).parents[1] / "docs" / "parts.md"
+
+SELECTOR = '''
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtselect.selectors.base import Candidates, Chosen, Column, Plain, read_options
+
+
+@dataclass(frozen=True)
+class Options:
+    share: float = 0.5
+
+
+class Middle(Plain):
+    """Those of middling loss."""
+
+    needs = frozenset({"losses"})
+    columns = {"distance": Column(kind=float, about="of its loss from the middle")}
+    options = Options
+
+    def select(self, candidates, n_pairs, config, seed):
+        rows = np.flatnonzero(candidates.passed)
+        losses = candidates.losses[rows]
+        distance = np.abs(losses - np.quantile(losses, read_options(self, config).share))
+        taken = np.sort(np.argsort(distance, kind="stable")[:n_pairs])
+        return Chosen(rows=rows[taken], n_passed=len(rows), columns={"distance": distance[taken]})
+'''
+METRIC = '''
+import numpy as np
+
+from mtselect.metrics.base import Plain
+
+
+class Length(Plain):
+    """Characters too many or too few for each of the reference's."""
+
+    title = "length error"
+    higher_is_better = False
+
+    def signature(self, scoring):
+        return "length:1"
+
+    def statistics(self, sources, hypotheses, references, scoring):
+        return np.array([[abs(len(one) - len(other)), len(other)] for one, other in zip(hypotheses, references)], float)
+
+    def score(self, totals, scoring):
+        return 100 * float(totals[0] / totals[1])
+'''
+POINTS = """\
+[mtselect.selectors]
+middle = toyparts.middle:Middle
+
+[mtselect.metrics]
+length = toyparts.length:Length
+broken = toyparts.nowhere:Nothing
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A package outside the repository, installed in a folder on Python's path."""
+    folder = tmp_path / "site"
+    (folder / "toyparts").mkdir(parents=True)
+    (folder / "toyparts" / "__init__.py").write_text("")
+    (folder / "toyparts" / "middle.py").write_text(SELECTOR)
+    (folder / "toyparts" / "length.py").write_text(METRIC)
+    meta = folder / "toyparts-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: toyparts\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text(POINTS)
+    return folder
+
+
+def test_a_sweep_uses_the_parts_of_another_package(toy: Path, warm_lab: Callable[..., Any]) -> None:
+    """A selector as method and as rival, with an option of its own, decided by a metric of which less is better."""
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), experiment__selection={"method": "middle", "gate": None},
+                   experiment__evaluation__metrics=["length", "chrf"], study__objectives=["eval/length"], study__n_trials=2,
+                   study__baselines=["random", "middle"],
+                   search={"selection.options.share": {"low": 0.2, "high": 0.8},
+                           "selection.budget": {"choices": [20, 40]}})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toy), os.environ.get("PYTHONPATH", "")])}
+    ran = subprocess.run([sys.executable, "-m", "mtselect.sweep", "sweep.yaml"], cwd=lab.folder, env=environment,
+                         capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert not list(lab.store.glob("gradients/*")) and not list(lab.store.glob("curvature/*")), "nothing asked for them"
+    assert len(list(lab.store.glob("losses/*"))) == 1
+    children = lab.children()
+    trials = [run for name, run in children.items() if re.fullmatch(r"t\d+", name)]
+    assert all(0.2 <= float(run.data.params["selection.options.share"]) <= 0.8 for run in trials)
+    for run in trials:
+        rows = lab.lines(run)
+        assert all(row.keys() == {"id", "src", "tgt", "distance"} for row in rows)
+        assert run.data.tags["mtselect.signature.length"].startswith("length:1|bs:100")
+    best = min(trials, key=lambda run: run.data.metrics["eval/length"])
+    assert f"{best.info.run_name}-again" in children, "less of it is better"
+    assert "length error" in ran.stdout
+
+
+def test_a_part_that_cannot_be_imported_is_named(toy: Path) -> None:
+    code = "from mtselect.metrics.base import METRICS\nMETRICS.load('broken')"
+    path = os.pathsep.join([str(toy), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+                         timeout=60)
+    assert "evaluation.metrics 'broken' is toyparts.nowhere:Nothing, which cannot be imported (No module" in ran.stderr
+
+
+def test_an_option_that_a_selector_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"selection.options.share is no option of selection.method 'random', which has none"):
+        read_options(SELECTORS.load("random"), SelectionConfig(method="random", options={"share": 1}))
+
+
+def test_an_unknown_part_names_all() -> None:
+    with pytest.raises(ConfigError, match=r"evaluation.metrics must be of bleu, .*, got 'blue'"):
+        Plugins[Any]("mtselect.metrics", "METRIC", "evaluation.metrics").load("blue")
+
+
+@pytest.mark.parametrize("package", ["mtselect.selectors", "mtselect.metrics"])
+def test_every_part_has_its_line_in_the_docs(package: str) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    section = next(part for part in text.split("\n## ") if f"`{package}`" in part.splitlines()[0])
+    assert set(re.findall(r"^- `(\w+)`", section, re.MULTILINE)) == set(part_names(package))
