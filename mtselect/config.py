@@ -19,7 +19,7 @@ import itertools
 import math
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,12 @@ def _check(ok: bool, name: str, value: object, allowed: str, advice: str = "") -
     if (collected := _COLLECTED.get()) is None:
         raise ConfigError(message)
     collected.append(message)
+
+
+def _check_known(name: str, value: str, known: Sequence[str]) -> None:
+    """That a part is one of those there are; the nearest is named."""
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
+    _check(value in known, name, value, f"of {', '.join(known)}", f"did you mean {near[0]!r}?" if near else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,8 +300,7 @@ class SelectionConfig:
     options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        known = part_names("mtselect.selectors")
-        _check(self.method in known, "selection.method", self.method, f"of {', '.join(known)}")
+        _check_known("selection.method", self.method, part_names("mtselect.selectors"))
         _check(0 < self.budget < 1 or (self.budget >= 1 and self.budget == int(self.budget)), "selection.budget", self.budget,
                "a whole number of pairs, or between 0 and 1 a share of the pool")
         _check(0 <= self.seed < 2**32, "selection.seed", self.seed, "between 0 and 4294967295")
@@ -348,7 +353,7 @@ class EvaluationConfig:
         _check(bool(self.metrics), "evaluation.metrics", self.metrics, "at least one metric, such as chrf")
         _check(len(set(self.metrics)) == len(self.metrics), "evaluation.metrics", self.metrics, "different metrics")
         for name in self.metrics:
-            _check(name in (known := part_names("mtselect.metrics")), "evaluation.metrics", name, f"of {', '.join(known)}")
+            _check_known("evaluation.metrics", name, part_names("mtselect.metrics"))
         _check(self.num_beams > 0, "evaluation.num_beams", self.num_beams, "at least 1")
         _check(self.max_new_tokens > 0, "evaluation.max_new_tokens", self.max_new_tokens, "at least 1")
         _check(self.dev_rows is None or self.dev_rows > 0, "evaluation.dev_rows", self.dev_rows,
@@ -445,7 +450,7 @@ class StudyConfig:
         _check(0 < self.finetune_seeds <= 100, "study.finetune_seeds", self.finetune_seeds, "between 1 and 100")
         known = ["pool-epochs", "pool-cost", "filter-random", *part_names("mtselect.selectors")]
         for name in self.baselines:
-            _check(name in known, "study.baselines", name, f"of {', '.join(known)}")
+            _check_known("study.baselines", name, known)
         _check(bool(self.objectives), "study.objectives", self.objectives, "at least one metric")
         _check(self.pruner == "none" or len(self.objectives) == 1, "study.pruner", self.pruner,
                "none when there are several objectives")
