@@ -388,7 +388,7 @@ def test_a_sweep_is_scored_and_decided_by_comet(scored: Any, swept: Any, scorer:
         assert metrics["eval/comet_low"] <= metrics["eval/comet"] <= metrics["eval/comet_high"], name
         assert run.data.tags["mtselect.signature.comet"].startswith(f"model:{oracle.model('with')}|comet:2.2.7|bs:100|seed:")
     expected = []
-    for folder in scored.store.glob("evaluation/*"):
+    for folder in (path.parent for path in scored.store.glob("evaluation/*/manifest.json")):
         rows = [json.loads(line) for line in (folder / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()]
         values = scorer.score(oracle.model("with"), [row["src"] for row in rows], [row["hyp"] for row in rows],
                               [row["ref"] for row in rows])

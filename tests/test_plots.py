@@ -98,15 +98,21 @@ def test_the_spectrum_descends() -> None:
     assert values == pytest.approx(np.sort(eigenvalues.ravel())[::-1][ranks - 1])
 
 
+def a_layout(given: Any) -> plots.ScoreLayout:
+    return plots.score_layout(rows(given), "chrf")
+
+
 def test_the_front_is_of_trials_that_none_beats_with_as_few_pairs() -> None:
     given = rows([("gdig", 100, 20.0), ("gdig", 100, 22.0), ("gdig", 200, 21.0), ("gdig", 300, 25.0), ("gdig", 400, 25.0),
                   ("random", 50, 30.0)])
-    layout = plots.score_layout(given)
+    layout = plots.score_layout(given, "chrf")
     assert [layout.points[i]["name"] for i in layout.front] == ["gdig1", "gdig3"]
+    errors = plots.score_layout([{**row, "value": -row["value"]} for row in given], "ter")
+    assert [errors.points[i]["name"] for i in errors.front] == ["gdig1", "gdig3"], "less is better"
 
 
 def test_points_of_equal_size_stand_side_by_side_and_sizes_stay_apart() -> None:
-    layout = plots.score_layout(rows([("gdig", 100, float(i)) for i in range(40)] + [("gdig", 120, 1.0), ("random", 200, 2.0)]))
+    layout = a_layout([("gdig", 100, float(i)) for i in range(40)] + [("gdig", 120, 1.0), ("random", 200, 2.0)])
     sizes = np.array([row["pairs"] for row in layout.points])
     assert len(set(layout.x.tolist())) == 42
     assert layout.x[sizes == 100].max() < layout.x[sizes == 120].min()
@@ -115,25 +121,25 @@ def test_points_of_equal_size_stand_side_by_side_and_sizes_stay_apart() -> None:
 
 
 def test_sizes_that_differ_tenfold_are_on_a_log_scale() -> None:
-    layout = plots.score_layout(rows([("gdig", 100, 1.0), ("gdig", 1000, 2.0), ("gdig", 10000, 3.0)]))
+    layout = a_layout([("gdig", 100, 1.0), ("gdig", 1000, 2.0), ("gdig", 10000, 3.0)])
     assert layout.x == pytest.approx([2, 3, 4])
     assert list(layout.ticks.values()) == ["100", "1,000", "10,000"]
 
 
 def test_a_level_far_away_does_not_flatten_the_picture() -> None:
-    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("gdig", 200, 42.0), ("untuned", 0, 1.0), ("pool", 9000, 43.0)]))
+    layout = a_layout([("gdig", 100, 40.0), ("gdig", 200, 42.0), ("untuned", 0, 1.0), ("pool", 9000, 43.0)])
     assert layout.y[0] > 38
     assert layout.y[1] > 43
     assert [plots.line_label(row, layout.y) for row in layout.lines] == ["untuned2 1.0 (below)", "pool3 43.0, 9,000 pairs"]
 
 
 def test_names_of_close_levels_do_not_overlap() -> None:
-    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("untuned", 0, 40.0), ("pool", 9000, 40.01)]))
+    layout = a_layout([("gdig", 100, 40.0), ("untuned", 0, 40.0), ("pool", 9000, 40.01)])
     assert layout.heights[1] - layout.heights[0] >= 0.08 * (layout.y[1] - layout.y[0])
 
 
 def test_a_baseline_of_any_method_is_a_point_of_its_own_kind() -> None:
-    layout = plots.score_layout(rows([("gdig", 100, 40.0), ("random", 100, 30.0), ("random", 100, 31.0), ("laser", 100, 35.0)]))
+    layout = a_layout([("gdig", 100, 40.0), ("random", 100, 30.0), ("random", 100, 31.0), ("laser", 100, 35.0)])
     groups = plots.point_groups(layout)
     assert [label for label, *_ in groups] == ["trials (1)", "baseline: random (2)", "baseline: laser (1)"]
     assert len({(marker, colour) for _, marker, colour, _ in groups}) == 3
