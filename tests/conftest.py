@@ -364,6 +364,17 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
     return lab
 
 
+# What takes seconds: a sweep, a server, a browser, COMET's environment.
+SLOW_FIXTURES = {"make_lab", "mlflow_server", "postgres_server", "chromium", "comet"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as fast what needs none of these: `pytest -m fast` is for between two edits."""
+    for item in items:
+        if not SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
+
+
 SHARED_STAGES = ("corpus", "base", "tokens", "warmup", "curvature", "gradients", "columns")
 
 

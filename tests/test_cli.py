@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+import mtselect
+from mtselect import __main__ as program
 from mtselect import cli
 from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
@@ -28,6 +32,23 @@ def test_help_names_its_command(command: str) -> None:
     """That it comes at once is in test_floors: it loads neither torch nor mlflow."""
     ran = subprocess.run([sys.executable, "-m", f"mtselect.{command}", "--help"], capture_output=True, text=True, check=True)
     assert f"python -m mtselect.{command}" in ran.stdout
+
+
+def test_one_program_has_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main([]) == program.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert set(program.COMMANDS) == set(COMMANDS) and all(f"  {command:<9}" in said for command in COMMANDS)
+    assert program.main(["--version"]) == 0 and capsys.readouterr().out == f"mtselect {mtselect.__version__}\n"
+    assert program.main(["sweap"]) == 2
+    assert re.fullmatch(r"error: 'sweap' is no command of sweep, .*: did you mean 'sweep'\?\n", capsys.readouterr().err)
+
+
+def test_the_program_runs_what_the_module_does() -> None:
+    one, other = (subprocess.run([sys.executable, "-m", *arguments, "--help"], capture_output=True, text=True, check=True)
+                  for arguments in (["mtselect", "select"], ["mtselect.select"]))
+    assert one.stdout == other.stdout != ""
+    (script,) = entry_points(group="console_scripts", name="mtselect")
+    assert script.load() is program.main
 
 
 def test_help_names_every_field() -> None:
