@@ -366,12 +366,13 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
 
 # What takes seconds: a sweep, a server, a browser, COMET's environment.
 SLOW_FIXTURES = {"make_lab", "mlflow_server", "postgres_server", "chromium", "comet"}
+SLOW_FILES = {"test_comet.py", "test_server.py", "test_attribution.py", "test_tracking.py", "test_ci.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as fast what needs none of these: `pytest -m fast` is for between two edits."""
     for item in items:
-        if not SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) and item.get_closest_marker("slow") is None:
+        if item.path.name not in SLOW_FILES and not SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("fast")
 
 
