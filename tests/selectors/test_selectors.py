@@ -60,7 +60,22 @@ def test_lowest_losses() -> None:
     assert lowest(losses, 60).tolist() == list(range(50))
 
 
-@pytest.mark.parametrize("name", ["random", "loss"])
+@pytest.mark.parametrize(("centre", "n_pairs"), [(0.5, 10), (0.5, 1), (0.2, 10), (0.0, 10), (1.0, 10), (0.9, 35), (0.5, 60)])
+def test_a_band_of_losses(centre: float, n_pairs: int) -> None:
+    """Beside the obvious way: of all windows of neighbouring ranks the one whose middle is nearest to the centre."""
+    losses = np.random.default_rng(3).normal(size=60)
+    passed = np.arange(60) % 4 != 0
+    config = SelectionConfig(method="loss_band", options={"centre": centre})
+    found = SELECTORS.load("loss_band")().select(Candidates(passed=passed, losses=losses), n_pairs, config, 0)
+    ranked = sorted(np.flatnonzero(passed), key=lambda row: losses[row])
+    windows = [ranked[first : first + n_pairs] for first in range(max(1, len(ranked) - n_pairs + 1))]
+    middles = [abs(first + len(window) / 2 - centre * len(ranked)) for first, window in enumerate(windows)]
+    nearest = [sorted(window) for window, off in zip(windows, middles, strict=True) if off == min(middles)]
+    assert found.rows.tolist() in nearest
+    assert found.n_passed == 45
+
+
+@pytest.mark.parametrize("name", ["random", "loss", "loss_band"])
 def test_what_the_gate_drops_is_not_taken(name: str) -> None:
     passed = np.arange(40) % 3 == 0
     found = SELECTORS.load(name)().select(Candidates(passed=passed, losses=np.zeros(40)), 9, CONFIG, 0)
@@ -85,7 +100,7 @@ def test_a_selector_says_what_it_reads(name: str) -> None:
 
 
 def test_an_unknown_selector_names_all() -> None:
-    with pytest.raises(ConfigError, match=r"selection.method must be of gdig, loss, pool, random, untuned, got 'rds'"):
+    with pytest.raises(ConfigError, match=f"selection.method must be of {', '.join(NAMES)}, got 'rds'"):
         SelectionConfig(method="rds")
     with pytest.raises(ConfigError, match=r"selection.method must be of gdig, .*, got 'rds'"):
         SELECTORS.load("rds")
