@@ -55,7 +55,7 @@ def main() -> None:
     print(f"| rank | gate | budget | pairs | noise | {arguments.metric} | seeds |\n|---|---|---|---|---|---|---|")
     for (rank, gate, budget), cell in grid.items():
         results = run_seeds(bench, cell, seeds)
-        score = next(one for one in mean_scores(results[0].lineage, [result.evaluation for result in results], "dev")
+        score = next(one for one in mean_scores(results[0].lineage, [result.evaluation for result in results])
                      if one.name == arguments.metric)
         each = [next(one.value for one in result.evaluation.scores if one.name == arguments.metric) for result in results]
         noise = np.mean([result.noise_share for result in results if result.noise_share is not None] or [np.nan])
