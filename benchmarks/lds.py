@@ -46,7 +46,7 @@ from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load, with_fields
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import Example, encode_pairs
 from mtselect.progress import ConsoleProgress
 from mtselect.resolve import resolve

@@ -23,7 +23,7 @@ from mtselect.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-    from mtselect.data.corpus import Pair
+    from mtselect.data.pairs import Pair
     from mtselect.stages.lineage import Lineage
 
 COMMAND = "python -m mtselect.explain"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtselect.config import DataConfig
-from mtselect.data.corpus import Pair, pair_id
 from mtselect.data.normalise import normalise
+from mtselect.data.pairs import Pair, pair_id
 from mtselect.store import hash_ids
 
 if TYPE_CHECKING:

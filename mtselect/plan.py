@@ -21,7 +21,7 @@ import torch
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decided
-from mtselect.data.corpus import count_rows, read_rows
+from mtselect.data.rows import count_rows, read_rows
 from mtselect.resolve import scored_model
 from mtselect.stages.corpus import CORPUS, corpus_of
 from mtselect.stages.gradients import GRADIENTS

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import Sweep, cross_faults, search_ends
-from mtselect.data.corpus import ROLES, count_rows, read_rows
+from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
+from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest
 from mtselect.question import directions, refuse_other

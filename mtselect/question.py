@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from mtselect.config import Experiment, Sweep
-from mtselect.data.corpus import source_fingerprint
+from mtselect.data.fingerprint import path_digest
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local
 from mtselect.metrics.base import METRICS
+from mtselect.readers.base import source_fingerprint
 
 
 def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
@@ -38,10 +40,10 @@ def question(sweep: Sweep) -> dict[str, Any]:
 
 def content(experiment: Experiment) -> dict[str, str]:
     """Fingerprints of what the sources hold, and the model's folder if it is one."""
-    sources = {role: getattr(experiment.data, role) for role in ("pool", "seeds", "dev", "test")}
+    found = {role: source_fingerprint(getattr(experiment.data, role)) for role in ("pool", "seeds", "dev", "test")}
     if experiment.model.name is not None and is_local(experiment.model.name):
-        sources["model"] = experiment.model.name
-    return {name: source_fingerprint(source)[:20] for name, source in sources.items()}
+        found["model"] = path_digest(Path(experiment.model.name))
+    return {name: digest[:20] for name, digest in found.items()}
 
 
 def refuse_other_content(experiment: Experiment, begun: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtselect import plots
 from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.columns import candidate_columns

@@ -9,8 +9,10 @@ from typing import Any
 from mtselect.attribution.gradients import layer_shape
 from mtselect.attribution.memory import PLANNED_BATCH, Shapes, fitting_rank, seed_pass_bytes
 from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, most_clusters, with_fields
-from mtselect.data.corpus import ROLES, count_rows, pinned_source
+from mtselect.data.corpus import ROLES
+from mtselect.data.rows import count_rows
 from mtselect.errors import ConfigError
+from mtselect.readers.base import pinned_source
 from mtselect.selectors.base import SELECTORS
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes

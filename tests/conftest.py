@@ -323,7 +323,7 @@ class Lab:
 def make_lab(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Lab]:
     """Makes labs: with fresh data, and a migrated, empty MLflow database unless `database` is false (making one takes
     seconds); `store` copies finished stages from another lab."""
-    from mtselect.data import quickstart
+    from tools.quickstart import corpus as quickstart
 
     template = tmp_path_factory.mktemp("template")
     corpus = quickstart.generate(**ROWS, seed=1)

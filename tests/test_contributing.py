@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SECTION = {"metric": "## Metrics", "selector": "## Selectors"}
+SECTION = {"metric": "## Metrics", "selector": "## Selectors", "reader": "## Readers"}
 
 USED = {
     "metric": """
@@ -36,6 +36,18 @@ StudyConfig(baselines=["random", "hardest"])
 shown = Candidates(passed=np.array([True, True, False, True]), losses=np.array([1.0, 3.0, 9.0, 2.0]))
 found = SELECTORS.load("hardest")().select(shown, 2, SelectionConfig(method="hardest"), 0)
 assert found.rows.tolist() == [1, 3], found
+""",
+    "reader": """
+import gzip
+from pathlib import Path
+from mtselect.config import DataConfig
+from mtselect.data.rows import count_rows, read_rows
+
+Path("pool.bars.gz").write_bytes(gzip.compress("Ja. ||| Yes.\\nNein. ||| No.\\nleer\\n".encode()))
+data = DataConfig(pool="pool.bars.gz")
+found = [(row.line, row.src, row.tgt, row.reason) for row in read_rows(data, "pool")]
+assert found == [(1, "Ja.", "Yes.", None), (2, "Nein.", "No.", None), (3, "", "", "empty side")], found
+assert count_rows(data, "pool") == 3
 """,
     "stage": """
 import sys
@@ -61,7 +73,7 @@ def recipe(name: str) -> list[tuple[str, str]]:
     return BLOCK.findall(section)
 
 
-@pytest.mark.parametrize("name", ["metric", "selector", "stage"])
+@pytest.mark.parametrize("name", ["metric", "selector", "reader", "stage"])
 def test_a_recipe_works_as_it_stands(name: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "mtselect", tmp_path / "mtselect", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("images"))

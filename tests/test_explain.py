@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtselect.attribution.index import SketchIndex
-from mtselect.data.corpus import PairTable
+from mtselect.data.pairs import PairTable
 from mtselect.explain import into_words
 from mtselect.explain import main as explain
 

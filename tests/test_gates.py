@@ -9,7 +9,7 @@ import pytest
 
 from mtselect import gates
 from mtselect.config import DataConfig
-from mtselect.data.corpus import Pair, pair_id
+from mtselect.data.pairs import Pair, pair_id
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.selection import SelectedPair
 from mtselect.store import hash_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -67,9 +68,24 @@ class Length(Plain):
     def score(self, totals, scoring):
         return 100 * float(totals[0] / totals[1])
 '''
+READER = '''
+from mtselect.readers.base import FileReader, Record
+
+
+class Bars(FileReader):
+    suffixes = (".bars",)
+
+    def read(self, stream):
+        for number, line in enumerate(stream, 1):
+            source, target, noise = line.decode().split(" ||| ")
+            yield Record(number, {"src": source, "tgt": target, "noise": noise})
+'''
 POINTS = """\
 [mtselect.selectors]
 middle = toyparts.middle:Middle
+
+[mtselect.readers]
+bars = toyparts.bars:Bars
 
 [mtselect.metrics]
 length = toyparts.length:Length
@@ -85,6 +101,7 @@ def toy(tmp_path: Path) -> Path:
     (folder / "toyparts" / "__init__.py").write_text("")
     (folder / "toyparts" / "middle.py").write_text(SELECTOR)
     (folder / "toyparts" / "length.py").write_text(METRIC)
+    (folder / "toyparts" / "bars.py").write_text(READER)
     meta = folder / "toyparts-1.0.dist-info"
     meta.mkdir()
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: toyparts\nVersion: 1.0\n")
@@ -93,12 +110,17 @@ def toy(tmp_path: Path) -> Path:
 
 
 def test_a_sweep_uses_the_parts_of_another_package(toy: Path, warm_lab: Callable[..., Any]) -> None:
-    """A selector as method and as rival, with an option of its own, decided by a metric of which less is better."""
+    """A reader of the pool, a selector as method and as rival with an option of its own, and a metric of which less is better
+    that decides."""
     lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), experiment__selection={"method": "middle", "gate": None},
+                   experiment__data__pool="data/pool.bars",
                    experiment__evaluation__metrics=["length", "chrf"], study__objectives=["eval/length"], study__n_trials=2,
                    study__baselines=["random", "middle"],
                    search={"selection.options.share": {"low": 0.2, "high": 0.8},
                            "selection.budget": {"choices": [20, 40]}})
+    pool = [json.loads(line) for line in (lab.folder / "data" / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
+    (lab.folder / "data" / "pool.bars").write_text(
+        "".join(f"{row['src']} ||| {row['tgt']} ||| {row['noise']}\n" for row in pool), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toy), os.environ.get("PYTHONPATH", "")])}
     ran = subprocess.run([sys.executable, "-m", "mtselect.sweep", "sweep.yaml"], cwd=lab.folder, env=environment,
                          capture_output=True, text=True, timeout=300)
@@ -135,7 +157,7 @@ def test_an_unknown_part_names_all() -> None:
         Plugins[Any]("mtselect.metrics", "METRIC", "evaluation.metrics").load("blue")
 
 
-@pytest.mark.parametrize("package", ["mtselect.selectors", "mtselect.metrics"])
+@pytest.mark.parametrize("package", ["mtselect.selectors", "mtselect.metrics", "mtselect.readers"])
 def test_every_part_has_its_line_in_the_docs(package: str) -> None:
     text = DOCS.read_text(encoding="utf-8")
     section = next(part for part in text.split("\n## ") if f"`{package}`" in part.splitlines()[0])

@@ -395,7 +395,8 @@ def test_a_dataset_is_loaded_at_its_commit(tmp_path: Path, monkeypatch: pytest.M
     import datasets
 
     from mtselect.config import DataConfig
-    from mtselect.data.corpus import pinned_source, read_rows, source_fingerprint
+    from mtselect.data.rows import read_rows
+    from mtselect.readers.base import pinned_source, source_fingerprint
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "datasets--org--pairs" / "refs").mkdir(parents=True)

@@ -1,1 +1,4 @@
-"""Sentence pairs: the corpus, the prompt that a model reads, and the generated quickstart corpus."""
+"""Sentence pairs: rows of a source checked, the corpus built from them, and the prompt that a model reads. No model in sight.
+
+`quickstart/` holds the rows of the corpus that comes with the package; `tools/quickstart` writes them.
+"""

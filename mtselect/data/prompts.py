@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtselect.config import DataConfig, ModelConfig
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import ConfigError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.data.corpus import source_fingerprint
+from mtselect.data.fingerprint import path_digest
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.metrics._comet.install import comet_version
 from mtselect.metrics.base import Scoring
@@ -41,7 +41,7 @@ class Comet:
     def source(self, scoring: Scoring) -> str | None:
         """Of a model that is a folder or a file."""
         model = scoring.settings.comet_model
-        return source_fingerprint(model) if Path(model).exists() else None
+        return path_digest(Path(model)) if Path(model).exists() else None
 
     def signature(self, scoring: Scoring) -> str:
         """Model and version."""

@@ -6,9 +6,10 @@ A named model is its own output: a folder, known by its files, or a pinned hub n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mtselect.config import Experiment
-from mtselect.data.corpus import source_fingerprint
+from mtselect.data.fingerprint import path_digest
 from mtselect.hub import is_local
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Lineage, Stage, Work
@@ -39,7 +40,7 @@ class BaseModel:
         name = lineage.experiment.model.name
         if name is None:
             return lineage.key(BASE)
-        return source_fingerprint(name) if is_local(name) else name
+        return path_digest(Path(name)) if is_local(name) else name
 
     def read(self, lineage: Lineage) -> Weights:
         """Where it is."""

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from mtselect.config import Experiment
-from mtselect.data.corpus import ROLES, Corpus, Pair, PairTable, build_corpus, count_rows, load_corpus, source_fingerprint
+from mtselect.data.corpus import ROLES, build_corpus, load_corpus
+from mtselect.data.pairs import Corpus, Pair, PairTable
+from mtselect.data.rows import count_rows
+from mtselect.readers.base import source_fingerprint
 from mtselect.stages.lineage import Lineage, Stage, Work
 
 Role = Literal["pool", "seeds", "dev", "test"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import Experiment
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_prompts
 from mtselect.metrics.base import Metrics, Scoring
 from mtselect.progress import Progress, SilentProgress

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import SelectionConfig
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
 from mtselect.progress import Advance
 from mtselect.selection.corrupt import corruptions

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mtselect.config import Experiment, RuntimeConfig
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import Example, encode_pairs
 from mtselect.training.device import compute_device
 from mtselect.training.language_model import LanguageModel, decoder_start, load, load_tokenizer

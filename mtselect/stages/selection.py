@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, SelectionConfig, budget_pairs
-from mtselect.data.corpus import Pair, PairTable
+from mtselect.data.pairs import Pair, PairTable
 from mtselect.selection.gate import Gated, bound
 from mtselect.selectors.base import SELECTORS, Candidates, Need, Selector
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtselect.attribution.tokens import MeanSeed
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import texts_of_tokens
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.curvature import CURVATURE, load_curvature

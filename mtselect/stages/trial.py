@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtselect.config import Experiment, with_fields
-from mtselect.data.corpus import Corpus
+from mtselect.data.pairs import Corpus
 from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
 from mtselect.stages.base import BASE
 from mtselect.stages.corpus import CORPUS, Split, corpus_of

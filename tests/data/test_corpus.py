@@ -24,9 +24,12 @@ from hypothesis import strategies as st
 
 from mtselect import gates
 from mtselect.config import DataConfig
-from mtselect.data import corpus
-from mtselect.data.corpus import Pair, Row, build_corpus, load_corpus, pair_id, read_rows, source_fingerprint
+from mtselect.data.corpus import build_corpus, load_corpus
+from mtselect.data.pairs import Pair, pair_id
+from mtselect.data.rows import SourceRow, count_rows, read_rows
 from mtselect.errors import ConfigError, DataError
+from mtselect.readers import _lines
+from mtselect.readers.base import source_fingerprint
 from mtselect.stages.selection import SelectedPair
 
 ROWS = [("Guten Tag.", "Good day."), ('Er sagt "ja', "He says “yes”, twice"), ("日本 語", "e\u0301\u00a0!"),
@@ -53,16 +56,16 @@ def with_source(config: DataConfig, role: str, source: str) -> DataConfig:
     return replace(config, **changed)
 
 
-def rows_of(source: str | Path, **fields: Any) -> list[Row]:
+def rows_of(source: str | Path, **fields: Any) -> list[SourceRow]:
     return list(read_rows(DataConfig(pool=str(source), **fields), "pool"))
 
 
-def texts(rows: list[Row]) -> list[tuple[str, str]]:
+def texts(rows: list[SourceRow]) -> list[tuple[str, str]]:
     assert all(row.reason is None for row in rows), rows
     return [(row.src, row.tgt) for row in rows]
 
 
-def reasons(rows: list[Row]) -> dict[int, str]:
+def reasons(rows: list[SourceRow]) -> dict[int, str]:
     return {row.line: row.reason for row in rows if row.reason}
 
 
@@ -208,7 +211,6 @@ def test_hub_names(monkeypatch: pytest.MonkeyPatch, source: str, expected: tuple
 
 
 def test_quickstart_parts_are_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mtselect.data.quickstart")
     rows = rows_of("quickstart:pool", label_column="noise")
     assert len(texts(rows)) == 12000
     assert 0.3 < sum(bool(row.label) for row in rows) / len(rows) < 0.7
@@ -266,7 +268,7 @@ def test_parquet_counts_rows_beyond_one_batch(tmp_path: Path) -> None:
 
 
 def test_a_huge_line_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "_MAX_LINE_BYTES", 64)
+    monkeypatch.setattr(_lines, "MAX_LINE_BYTES", 64)
     for suffix, line in (("jsonl", '{"src": "%s", "tgt": "%s"}\n'), ("tsv", "%s\t%s\n")):
         header = "src\ttgt\n" if suffix == "tsv" else ""
         path = tmp_path / f"a.{suffix}"
@@ -395,7 +397,7 @@ def test_labels_stay_aside(tmp_path: Path, config: DataConfig) -> None:
 
 
 @pytest.mark.parametrize(("source", "message"), [
-    ("no/such.jsonl", r"^no/such\.jsonl does not exist \(looked for /.*\): correct the path; a source is \.jsonl, "),
+    ("no/such.jsonl", r"^no/such\.jsonl does not exist \(looked for /.*\): correct the path; a source is one of .*\.jsonl"),
     ("hub:", r"a hub source must be hub:NAME\[@REVISION\]\[:CONFIG\]:SPLIT, got 'hub:': write for example hub:wmt/wmt14"),
     ("hub:name", r"a hub source must be hub:NAME\[@REVISION\]\[:CONFIG\]:SPLIT, got 'hub:name'"),
     ("quickstart:train", r"must be one of quickstart:test, .*quickstart:pool, got 'quickstart:train': correct it")])
@@ -407,7 +409,7 @@ def test_sources_that_are_not_there(source: str, message: str) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl.zip", "a.parquet.gz", "a"])
 def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
-    with pytest.raises(DataError, match=r"has the unknown suffix '.*': rename or convert it; a source is \.jsonl, "):
+    with pytest.raises(DataError, match=r"has the unknown suffix '.*': rename or convert it; a source is one of \.csv"):
         rows_of(tmp_path / name)
 
 
@@ -426,7 +428,7 @@ def test_missing_nested_column_names_what_is_there(tmp_path: Path) -> None:
 
 def test_a_wrong_column_stops_early(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", pairs(*ROWS) * 300 + ["x"] * 10_000)
-    read: list[Row] = []
+    read: list[SourceRow] = []
     with pytest.raises(DataError, match="no column 'de'"):
         read.extend(read_rows(DataConfig(pool=source, src_column="de"), "pool"))
     assert len(read) < 1000
@@ -492,11 +494,11 @@ def test_ids_find_their_rows(tmp_path: Path, config: DataConfig) -> None:
 def test_rows_are_counted_before_they_are_read(tmp_path: Path, name: str) -> None:
     """A header is counted too."""
     path = WRITERS[name](tmp_path / name)
-    found = corpus.count_rows(DataConfig(pool=str(path)), "pool")
+    found = count_rows(DataConfig(pool=str(path)), "pool")
     assert found == len(ROWS) + (path.suffix.lower() in (".tsv", ".csv"))
     if path.suffix == ".jsonl":
         path.write_bytes(path.read_bytes().rstrip())
-        assert corpus.count_rows(DataConfig(pool=str(path)), "pool") == len(ROWS)
+        assert count_rows(DataConfig(pool=str(path)), "pool") == len(ROWS)
 
 
 def test_progress_adds_up_to_the_rows(tmp_path: Path, config: DataConfig) -> None:
@@ -522,7 +524,6 @@ def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
 
 
 def test_fingerprint_of_the_quickstart() -> None:
-    pytest.importorskip("mtselect.data.quickstart")
     assert len(source_fingerprint("quickstart:pool")) == 64
     assert source_fingerprint("quickstart:pool") != source_fingerprint("quickstart:dev")
     with pytest.raises(DataError, match="must be one of quickstart:test"):

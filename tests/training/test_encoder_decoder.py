@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtselect.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig
-from mtselect.data.corpus import Pair
+from mtselect.data.pairs import Pair
 from mtselect.data.prompts import Example, encode_pairs, encode_prompts, target_frame
 from mtselect.errors import ConfigError
 from mtselect.training.batching import collate

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mtselect.data import quickstart_grammar as grammar
-from mtselect.data import quickstart_lexicon as lexicon
-from mtselect.data.quickstart import (
+from mtselect.errors import ConfigError, DataError
+from tools.quickstart import grammar, lexicon
+from tools.quickstart.corpus import (
     NOISES,
     QuickstartCorpus,
     _change_number,
@@ -20,8 +20,7 @@ from mtselect.data.quickstart import (
     is_reserved,
     noise_counts,
 )
-from mtselect.data.quickstart_sentences import PATTERNS, Scene, Sentence, draw_sentence, parse_words
-from mtselect.errors import ConfigError, DataError
+from tools.quickstart.sentences import PATTERNS, Scene, Sentence, draw_sentence, parse_words
 
 SPLITS = ("pool", "seeds", "dev", "test")
 SMALL = {"pool_rows": 400, "seed_rows": 20, "dev_rows": 30, "test_rows": 40}
@@ -40,7 +39,7 @@ def recorded() -> tuple[QuickstartCorpus, dict[str, str]]:
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mtselect.data.quickstart.draw_sentence", remembering)
+        patch.setattr("tools.quickstart.corpus.draw_sentence", remembering)
         return generate(), found
 
 
@@ -255,7 +254,7 @@ def test_reserved_combinations_stay_out_of_pool_and_seeds(monkeypatch: pytest.Mo
         known[made.src] = made
         return made
 
-    monkeypatch.setattr("mtselect.data.quickstart.draw_sentence", remembering)
+    monkeypatch.setattr("tools.quickstart.corpus.draw_sentence", remembering)
     small = generate(**SMALL)
 
     def reserved(row: dict[str, str]) -> bool:
@@ -282,7 +281,7 @@ def test_second_process_gives_the_same_bytes() -> None:
     root = Path(__file__).resolve().parents[2]
     code = f"""
 import hashlib, json
-from mtselect.data.quickstart import generate
+from tools.quickstart.corpus import generate
 c = generate(**{SMALL!r})
 print(hashlib.sha256(json.dumps([c.pool, c.seeds, c.dev, c.test], ensure_ascii=False).encode()).hexdigest())
 """
@@ -385,6 +384,6 @@ def test_bad_arguments_are_named(arguments: dict[str, float], message: str) -> N
 
 def test_exhausted_grammar_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Sentence("Ja.", "Yes.", "office", "", ())
-    monkeypatch.setattr("mtselect.data.quickstart.draw_sentence", lambda *_: one)
+    monkeypatch.setattr("tools.quickstart.corpus.draw_sentence", lambda *_: one)
     with pytest.raises(DataError, match="quickstart dev_rows asks for more sentences than the grammar has"):
         generate(**SMALL)

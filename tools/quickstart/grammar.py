@@ -1,6 +1,6 @@
 """German morphology and word order with the matching English, for the quickstart corpus.
 
-Words are parsed from `quickstart_lexicon`. A `Phrase` is a noun phrase or pronoun in all cases with its
+Words are parsed from `lexicon`. A `Phrase` is a noun phrase or pronoun in all cases with its
 English; a `Clause` is one verb with its arguments, and renders in every order that German knows:
 
     verb second   Gestern hat der Koch den Topf nicht gekauft.   Yesterday the cook did not buy the pot.

@@ -1,7 +1,7 @@
 """The quickstart corpus: German sentences with English translations from a small grammar of our own.
 
-Words are in `quickstart_lexicon`, morphology and word order in `quickstart_grammar`, sentence patterns
-in `quickstart_sentences`; no sentence comes from anywhere else. The grammar has five domains (kitchen,
+Words are in `lexicon`, morphology and word order in `grammar`, sentence patterns
+in `sentences`; no sentence comes from anywhere else. The grammar has five domains (kitchen,
 travel, workshop, office, clinic), three genders and three cases with weak, mixed and strong adjective
 endings, weak nouns, six persons, present, preterite, perfect, modals, separable verbs, verb-second order with
 fronted adverbials, questions, requests, negation with nicht and kein, numbers and prices, and subordinate
@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import TypeVar
 
-from mtselect.data import quickstart_lexicon as lexicon
-from mtselect.data.quickstart_sentences import Scene, Sentence, Words, draw_sentence, order_sentence, parse_words
 from mtselect.errors import ConfigError, DataError
+from tools.quickstart import lexicon
+from tools.quickstart.sentences import Scene, Sentence, Words, draw_sentence, order_sentence, parse_words
 
 T = TypeVar("T")
 _Corruption = Callable[[random.Random, Sentence, Sequence[Words]], str]

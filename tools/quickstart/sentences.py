@@ -1,7 +1,7 @@
 """Sentence patterns of the quickstart corpus: each function draws one German sentence and its English.
 
 A `Scene` holds the words of one domain and the generator that draws; patterns know which word fits which
-(verb and object, noun and adjective) by the tags of `quickstart_lexicon`. Every pattern reports its
+(verb and object, noun and adjective) by the tags of `lexicon`. Every pattern reports its
 combinations, (verb, noun) and (adjective, noun), so that the corpus can keep some for dev and test.
 Only `Random.random` is called: its stream is the same in every Python version.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from mtselect.data import quickstart_lexicon as lexicon
-from mtselect.data.quickstart_grammar import (
+from tools.quickstart import lexicon
+from tools.quickstart.grammar import (
     BARE,
     EVERY,
     FORMAL,

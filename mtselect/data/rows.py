@@ -1,0 +1,164 @@
+"""A source's rows, checked: two sides of one line each, or the reason why a row cannot be used.
+
+Text is kept as it is, but for this: outer whitespace goes, and a run of spaces, tabs and line breaks
+(also U+0085, U+2028, U+2029) becomes one space, so that a pair is one line. No-break and ideographic
+spaces inside a sentence stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+
+from mtselect.config import DataConfig
+from mtselect.errors import DataError
+from mtselect.readers._lines import ESCAPED_BYTE, TOO_LONG
+from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, Record, excerpt, printable, reader_of
+
+Role = Literal["dev", "test", "seeds", "pool"]
+
+NOT_TEXT = "not text"
+EMPTY_SIDE = "empty side"
+
+_PROBED_ROWS = 1000  # a column that none of the first rows has is a wrong name, not a gap in the data
+_NAMED_DEPTH = 3  # nested columns that a message lists
+_ABSENT = object()  # the row has no such column; None is a value, JSON's null
+
+_BREAKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
+_UNTEXTUAL = re.compile("[\0\ud800-\udfff]")
+_READ_ERRORS = (OSError, EOFError, zlib.error, csv.Error)
+
+
+class SourceRow(NamedTuple):
+    """One row of a source, usable if `reason` is None.
+
+    `line` counts from 1: lines of a .jsonl, .tsv or .csv file (header included), rows elsewhere.
+    `excerpt` is the start of an unusable row, safe to print, and "" for a usable one.
+    """
+
+    line: int
+    src: str
+    tgt: str
+    label: str
+    reason: str | None
+    excerpt: str
+
+
+def one_line(text: str) -> str:
+    """`text` without outer whitespace, its runs of spaces, tabs and line breaks as one space."""
+    return _BREAKS.sub(" ", text).strip()
+
+
+def read_rows(config: DataConfig, role: Role) -> Iterator[SourceRow]:
+    """Every row of the source `data.<role>`, usable or not, in order; labels only in the pool.
+
+    Raises:
+        DataError: the source is missing, of an unknown form or cannot be read, or its rows lack a column.
+    """
+    source = getattr(config, role)
+    label_column = config.label_column if role == "pool" else None
+    columns = [config.src_column, config.tgt_column, *([label_column] if label_column else [])]
+    try:
+        for record in _with_columns(reader_of(source).records(source, columns), source, columns):
+            yield _row(record, config, label_column)
+    except _READ_ERRORS as error:
+        raise DataError(f"data.{role} ({source}) cannot be read, {type(error).__name__}: {error}; "
+                        "check the file, or give another source") from error
+
+
+def count_rows(config: DataConfig, role: Role) -> int:
+    """About how many rows `read_rows` gives, for a progress bar; only JSON arrays and what is damaged are read for it."""
+    source: str = getattr(config, role)
+    with contextlib.suppress(*_READ_ERRORS, pa.ArrowException):
+        if (count := reader_of(source).count(source)) is not None:
+            return count
+    return sum(1 for _ in read_rows(config, role))
+
+
+def _row(record: Record, config: DataConfig, label_column: str | None) -> SourceRow:
+    if record.fields is None:
+        return SourceRow(record.line, "", "", "", record.reason, record.excerpt)
+    raw = [_cell(record.fields, column) for column in (config.src_column, config.tgt_column)]
+    src, tgt = (one_line(side) if isinstance(side, str) else "" for side in raw)
+    reason = record.reason or _side_reason(raw) or _length_reason(src, tgt, config.max_chars)
+    if reason:
+        return SourceRow(record.line, "", "", "", reason, " ||| ".join(_excerpt(side) for side in raw))
+    return SourceRow(record.line, src, tgt, _label(record.fields, label_column) if label_column else "", None, "")
+
+
+def _label(fields: Mapping[str, object], column: str) -> str:
+    """The label as text; "" (clean) for null, false, 0 and where the row has none."""
+    label = _cell(fields, column)
+    return "" if label in (None, False, _ABSENT) else printable(one_line(str(label)))
+
+
+def _side_reason(sides: list[object]) -> str | None:
+    if _ABSENT in sides:
+        return NOT_A_ROW
+    texts = [side for side in sides if isinstance(side, str)]
+    if any(ESCAPED_BYTE.search(text) for text in texts):
+        return NOT_UTF8
+    if len(texts) < len(sides) or any(_UNTEXTUAL.search(text) for text in texts):
+        return NOT_TEXT
+    return None
+
+
+def _length_reason(src: str, tgt: str, max_chars: int) -> str | None:
+    if not src or not tgt:
+        return EMPTY_SIDE
+    return TOO_LONG if max(len(src), len(tgt)) > max_chars else None
+
+
+def _with_columns(records: Iterable[Record], source: str, columns: list[str]) -> Iterator[Record]:
+    """The records, once it is clear that each column exists: in the first rows, at the latest in the last."""
+    missing = list(columns)
+    names: list[str] | None = None
+    probed = 0
+    for record in records:
+        if missing and record.fields is not None:
+            fields = record.fields
+            names = names or list(_column_names(fields))
+            missing = [column for column in missing if _cell(fields, column) is _ABSENT]
+            probed += 1
+            if probed == _PROBED_ROWS:
+                _refuse_missing(source, missing, names)
+        yield record
+    _refuse_missing(source, missing if names is not None else [], names or [])
+
+
+def _refuse_missing(source: str, missing: list[str], names: list[str]) -> None:
+    if missing:
+        raise DataError(
+            f"{source} has no column {' and no column '.join(map(repr, missing))}, it has "
+            f"{', '.join(_excerpt(name) for name in names[:20]) or 'none'}: set --experiment.data.src_column, "
+            "tgt_column and label_column to these names (.tsv and .csv need a header line)")
+
+
+def _column_names(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value and prefix.count(".") < _NAMED_DEPTH:
+            yield from _column_names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _cell(fields: Mapping[str, object], column: str) -> object:
+    """The value under `column`, taken literally or as a path of names with dots; `_ABSENT` if there is none."""
+    if column in fields:
+        return fields[column]
+    value: object = fields
+    for name in column.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return _ABSENT
+        value = value[name]
+    return value
+
+
+def _excerpt(value: object) -> str:
+    return "(missing)" if value is _ABSENT else excerpt(value)

@@ -1,0 +1,32 @@
+"""Hugging Face datasets, loaded and read as Arrow batches: they stream from a memory map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mtselect.errors import DataError
+from mtselect.readers._arrow import BATCH_ROWS, batch_records, top_columns
+from mtselect.readers.base import Record, forms
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def load(source: str, name: str, config: str | None, split: str, revision: str | None = None) -> Dataset:
+    """A split. Raises DataError naming the source."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return load_dataset(name, config, split=split, revision=revision)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise DataError(f"Hugging Face datasets cannot load {source}, {type(error).__name__}: {error}; "
+                        f"check name, configuration, split and network; {forms()}") from error
+
+
+def dataset_records(dataset: Dataset, columns: list[str]) -> Iterator[Record]:
+    """Its rows."""
+    names = top_columns(dataset.column_names, columns)
+    chosen = dataset.select_columns(names) if names else dataset
+    return batch_records(chosen.with_format("arrow").iter(batch_size=BATCH_ROWS))

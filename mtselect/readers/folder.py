@@ -1,0 +1,58 @@
+"""folder: one that Hugging Face datasets can open: what `save_to_disk` wrote (of several splits, `train`), or files of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mtselect.data.fingerprint import path_digest
+from mtselect.errors import DataError
+from mtselect.readers._datasets import dataset_records, load
+from mtselect.readers.base import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Folder:
+    """By `datasets`."""
+
+    about = "a folder that Hugging Face datasets can open"
+
+    def takes(self, source: str) -> bool:
+        """What is one."""
+        return Path(source).expanduser().is_dir()
+
+    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+        """Of its dataset."""
+        return dataset_records(_open(Path(source).expanduser()), columns)
+
+    def count(self, source: str) -> int:
+        """Of its dataset."""
+        return len(_open(Path(source).expanduser()))
+
+    def fingerprint(self, source: str) -> str:
+        """SHA-256 over the names and digests of its files."""
+        return path_digest(Path(source).expanduser())
+
+    def pinned(self, source: str) -> str:
+        """A folder is itself."""
+        return source
+
+
+def _open(path: Path) -> Dataset:
+    from datasets import load_from_disk
+
+    if (path / "state.json").exists():
+        return cast("Dataset", load_from_disk(str(path)))
+    if not (path / "dataset_dict.json").exists():
+        return load(str(path), str(path), None, split="train")
+    splits = cast("Mapping[str, Dataset]", load_from_disk(str(path)))
+    if "train" not in splits:
+        raise DataError(f"{path} must hold a split 'train', got {', '.join(splits)}: "
+                        "give the folder of one split, such as " + str(path / next(iter(splits), "train")))
+    return splits["train"]
+
+
+READER = Folder

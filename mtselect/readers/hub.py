@@ -1,0 +1,61 @@
+"""hub: a split of a dataset on the Hugging Face hub, `hub:NAME[@REVISION][:CONFIG]:SPLIT`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mtselect.errors import DataError
+from mtselect.hub import located, pin
+from mtselect.readers._datasets import dataset_records, load
+from mtselect.readers.base import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_FORM = re.compile(r"hub:(?P<name>[^:\s@]+(@[^:\s]+)?)(:(?P<config>[^:\[\s]+))?:(?P<split>[^:\[\s]+(\[.*)?)")
+
+
+class Hub:
+    """By `datasets`."""
+
+    about = "hub:NAME[@REVISION][:CONFIG]:SPLIT"
+
+    def takes(self, source: str) -> bool:
+        """By its first letters."""
+        return source.startswith("hub:")
+
+    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+        """Of the split."""
+        return dataset_records(_open(source), columns)
+
+    def count(self, source: str) -> int:
+        """Of the split."""
+        return len(_open(source))
+
+    def fingerprint(self, source: str) -> str:
+        """The name itself, which `pinned` pins to a commit."""
+        return source
+
+    def pinned(self, source: str) -> str:
+        """With the commit that its name stands for now."""
+        start, end = _parts(source).span("name")
+        return source[:start] + pin(source[start:end], "dataset") + source[end:]
+
+
+def _open(source: str) -> Dataset:
+    match = _parts(source)
+    name, revision = located(match["name"])
+    return load(source, name, match["config"], split=match["split"], revision=revision)
+
+
+def _parts(source: str) -> re.Match[str]:
+    match = _FORM.fullmatch(source)
+    if not match:
+        raise DataError(f"a hub source must be hub:NAME[@REVISION][:CONFIG]:SPLIT, got {source!r}: "
+                        "write for example hub:wmt/wmt14:de-en:train")
+    return match
+
+
+READER = Hub
