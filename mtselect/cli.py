@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mtselect.config import RuntimeConfig, Sweep, load
 from mtselect.errors import Faults, UserError
 from mtselect.progress import ConsoleProgress, Interruption
-from mtselect.remote import shown
+from mtselect.remote import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def run(main: Callable[[Console], object], again: str) -> int:
             main(console)
     except UserError as error:
         for line in error.lines if isinstance(error, Faults) else [str(error)]:
-            print(f"error: {shown(line)}", file=sys.stderr)  # what it quotes may hold a password
+            print(f"error: {redact(line)}", file=sys.stderr)  # what it quotes may hold a password
         return 2
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         print(f"\nstopped. {again}", file=sys.stderr)

@@ -496,12 +496,14 @@ class TrackingConfig:
     """Where MLflow records.
 
     Args:
+        kind: who records: `mlflow`, or `none`: scores stay in the study's storage, selected sets in the stage store.
         uri: tracking server; null is MLflow's own default (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
         experiment: MLflow experiment; null takes the study's name.
         index_limit_mb: a larger sketch index is recorded as manifest and path, not as artifact.
         sample_sentences: dev sentences in the side-by-side translation table.
     """
 
+    kind: Literal["mlflow", "none"] = "mlflow"
     uri: str | None = None
     experiment: str | None = None
     index_limit_mb: float = 64.0

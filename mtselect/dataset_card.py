@@ -20,7 +20,8 @@ from mtselect.config import Experiment, to_yaml
 from mtselect.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
-from mtselect.tracking import RecordedRun, jsonl
+from mtselect.tracking.base import jsonl
+from mtselect.tracking.mlflow import RecordedRun
 
 if TYPE_CHECKING:
     from mtselect.significance import PairedResult, Score

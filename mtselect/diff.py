@@ -29,7 +29,7 @@ from mtselect.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.tracking import RecordedRun
+    from mtselect.tracking.mlflow import RecordedRun
 
 Pairs = dict[str, dict[str, Any]]  # by id, in the set's order
 
@@ -289,10 +289,10 @@ def _run_scores(metrics: Mapping[str, float]) -> dict[str, tuple[float, float | 
 
 def _read_trial(name: str, study: str, trial: str, uri: str | None, experiment: str | None) -> Side:
     from mtselect.config import TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
     with tempfile.TemporaryDirectory() as folder:
-        tracker = open_tracker(TrackingConfig(uri=uri, experiment=experiment), study, Path(folder), create=False)
+        tracker = open_mlflow(TrackingConfig(uri=uri, experiment=experiment), study, Path(folder), create=False)
         parent = tracker.find_study()
         runs = {run.name: run for run in tracker.children(parent.run_id)} if parent else {}
         if trial not in runs:
@@ -309,7 +309,7 @@ def _of_run(name: str, path: Path, run: RecordedRun) -> Side:
 
 
 def _read_run(name: str, uri: str | None) -> Side:
-    from mtselect.fetch import fetch_run
+    from mtselect.tracking.fetch import fetch_run
 
     with tempfile.TemporaryDirectory() as folder:
         path, run = fetch_run(name, uri, Path(folder))
@@ -318,7 +318,7 @@ def _read_run(name: str, uri: str | None) -> Side:
 
 def _read_version(name: str, uri: str | None) -> Side:
     """A dataset version; the run it was selected in, if that is still there, knows the share of noise."""
-    from mtselect.fetch import fetch_version
+    from mtselect.tracking.fetch import fetch_version
 
     parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", name)
     if not parts:

@@ -39,7 +39,7 @@ from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.study_storage import begun_study
-from mtselect.tracking import reach
+from mtselect.tracking.base import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
 
@@ -128,7 +128,8 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
         _look_at_memory(found, bench, sweep.experiment.attribution.seed_rank, model)
     _look_at_study(found, begun)
     with found.part():
-        found.facts["MLflow"] = reach(sweep.tracking, Path(sweep.runtime.workdir))
+        kept = "MLflow" if sweep.tracking.kind == "mlflow" else "tracking"
+        found.facts[kept] = look_at_tracker(sweep.tracking, Path(sweep.runtime.workdir))
     for name in sweep.experiment.evaluation.metrics:
         with found.part():
             metric = bench.metrics[name]

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtselect.gates import Gate
-    from mtselect.registry import Registry
     from mtselect.significance import PairedResult, Score
     from mtselect.stages.corpus import Split
     from mtselect.stages.evaluation import Evaluation
     from mtselect.stages.lineage import Bench, Lineage
     from mtselect.stages.selection import Selection
-    from mtselect.tracking import RecordedRun, Tracker
+    from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
+    from mtselect.tracking.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,10 @@ def promote(arguments: argparse.Namespace, console: Console) -> None:
         PromotionRefused: there is no such study, trial or champion, or a gate did not pass.
     """
     from mtselect.config import StudyConfig, TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
     tracking = TrackingConfig(uri=arguments.uri, experiment=arguments.experiment)
-    tracker = open_tracker(tracking, StudyConfig(name=arguments.study).name, Path(arguments.workdir), create=False)
+    tracker = open_mlflow(tracking, StudyConfig(name=arguments.study).name, Path(arguments.workdir), create=False)
     registry = tracker.registry(f"mtselect.{arguments.study}")
     if arguments.rollback:
         old, new = registry.rollback()
@@ -127,7 +127,7 @@ def promote(arguments: argparse.Namespace, console: Console) -> None:
     _register(tracker, registry, candidate, sweep, parent, console, force=arguments.force, dry_run=arguments.dry_run)
 
 
-def check(bench: Bench, tracker: Tracker, sweep: Sweep, runs: list[RecordedRun], arguments: argparse.Namespace,
+def check(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[RecordedRun], arguments: argparse.Namespace,
           ask: Callable[[RecordedRun, list[Gate]], None]) -> Candidate:
     """Compute the best trial's selection and dev scores afresh, then its and its rivals' test scores.
 
@@ -216,8 +216,8 @@ def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratc
 
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
     """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool, the untuned model."""
+    from mtselect.metrics.base import direction
     from mtselect.plots import LEVELS
-    from mtselect.question import direction
 
     metric = f"eval/{_metric(sweep)}"
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
@@ -251,12 +251,12 @@ def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
         console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
 
 
-def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep: Sweep, parent: str, console: Console, *,
+def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, sweep: Sweep, parent: str, console: Console, *,
               force: bool, dry_run: bool) -> None:
     """The next version, or the one that holds the same ids already; champion or challenger."""
     from mtselect import gates
     from mtselect.dataset_card import write_dataset
-    from mtselect.registry import CHALLENGER, CHAMPION
+    from mtselect.tracking.registry import CHALLENGER, CHAMPION
 
     digest, metric = candidate.selection.digest, _metric(sweep)
     value = next(score.value for score in candidate.test if score.name == metric)
@@ -293,7 +293,7 @@ def _register(tracker: Tracker, registry: Registry, candidate: Candidate, sweep:
 
 
 def _export(registry: Registry, uri: str | None, folder: Path, console: Console) -> None:
-    from mtselect.fetch import fetch_version
+    from mtselect.tracking.fetch import fetch_version
 
     champion = registry.champion()
     if champion is None:
@@ -312,18 +312,18 @@ def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
             for gate in gates}
 
 
-def _read_study(tracker: Tracker, name: str) -> tuple[Sweep, str, list[RecordedRun]]:
+def _read_study(tracker: MlflowTracker, name: str) -> tuple[Sweep, str, list[RecordedRun]]:
     parent = tracker.find_study()
     if parent is None:
         raise PromotionRefused(f"MLflow at {tracker.uri} has no study {name!r}: check the name, or set --tracking.uri")
     return _sweep_file(tracker, parent, "sweep.yaml"), parent.run_id, tracker.children(parent.run_id)
 
 
-def _experiment(tracker: Tracker, run: RecordedRun) -> Experiment:
+def _experiment(tracker: MlflowTracker, run: RecordedRun) -> Experiment:
     return _sweep_file(tracker, run, "experiment.yaml").experiment
 
 
-def _sweep_file(tracker: Tracker, run: RecordedRun, name: str) -> Sweep:
+def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str) -> Sweep:
     """A run's artifact as a sweep file; checked like any other."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -331,8 +331,8 @@ def _sweep_file(tracker: Tracker, run: RecordedRun, name: str) -> Sweep:
         return load(path, [])
 
 
-def _log(tracker: Tracker, candidate: Candidate) -> None:
-    from mtselect.tracking import scores_as_metrics
+def _log(tracker: MlflowTracker, candidate: Candidate) -> None:
+    from mtselect.recording import scores_as_metrics
 
     metrics: dict[str, Any] = {name.replace("eval/", "test/"): value
                                for name, value in scores_as_metrics(candidate.test).items()}

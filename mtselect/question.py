@@ -11,19 +11,13 @@ from mtselect.config import Experiment, Sweep
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local
-from mtselect.metrics.base import METRICS
+from mtselect.metrics.base import direction
 from mtselect.readers.base import source_fingerprint
 
 
 def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
     """Of each objective."""
     return [direction(name) for name in sweep.study.objectives]
-
-
-def direction(objective: str) -> Literal["minimize", "maximize"]:
-    """Most scores go up; what is selected (pairs, noise) goes down."""
-    up = objective.startswith("eval/") and METRICS.load(objective.removeprefix("eval/")).higher_is_better
-    return "maximize" if up else "minimize"
 
 
 def question(sweep: Sweep) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.trial import TrialResult, all_stages, compare
-from mtselect.tracking import Tracker, jsonl, scores_as_metrics
+from mtselect.tracking.base import Tracker, jsonl
 
 TABLE = "translations.json"
 _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
@@ -74,6 +74,14 @@ def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> di
     return metrics
 
 
+def scores_as_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """`eval/<name>` and its interval's ends, scores first (the UI opens on what was logged first)."""
+    metrics = {f"eval/{score.name}": score.value for score in scores}
+    for score in scores:
+        metrics |= {f"eval/{score.name}_low": score.low, f"eval/{score.name}_high": score.high}
+    return metrics
+
+
 def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], scores: Sequence[Score],
                  config: TrackingConfig) -> None:
     """Metrics, the selected set, the experiment that replays it, what the gate dropped, translations, curve and pictures; of
@@ -88,7 +96,8 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
     tracker.log_text(run_id, to_yaml(experiment, "experiment"), "experiment.yaml")
     tracker.log_text(run_id, jsonl(pair.row() for pair in selection.pairs), "selected.jsonl")
     if selection.pairs:
-        tracker.log_dataset(run_id, "selected", selection.digest, len(selection.pairs))
+        columns = {name: type(value) for name, value in selection.pairs[0].row().items()}
+        tracker.log_dataset(run_id, selection.digest, len(selection.pairs), columns)
         tracker.log_curve(run_id, evaluation.curve)
     shown = _dev_pairs(result.lineage)[: config.sample_sentences]
     tracker.log_table(run_id, {"src": [pair.src for pair in shown], "hyp": evaluation.hypotheses[: len(shown)],
@@ -109,7 +118,7 @@ def record_gradients(tracker: Tracker, parent: str, lineage: Lineage, config: Tr
     it is."""
     entry = lineage.entry(GRADIENTS)
     folder = f"gradients/{entry.key}"
-    if tracker.has_artifact(parent, f"{folder}/manifest.json"):
+    if tracker.has_file(parent, f"{folder}/manifest.json"):
         return
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
     index = gradient_index(lineage)

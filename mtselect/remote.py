@@ -19,7 +19,7 @@ _SHORTEST_SECRET = 8  # characters; `1` is in every address, and nobody who has 
 _SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET|ACCESS_KEY|CONNECTION_STRING)$")
 
 
-def shown(text: str) -> str:
+def redact(text: str) -> str:
     """An address or a message without credentials: what stands before the host of a URL, what follows `password=` and its like,
     and the values of environment variables that hold secrets, if they are long enough to be some."""
     text = re.sub(r"://\S*@", "://***@", text)
@@ -32,7 +32,7 @@ def shown(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error's first line, short and without credentials."""
-    return shown(str(error).strip().split("\n")[0])[:200]  # not the other way round: half a secret would not be found
+    return redact(str(error).strip().split("\n")[0])[:200]  # not the other way round: half a secret would not be found
 
 
 def reason(error: BaseException) -> str:

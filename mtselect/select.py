@@ -42,7 +42,7 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
     from mtselect.stages.selection import select_pairs
     from mtselect.store import write_whole
     from mtselect.study_storage import continued
-    from mtselect.tracking import jsonl
+    from mtselect.tracking.base import jsonl
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 
 from mtselect.config import Sweep
 from mtselect.errors import StorageError
-from mtselect.remote import Patience, causes, reason, shown
+from mtselect.remote import Patience, causes, reason, redact
 from mtselect.resolve import adopt
 from mtselect.store import hash_json, write_whole
 
@@ -77,7 +77,7 @@ def remember(sweep: Sweep) -> None:
     """Note under the workdir that a study was run here, and where it is kept, so that nothing it refers to is pruned."""
     folder = Path(sweep.runtime.workdir) / "studies"
     folder.mkdir(parents=True, exist_ok=True)
-    note = {"study": sweep.study.name, "storage": None if sweep.study.storage is None else shown(sweep.study.storage)}
+    note = {"study": sweep.study.name, "storage": None if sweep.study.storage is None else redact(sweep.study.storage)}
     path = folder / f"{sweep.study.name}-{hash_json(note)[:8]}.json"
     write_whole(path, lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
 
@@ -120,7 +120,7 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
             journals.add(name)
         elif name not in forgotten:
             kept.append((name, url))
-        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and shown(url)):
+        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and redact(url)):
             raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {note['storage']}: name that "
                                f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
     kept += [(name, None) for name in sorted(journals - set(forgotten))]
@@ -128,7 +128,7 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
         its = replace(sweep, study=replace(sweep.study, name=name, storage=where))
         study = begun_study(its)
         if study is None:
-            place = _journal(its) if where is None else shown(where)
+            place = _journal(its) if where is None else redact(where)
             raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is not in {place}: look whether that is whole, "
                                f"or let the study go with --forget {name}; nothing was deleted")
         yield name, study
@@ -136,7 +136,7 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
 
 def unusable(sweep: Sweep, error: BaseException) -> StorageError:
     """What to say of a storage that cannot be opened."""
-    address = None if sweep.study.storage is None else shown(sweep.study.storage)
+    address = None if sweep.study.storage is None else redact(sweep.study.storage)
     return StorageError(f"study.storage {address!r} cannot be used ({reason(error)}): start the database, correct the URL, "
                         "or leave it null for a journal file")
 
@@ -160,7 +160,7 @@ def database_storage(url: str) -> Any:
         return isinstance(error, StorageInternalError) and any(isinstance(one, (OperationalError, InterfaceError))
                                                                for one in causes(error))
 
-    patience = Patience(f"Optuna's storage at {shown(url)}", away)
+    patience = Patience(f"Optuna's storage at {redact(url)}", away)
 
     class PatientStorage(RDBStorage):
         def record_heartbeat(self, trial_id: int) -> None:

@@ -32,7 +32,7 @@ from mtselect.config import Experiment, Sweep, field_type, range_type, with_fiel
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.metrics.base import METRICS
 from mtselect.progress import LINE_SECONDS
-from mtselect.remote import causes, shown
+from mtselect.remote import causes, redact
 from mtselect.store import derive_seed
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mtselect.significance import PairedResult, Score
     from mtselect.stages.lineage import Bench, Lineage, Stage
     from mtselect.stages.trial import TrialResult
-    from mtselect.tracking import Kind, Tracker
+    from mtselect.tracking.base import Kind, Tracker
 
 COMMAND = "python -m mtselect.sweep"
 
@@ -103,7 +103,7 @@ def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
                   f"for {', '.join(sweep.study.objectives)}")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.preflight import preflight
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.base import open_tracker
 
     found = preflight(bench, sweep)
     found.show(console)
@@ -266,17 +266,32 @@ class Worker:
         comparisons = compare_rivals(self.bench, self.sweep, proof, experiments)
         self.console.print(final_table(trials, self.sweep))
         self.console.print(proof_table(proof, comparisons, self.sweep))
+        links = self.tracker.links(self.sweep.study.objectives[0])
+        if not links:
+            self._say_where(trials, experiments)
+            return
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
-            promote += f" --tracking.uri {shown(self.sweep.tracking.uri)}"
+            promote += f" --tracking.uri {redact(self.sweep.tracking.uri)}"
         record_study(self.tracker, self.parent, self.bench, self.sweep, self.study, rows, experiments, comparisons)
-        links = self.tracker.links(self.sweep.study.objectives[0])
         start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else ""
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
         self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
         self.console.print(f"promote    [bold]{promote}[/]")
         self.tracker.log(self.parent, note=_study_note(trials, proof, comparisons, self.sweep, links, promote))
+
+    def _say_where(self, trials: list[Row], experiments: Mapping[str, list[Experiment]]) -> None:
+        """Without a record: the best trial's set is a file."""
+        from mtselect.stages.lineage import Lineage
+        from mtselect.stages.selection import selection_stage
+
+        for row in trials[:1]:
+            experiment = experiments[row.run_id][0]
+            path = Lineage(self.bench, experiment).path(selection_stage(experiment)) / "selected.jsonl"
+            self.console.print(f"selected   {path} ({row.name}, {row.pairs:,} pairs)", soft_wrap=True)
+        self.console.print("promote    needs a record: the same command with --tracking.kind mlflow and another --study.name "
+                           "computes no stage again", soft_wrap=True)
 
     def _experiments(self) -> dict[str, list[Experiment]]:
         """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
@@ -370,7 +385,9 @@ class Worker:
     def _check_records(self) -> None:
         rows = {row.run_id for row in study_rows(self.study, self.sweep.study.objectives[0])}
         begun = {trial.user_attrs.get("run_id") for trial in self.study.get_trials(deepcopy=False)}
-        recorded = {run.run_id for run in self.tracker.children(self.parent)}
+        recorded = self.tracker.finished(self.parent)
+        if recorded is None:
+            return
         name, uri = self.sweep.study.name, self.tracker.uri
         if rows and not rows & recorded:
             raise StorageError(f"MLflow at {uri} has none of the {len(rows)} trials of study {name!r}: set tracking.uri to "
@@ -523,7 +540,7 @@ def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
 
 def study_rows(study: optuna.Study, objective: str) -> list[Row]:
     """All finished trials and baselines, best first; each baseline once."""
-    from mtselect.question import direction
+    from mtselect.metrics.base import direction
 
     rows: dict[str, Row] = {}
     for trial in study.get_trials(deepcopy=False):

@@ -95,9 +95,9 @@ def test_the_charts_show_the_scores(recorded: Any, page: Page) -> None:
 
 def test_translations_stand_side_by_side(recorded: Any, page: Page, tmp_path: Path) -> None:
     from mtselect.config import TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
-    tracker = open_tracker(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False)
+    tracker = open_mlflow(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False)
     page.goto(tracker.links("eval/chrf")["translations"])
     shown(page, "translations.json")
 
@@ -119,10 +119,10 @@ def test_the_studys_run_shows_its_note(recorded: Any, page: Page) -> None:
 def test_a_view_nobody_looked_at_becomes_a_plain_filter(recorded: Any, page: Page, tmp_path: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     from mtselect.config import TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
-    monkeypatch.setattr("mtselect.tracking._VIEW_VERSIONS", ("99.",))
-    link = open_tracker(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False).links("eval/chrf")["trials"]
+    monkeypatch.setattr("mtselect.tracking.mlflow.VIEW_VERSIONS", ("99.",))
+    link = open_mlflow(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False).links("eval/chrf")["trials"]
     assert "viewStateShareKey" not in link
     page.goto(link)
     expect_best_first(page, recorded.runs)

@@ -150,7 +150,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import mlflow
 
     from mtselect.config import TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -167,7 +167,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     dataset = folder / "dataset"
     dataset.mkdir()
     write(dataset / "selected.jsonl", pairs(0, 10))
-    registry = open_tracker(TrackingConfig(uri=uri), "tiny", folder).registry("mtselect.tiny")
+    registry = open_mlflow(TrackingConfig(uri=uri), "tiny", folder).registry("mtselect.tiny")
     registry.crown(registry.register(dataset, run, {"mtselect.selected": "x"}, "").number)
     return SimpleNamespace(uri=uri, run=run, parent=parent)
 

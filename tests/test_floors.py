@@ -22,7 +22,7 @@ FLOORS = {
     "selection": 3, "selectors": 3,
     "training": 4, "metrics": 4, "significance": 4,
     "remote": 4,
-    "tracking": 5, "registry": 5, "fetch": 5, "plots": 5, "study_plots": 5,
+    "tracking": 5, "plots": 5, "study_plots": 5,
     "stages": 5,
     "recording": 6, "gates": 6, "plan": 6, "dataset_card": 6,
     "study_storage": 6, "resolve": 6, "question": 6, "preflight": 6, "rivals": 6,
@@ -31,14 +31,14 @@ FLOORS = {
 }
 HOMES = {  # third party -> the only parts that may import it
     "optuna": {"sweep", "study_plots", "study_storage"},
-    "mlflow": {"tracking", "registry", "fetch"},
+    "mlflow": {"tracking"},
     "plotly": {"study_plots"},
     "lightning": {"training"},
     "peft": {"training"},
     "transformers": {"training"},
     "sklearn": {"selection"},
     "torch": {"attribution", "training", "stages", "plan", "cli", "metrics"},  # metrics: COMET's worker, elsewhere
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "tracking"},
     "sacrebleu": {"metrics"},
     "jsonargparse": {"config"},
     "huggingface_hub": {"hub"},

@@ -18,7 +18,7 @@ import yaml
 
 from mtselect.gates import Gate
 from mtselect.promote import choose
-from mtselect.tracking import RecordedRun
+from mtselect.tracking.mlflow import RecordedRun
 
 NAME = "mtselect.tiny"
 
@@ -161,10 +161,10 @@ def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pyte
 def test_champion_challenger_and_back(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second version, registered by hand as better or worse than the study's own set."""
     from mtselect.config import TrackingConfig
-    from mtselect.tracking import open_tracker
+    from mtselect.tracking.server import open_mlflow
 
     uri = f"sqlite:///{finished.folder}/mlflow.db"
-    registry = open_tracker(TrackingConfig(uri=uri), "tiny", finished.folder / "mlruns", create=False).registry(NAME)
+    registry = open_mlflow(TrackingConfig(uri=uri), "tiny", finished.folder / "mlruns", create=False).registry(NAME)
     (mine,) = versions(finished)
     better = {**mine.tags, "mtselect.selected": "x", "mtselect.test.chrf": str(float(mine.tags["mtselect.test.chrf"]) + 1)}
     registry.crown(registry.register(promoted, mine.run_id, better, "").number)

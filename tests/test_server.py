@@ -24,7 +24,8 @@ import requests
 from mtselect.config import Sweep, TrackingConfig
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, shown
-from mtselect.tracking import Tracker, open_tracker
+from mtselect.tracking.mlflow import MlflowTracker
+from mtselect.tracking.server import open_mlflow
 
 AWAY = 3.0  # seconds a killed server stays away, beside its start
 
@@ -252,7 +253,7 @@ def test_a_killed_mlflow_server_costs_no_trial_and_no_record(undisturbed: Any, w
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that waits for something that does not come should not take the real patience."""
-    monkeypatch.setattr("mtselect.tracking.PATIENCE", 30.0)
+    monkeypatch.setattr("mtselect.tracking.server.PATIENCE", 30.0)
 
 
 @pytest.fixture
@@ -263,7 +264,7 @@ def proxy(short: None, mlflow_server: Any) -> Iterator[Proxy]:
 
 def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp_path: Path) -> None:
     """The server did what it was asked for, but the connection broke before it could say so."""
-    tracker = open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+    tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     proxy.lose = [("POST", "runs/create"), ("PUT", "sweep.yaml")]
     parent = tracker.study_run(Sweep())
     proxy.lose = [("POST", "runs/create"), ("POST", "runs/log-batch"), ("PUT", "table.json"), ("POST", "runs/set-tag"),
@@ -273,7 +274,7 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
     tracker.log_table(run_id, {"src": ["a"], "hyp": ["b"]}, "table.json")
     proxy.lose.append(("POST", "runs/log-batch"))
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1}])
-    tracker.log_dataset(run_id, "selected", "abc", 2)
+    tracker.log_dataset(run_id, "abc", 2, {"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
     tracker.end(run_id, "FINISHED")
     assert proxy.lose == []
     client = client_of(mlflow_server.uri)
@@ -285,7 +286,7 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
 
 
 def test_a_lost_answer_registers_no_dataset_twice(proxy: Proxy, mlflow_server: Any, tmp_path: Path) -> None:
-    tracker = open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+    tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     run_id = tracker.start_trial(tracker.study_run(Sweep()), "t002", "trial", {}, {"mtselect.trial": "2"})
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "selected.jsonl").write_text("{}\n")
@@ -301,8 +302,8 @@ def test_a_server_that_does_not_come_back_is_one_line_and_a_wrong_request_is_not
         proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from mlflow.exceptions import MlflowException
 
-    monkeypatch.setattr("mtselect.tracking.PATIENCE", 2.0)
-    tracker = open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+    monkeypatch.setattr("mtselect.tracking.server.PATIENCE", 2.0)
+    tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     before = len(proxy.requests)
     with pytest.raises(MlflowException, match=r"chrf\+\+"):
         tracker.log(tracker.study_run(Sweep()), metrics={"eval/chrf++": 1.0})
@@ -444,7 +445,7 @@ def test_an_outage_of_minutes_is_waited_for(outage: float, survives: bool, monke
 
 def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tmp_path: Path) -> None:
     """Though the interruption comes while a refused connection is handled."""
-    tracker = open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+    tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     waits = itertools.count()
 
     def stop(seconds: float) -> None:
@@ -486,25 +487,25 @@ def test_credentials_of_the_environment_reach_the_server(environment: dict[str, 
                                                          tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy.authorization = authorization
     with pytest.raises(StorageError, match=r"cannot be used: .*401"):
-        open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+        open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    tracker = open_tracker(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
+    tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
     run_id = tracker.study_run(Sweep())
     assert tracker.read_text(run_id, "sweep.yaml").startswith("experiment:")
-    assert tracker.has_artifact(run_id, "sweep.yaml")
+    assert tracker.has_file(run_id, "sweep.yaml")
 
 
 def test_a_token_that_cannot_be_sent_is_not_told(mlflow_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`requests` puts a header that it refuses into its error."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "Sekret00\n")
     with pytest.raises(StorageError, match=r"cannot be used: .*header value: 'Bearer \*") as told:
-        open_tracker(TrackingConfig(uri=mlflow_server.uri), f"lost-{tmp_path.name}", tmp_path)
+        open_mlflow(TrackingConfig(uri=mlflow_server.uri), f"lost-{tmp_path.name}", tmp_path)
     assert "Se" not in str(told.value).split("Bearer")[1]
 
 
 def test_links_are_for_a_browser(tmp_path: Path) -> None:
-    tracker = Tracker(client_of("http://u:p@host:5000"), "http://u:p@host:5000", "1", "study", tmp_path / "lock")
+    tracker = MlflowTracker(client_of("http://u:p@host:5000"), "http://u:p@host:5000", "1", "study", tmp_path / "lock")
     assert tracker.uri == "http://***@host:5000"
     assert tracker.links("eval/chrf")["trials"].startswith("http://host:5000/#/experiments/1/")
     assert tracker.dataset_link("x", "1").startswith("http://host:5000/#/models/x/versions/1?")
@@ -515,7 +516,7 @@ def test_a_server_error_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.utils.rest_utils import http_request
 
-    from mtselect.tracking import _away, _retries
+    from mtselect.tracking.client import is_away, own_retries
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -530,13 +531,13 @@ def test_a_server_error_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     creds = MlflowHostCreds(f"http://127.0.0.1:{server.server_address[1]}")
-    with _retries(0):
+    with own_retries(0):
         for status in (500, 502, 503, 504, 429):
             with pytest.raises(MlflowException) as error:
                 http_request(creds, f"/{status}", "GET")
-            assert _away(error.value), status
+            assert is_away(error.value), status
         for status in (200, 400, 401, 404):
             assert http_request(creds, f"/{status}", "GET").status_code == status
     server.shutdown()
     server.server_close()
-    assert not _away(requests.HTTPError("413"))
+    assert not is_away(requests.HTTPError("413"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,3 +110,9 @@ class Metrics:
         if name not in self._made:
             self._made[name] = METRICS.load(name)()
         return self._made[name]
+
+
+def direction(objective: str) -> Literal["minimize", "maximize"]:
+    """Most scores go up; what is selected (pairs, noise) goes down."""
+    up = objective.startswith("eval/") and METRICS.load(objective.removeprefix("eval/")).higher_is_better
+    return "maximize" if up else "minimize"

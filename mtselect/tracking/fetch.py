@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mtselect.errors import DataError, StorageError
-from mtselect.registry import resolving
-from mtselect.remote import first_line, shown
-from mtselect.tracking import RecordedRun, connect, recorded
+from mtselect.remote import first_line, redact
+from mtselect.tracking.client import connect
+from mtselect.tracking.mlflow import RecordedRun, recorded
+from mtselect.tracking.registry import resolving
 
 
 def fetch_run(run_id: str, uri: str | None, folder: Path) -> tuple[Path, RecordedRun]:
@@ -61,13 +62,13 @@ def _asking(what: str, uri: str | None) -> Iterator[Any]:
 
     with connect(uri) as (client, address):
         if client is None:
-            raise DataError(f"{what!r}: there is no MLflow at {shown(address)}: set --tracking.uri")
+            raise DataError(f"{what!r}: there is no MLflow at {redact(address)}: set --tracking.uri")
         try:
             yield client
         except (MlflowException, OSError) as error:
             code = getattr(error, "error_code", "NOT_FOUND" if str(error).startswith("No such ") else "OSError")
             if code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-                raise DataError(f"{what!r}: MLflow at {shown(address)} has no such selected set ({first_line(error)}): correct "
-                                "the name, or set --tracking.uri") from error
-            raise StorageError(f"MLflow at {shown(address)} cannot be read ({first_line(error)}): start the server, or set "
+                raise DataError(f"{what!r}: MLflow at {redact(address)} has no such selected set ({first_line(error)}): "
+                                "correct the name, or set --tracking.uri") from error
+            raise StorageError(f"MLflow at {redact(address)} cannot be read ({first_line(error)}): start the server, or set "
                                "--tracking.uri") from error

@@ -19,7 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from mtselect.config import Sweep, TrackingConfig
 from mtselect.errors import PromotionRefused, StorageError
-from mtselect.tracking import Tracker, jsonl, open_tracker
+from mtselect.tracking.base import jsonl
+from mtselect.tracking.mlflow import MlflowTracker
+from mtselect.tracking.server import open_mlflow
 
 START_SECONDS = 90  # a server needs about ten on two busy cores, most of it for its database
 
@@ -60,12 +62,12 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tracker(server: str, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
-    return open_tracker(TrackingConfig(uri=server), "über.http", tmp_path_factory.mktemp("work"))
+def tracker(server: str, tmp_path_factory: pytest.TempPathFactory) -> MlflowTracker:
+    return open_mlflow(TrackingConfig(uri=server), "über.http", tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
-def trial(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> str:
+def trial(tracker: MlflowTracker, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A study run with one recorded trial."""
     parent = tracker.study_run(Sweep())
     run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5, "method": "gdig"}, {"mtselect.trial": "0"})
@@ -75,7 +77,7 @@ def trial(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> str:
     tracker.log_table(run_id, {"src": ["Straße"], "hyp": [""], "ref": ["street"]}, "translations.json")
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1},
                                {"train_loss": 1.0, "dev_loss": 3.0, "step": 2}])
-    tracker.log_dataset(run_id, "selected", "abc", 2)
+    tracker.log_dataset(run_id, "abc", 2, {"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
     figure = matplotlib.figure.Figure()
     figure.subplots().plot([1, 2])
     tracker.log_figure(run_id, figure, "plots/x.png")
@@ -86,7 +88,7 @@ def trial(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> str:
     return run_id
 
 
-def test_what_was_recorded_is_read_back(tracker: Tracker, trial: str) -> None:
+def test_what_was_recorded_is_read_back(tracker: MlflowTracker, trial: str) -> None:
     study = tracker.find_study()
     assert study is not None
     (run,) = tracker.children(study.run_id)
@@ -103,17 +105,17 @@ def test_what_was_recorded_is_read_back(tracker: Tracker, trial: str) -> None:
 
 @pytest.mark.parametrize(("path", "there"), [("selected.jsonl", True), ("plots/x.png", True), ("gradients/key/rows.npy", True),
                                              ("plots/y.png", False), ("none/x.png", False), ("plots", True)])
-def test_artifacts_are_found(path: str, there: bool, tracker: Tracker, trial: str) -> None:
-    assert tracker.has_artifact(trial, path) is there
+def test_artifacts_are_found(path: str, there: bool, tracker: MlflowTracker, trial: str) -> None:
+    assert tracker.has_file(trial, path) is there
 
 
-def test_a_study_has_one_run_however_often_it_is_asked_for(tracker: Tracker, trial: str) -> None:
+def test_a_study_has_one_run_however_often_it_is_asked_for(tracker: MlflowTracker, trial: str) -> None:
     study = tracker.find_study()
     assert study is not None
     assert tracker.study_run(Sweep()) == study.run_id
 
 
-def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: Tracker, trial: str, server: str) -> None:
+def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: MlflowTracker, trial: str, server: str) -> None:
     import mlflow
 
     study = tracker.find_study()
@@ -136,7 +138,7 @@ def test_a_server_that_goes_away_is_one_line(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else it takes minutes, rightly
     gone = "http://127.0.0.1:9"  # the discard port: nobody listens
-    tracker = Tracker(mlflow.MlflowClient(tracking_uri=gone), gone, "1", "study", tmp_path / "lock")
+    tracker = MlflowTracker(mlflow.MlflowClient(tracking_uri=gone), gone, "1", "study", tmp_path / "lock")
     message = r"MLflow at http://127\.0\.0\.1:9 does not record any more \(.*\): start its server"
     with pytest.raises(StorageError, match=message) as told:
         tracker.log("run", metrics={"x": 1.0})
@@ -144,14 +146,14 @@ def test_a_server_that_goes_away_is_one_line(tmp_path: Path, monkeypatch: pytest
     tracker.abandon("run", "FAILED")  # says nothing: the first error is the one to show
 
 
-def test_a_fault_of_ours_is_not_blamed_on_the_server(tracker: Tracker, trial: str) -> None:
+def test_a_fault_of_ours_is_not_blamed_on_the_server(tracker: MlflowTracker, trial: str) -> None:
     from mlflow.exceptions import MlflowException
 
     with pytest.raises(MlflowException, match=r"chrf\+\+"):
         tracker.log(trial, metrics={"eval/chrf++": 1.0})
 
 
-def test_versions_champions_and_the_way_back(tracker: Tracker, trial: str, server: str, tmp_path: Path,
+def test_versions_champions_and_the_way_back(tracker: MlflowTracker, trial: str, server: str, tmp_path: Path,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     """Over HTTP, at a server that MLflow would not find by itself."""
     import mlflow
@@ -196,7 +198,7 @@ def test_versions_champions_and_the_way_back(tracker: Tracker, trial: str, serve
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def test_links_name_the_server(tracker: Tracker, server: str) -> None:
+def test_links_name_the_server(tracker: MlflowTracker, server: str) -> None:
     links = tracker.links("eval/chrf")
     assert links["command"] == ""
     assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")

@@ -1,0 +1,108 @@
+"""What a tracker is, and the one that a sweep file asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from mtselect.config import Sweep, TrackingConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Kind = Literal["study", "trial", "baseline", "again"]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Tracker(Protocol):
+    """Takes down what happens. Every method that is given a run's id has it from `study_run` or `start_trial`.
+
+    Attributes:
+        uri: where the record is kept, as people may see it; empty where nothing is.
+    """
+
+    uri: str
+
+    def study_run(self, sweep: Sweep) -> str:
+        """The run of a study, begun or gone on with; all others are its children."""
+
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+        """The run of a trial or a baseline; `mtselect.trial` among its tags is its number."""
+
+    def finished(self, parent: str) -> set[str] | None:
+        """Ids of the children that came to their end; null where nothing is kept."""
+
+    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
+            tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
+        """Metrics, in this order; params; tags; a text in Markdown."""
+
+    def log_curve(self, run_id: str, curve: Sequence[Mapping[str, float | None]]) -> None:
+        """Losses (`train_loss`, `dev_loss`) over optimiser steps (`step`)."""
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], name: str) -> None:
+        """A table for people to look at, run beside run: the first column says which rows go together."""
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """A text, as a file of a name with folders."""
+
+    def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
+        """A picture."""
+
+    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """A file, into a folder."""
+
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has a file already."""
+
+    def log_dataset(self, run_id: str, digest: str, n_rows: int, columns: Mapping[str, type]) -> None:
+        """That the run's `selected.jsonl` is what it was finetuned on.
+
+        Args:
+            run_id: of the trial.
+            digest: hash of the ids.
+            n_rows: pairs.
+            columns: of each row, with their types: str, float or int.
+        """
+
+    def end(self, run_id: str, status: Status) -> None:
+        """Close a run."""
+
+    def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
+        """Close a run after a failure, if that can be done at once: it may be the record that failed."""
+
+    def close_trial(self, parent: str, number: int) -> None:
+        """Close the run that a killed worker left behind."""
+
+    def links(self, objective: str) -> dict[str, str]:
+        """Where people look: `command` to be run before (or empty), and the addresses of the `trials`, of their `charts` and of
+        their `translations` side by side. Empty where nothing is kept."""
+
+    def run_link(self, run_id: str) -> str:
+        """Address of a run; empty where nothing is kept."""
+
+
+def open_tracker(config: TrackingConfig, study: str, workdir: Path) -> Tracker:
+    """The tracker of a study. Raises StorageError if it cannot be reached."""
+    if config.kind == "none":
+        from mtselect.tracking.none import NoTracker
+
+        return NoTracker()
+    from mtselect.tracking.server import open_mlflow
+
+    return open_mlflow(config, study, workdir)
+
+
+def look_at_tracker(config: TrackingConfig, workdir: Path) -> str:
+    """Where the record will be kept. Asks whether it can be, within seconds, and makes nothing. Raises StorageError if not."""
+    if config.kind == "none":
+        return "nothing is recorded (tracking.kind: none)"
+    from mtselect.tracking.server import reach
+
+    return reach(config, workdir)
+
+
+def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

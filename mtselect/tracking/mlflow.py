@@ -1,0 +1,270 @@
+"""A study in MLflow, and how its trials and its promoted dataset are found again.
+
+    experiment <study name>
+      run <study name>     mtselect.kind=study; final table, gradients/<key>/ (spectra, norms, sketch index)
+        run t000 ...       mtselect.kind=trial; scores, selected.jsonl, experiment.yaml, translations, pictures
+        run random-0 ...   mtselect.kind=baseline
+    registered model mtselect.<study name>   a dataset: selected.jsonl and its card, alias champion
+
+Everything goes through an MlflowClient with explicit run ids: MLflow's active run is thread-local, and a study may have
+many workers.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mtselect.config import Sweep, to_yaml
+from mtselect.errors import StorageError
+from mtselect.metrics.base import direction
+from mtselect.remote import redact
+from mtselect.tracking.base import Kind, Status
+from mtselect.tracking.client import PatientClient
+from mtselect.tracking.registry import Registry
+from mtselect.tracking.view import FILTER, VIEW, VIEW_VERSIONS, view_state
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
+_COLUMN_TYPES = {str: "string", float: "double", int: "long"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """A run as read back: metrics by name, params, tags."""
+
+    run_id: str
+    name: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def recorded(run: Any) -> RecordedRun:
+    """A run as MLflow gives it."""
+    return RecordedRun(run_id=run.info.run_id, name=run.info.run_name, metrics=dict(run.data.metrics),
+                       params=dict(run.data.params), tags=dict(run.data.tags))
+
+
+class MlflowTracker:
+    """One MLflow experiment. Made by `server.open_mlflow`.
+
+    Args:
+        patience: seconds that a server which is away is waited for.
+    """
+
+    def __init__(self, client: Any, uri: str, experiment_id: str, study: str, lock: Path, patience: float = 0) -> None:
+        self._client, self._hasty, self._lock = PatientClient(client, uri, patience), PatientClient(client, uri, 0), lock
+        self._uri, self.uri = uri, redact(uri)  # the second is for people
+        self.experiment_id, self.study = experiment_id, study
+
+    def study_run(self, sweep: Sweep) -> str:
+        """The parent run of the study, made on first use, under a lock: several workers may begin at once."""
+        from filelock import FileLock
+
+        with FileLock(self._lock):
+            found = self.find_study()
+            if found:
+                run_id = found.run_id
+                self._client.update_run(run_id, status="RUNNING")
+            else:
+                run_id = self._create(self.study, "study", {})
+                self._client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", view_state(sweep))
+        try:
+            self._client.log_text(run_id, to_yaml(_without_credentials(sweep)), "sweep.yaml")
+        except StorageError:
+            self.abandon(run_id, "KILLED")
+            raise
+        return run_id
+
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """A child run, named shortly so that MLflow's charts do not cut it."""
+        run_id = self._create(name, kind, {"mlflow.parentRunId": parent, **tags})
+        self._batch(run_id, params=params)
+        return run_id
+
+    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+            tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
+        """Metrics (rounded to 4 decimals, in this order), params, tags and a Markdown note."""
+        self._batch(run_id, metrics=metrics, params=params, tags={**(tags or {}), **_note(note)})
+
+    def log_curve(self, run_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
+        """The finetuning curve as metrics over optimiser steps."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        stride = max(1, len(curve) // _MARKS)
+        points = [("finetune/loss", point["train_loss"], point["step"]) for point in curve[::stride]]
+        points += [("finetune/dev_loss", point["dev_loss"], point["step"]) for point in curve
+                   if point["dev_loss"] is not None]
+        metrics = [Metric(name, round(value, 4), now, step) for name, value, step in points]
+        self._client.log_batch(run_id, metrics=metrics)
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[Any]], name: str) -> None:
+        """A table for MLflow's side-by-side view: the first column groups, the second is compared.
+
+        Written as MLflow's own `log_table` would, which when it is repeated appends the rows once more.
+        """
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        self._client.log_text(run_id, json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), name)
+        self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        """A text artifact."""
+        self._client.log_text(run_id, text, name)
+
+    def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
+        """A picture."""
+        self._client.log_figure(run_id, figure, name)
+
+    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """A file as artifact."""
+        self._client.log_artifact(run_id, str(path), folder)
+
+    def log_dataset(self, run_id: str, digest: str, n_rows: int, columns: Mapping[str, type]) -> None:
+        """As dataset input, pointing at the run's own `selected.jsonl`."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": f"runs:/{run_id}/selected.jsonl"})
+        schema = json.dumps({"mlflow_colspec": [{"type": _COLUMN_TYPES[kind], "name": name, "required": False}
+                                                for name, kind in columns.items()]})
+        dataset = Dataset(name="selected", digest=digest, source_type="mtselect", source=source, schema=schema,
+                          profile=json.dumps({"num_rows": n_rows}))
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def end(self, run_id: str, status: Status) -> None:
+        """Close a run."""
+        self._client.set_terminated(run_id, status)
+
+    def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
+        """Close a run after a failure, if MLflow lets us: it may be what failed."""
+        with suppress(StorageError):
+            self._hasty.log_batch(run_id, tags=_tags(_note(note)))
+            self._hasty.set_terminated(run_id, status)
+
+    def close_trial(self, parent: str, number: int) -> None:
+        """Close the run a killed worker left behind."""
+        for run in self._runs(f"tags.`mlflow.parentRunId` = '{parent}' and tags.`mtselect.trial` = '{number}' and "
+                              "attributes.status = 'RUNNING'"):
+            self._client.set_terminated(run.run_id, "KILLED")
+
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run already holds an artifact."""
+        folder = str(Path(name).parent)
+        return any(found.path == name for found in self._client.list_artifacts(run_id, None if folder == "." else folder))
+
+    def finished(self, parent: str) -> set[str]:
+        """Of the study's children."""
+        return {run.run_id for run in self.children(parent)}
+
+    def children(self, parent: str) -> list[RecordedRun]:
+        """The finished trials and baselines of a study run."""
+        return self._runs(f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'")
+
+    def find_study(self) -> RecordedRun | None:
+        """The parent run, if the study was ever started here."""
+        found = self._runs(f"tags.`mtselect.kind` = 'study' and tags.`mtselect.study` = '{self.study}'")
+        return found[0] if found else None
+
+    def read_text(self, run_id: str, name: str) -> str:
+        """A text artifact of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.download(run_id, name, Path(folder)).read_text(encoding="utf-8")
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """An artifact of a run, copied into a folder."""
+        from mlflow.artifacts import download_artifacts
+
+        return Path(self._client.call(lambda: download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder),
+                                                                 tracking_uri=self._uri)))
+
+    def registry(self, name: str) -> Registry:
+        """The versions of a promoted dataset."""
+        return Registry(self._client, self._uri, self.experiment_id, name)
+
+    def links(self, objective: str) -> dict[str, str]:
+        """Of the UI; `command` shows it, and is empty for a server.
+
+        They open the saved view. Its format is the UI's own, so a version that nobody looked at gets a plain filter instead.
+        """
+        server = self._server()
+        default = self.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        command = "" if self.uri.startswith("http") else "mlflow ui" + (
+            "" if default else f" --backend-store-uri {self.uri}")
+        runs = f"{server}/#/experiments/{self.experiment_id}/runs"
+        ascending = str(direction(objective) == "minimize").lower()
+        plain = (f"{runs}?searchFilter={quote(FILTER)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
+                 "&startTime=ALL&lifecycleFilter=Active&modelVersionFilter=All%20Runs&datasetsFilter=W10="
+                 "&workflowType=machine_learning")  # the UI heeds none if one is missing; W10= is an empty list
+        known = self._client.server_version().startswith(VIEW_VERSIONS)
+        view = f"{runs}?viewStateShareKey={VIEW}&workflowType=machine_learning" if known else plain
+        return {"command": command, "trials": view, "charts": f"{view}&compareRunsMode=CHART",
+                "translations": f"{view}&compareRunsMode=ARTIFACT"}
+
+    def run_link(self, run_id: str) -> str:
+        """Address of a run in the UI."""
+        return f"{self._server()}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+    def dataset_link(self, name: str, version: str) -> str:
+        """Address of a dataset version in the UI."""
+        return f"{self._server()}/#/models/{quote(name)}/versions/{version}?workflowType=machine_learning"
+
+    def _server(self) -> str:
+        return self.uri.replace("://***@", "://") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+
+    def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> str:
+        """A new run. Its tags (the study; with a trial its parent and number) tell it from every other, so that it is found
+        when the server made it but the answer was lost."""
+        all_tags = {"mtselect.kind": kind, "mtselect.study": self.study, **tags}
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in all_tags.items())
+
+        def again() -> Any:
+            return next(iter(self._client.search_runs([self.experiment_id], where)), None)
+
+        run = self._client.create_run(self.experiment_id, run_name=name, tags=all_tags, again=again)
+        return str(run.info.run_id)
+
+    def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+               tags: Mapping[str, str] | None = None) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(run_id, metrics=[Metric(key, round(float(value), 4), now, 0)
+                                                for key, value in (metrics or {}).items()],
+                               params=[Param(key, str(value)) for key, value in (params or {}).items()],
+                               tags=_tags(tags or {}))
+
+    def _runs(self, where: str) -> list[RecordedRun]:
+        found, token = [], None
+        while True:
+            page = self._client.search_runs([self.experiment_id], where, page_token=token)
+            found += [recorded(run) for run in page]
+            token = page.token
+            if not token:
+                return found
+
+
+def _note(note: str | None) -> dict[str, str]:
+    return {} if note is None else {"mlflow.note.content": note}
+
+
+def _tags(tags: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def _without_credentials(sweep: Sweep) -> Sweep:
+    """A sweep as it may be recorded."""
+    uri, storage = sweep.tracking.uri, sweep.study.storage
+    return replace(sweep, tracking=replace(sweep.tracking, uri=uri and redact(uri)),
+                   study=replace(sweep.study, storage=storage and redact(storage)))
