@@ -39,7 +39,7 @@ from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.study_storage import begun_study
-from mtselect.tracking.base import look_at_tracker
+from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
 

@@ -103,7 +103,7 @@ def run_sweep(sweep: Sweep, console: Console) -> list[Row]:
                   f"for {', '.join(sweep.study.objectives)}")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.preflight import preflight
-    from mtselect.tracking.base import open_tracker
+    from mtselect.tracking.choose import open_tracker
 
     found = preflight(bench, sweep)
     found.show(console)

@@ -1,4 +1,4 @@
-"""What a tracker is, and the one that a sweep file asks for."""
+"""What a tracker is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mtselect.config import Sweep, TrackingConfig
+from mtselect.config import Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,26 +81,6 @@ class Tracker(Protocol):
 
     def run_link(self, run_id: str) -> str:
         """Address of a run; empty where nothing is kept."""
-
-
-def open_tracker(config: TrackingConfig, study: str, workdir: Path) -> Tracker:
-    """The tracker of a study. Raises StorageError if it cannot be reached."""
-    if config.kind == "none":
-        from mtselect.tracking.none import NoTracker
-
-        return NoTracker()
-    from mtselect.tracking.server import open_mlflow
-
-    return open_mlflow(config, study, workdir)
-
-
-def look_at_tracker(config: TrackingConfig, workdir: Path) -> str:
-    """Where the record will be kept. Asks whether it can be, within seconds, and makes nothing. Raises StorageError if not."""
-    if config.kind == "none":
-        return "nothing is recorded (tracking.kind: none)"
-    from mtselect.tracking.server import reach
-
-    return reach(config, workdir)
 
 
 def jsonl(rows: Iterable[Mapping[str, object]]) -> str:

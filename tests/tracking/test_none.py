@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mtselect.config import Sweep
-from mtselect.tracking.base import Tracker, open_tracker
+from mtselect.tracking.base import Tracker
+from mtselect.tracking.choose import open_tracker
 
 
 @pytest.fixture
