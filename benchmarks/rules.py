@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from mtselect.ahead import evaluate_ahead
 from mtselect.cli import make_bench
 from mtselect.config import Experiment, load, with_fields
 from mtselect.resolve import resolve
+from mtselect.search.ahead import evaluate_ahead
 from mtselect.stages.trial import at_seeds, mean_scores, run_seeds
 
 RANKS = ("z", "benefit", "benefit_per_norm", "loss", "random")

@@ -236,7 +236,7 @@ def _score(score: Sequence[float | None] | None) -> str:
 
 def _examples(pairs: Pairs, count: int) -> list[dict[str, Any]]:
     """The most beneficial rows; texts cut, and without characters that a terminal would obey."""
-    from mtselect.study_plots import excerpt
+    from mtselect.reports.pages import excerpt
 
     def benefit(row: Mapping[str, Any]) -> float:
         return float("-inf") if row.get("benefit") is None else float(row["benefit"])

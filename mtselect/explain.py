@@ -72,10 +72,10 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.resolve import resolve
+    from mtselect.search.storage import continued
     from mtselect.stages.lineage import Lineage
     from mtselect.stages.token_benefits import benefits_of_tokens
     from mtselect.store import write_whole
-    from mtselect.study_storage import continued
 
     with bench.progress.task("explain", 2) as advance:
         begun = continued(sweep)

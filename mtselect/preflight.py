@@ -21,7 +21,6 @@ from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest
-from mtselect.question import directions, refuse_other
 from mtselect.resolve import (
     USED_MEMORY,
     Scored,
@@ -32,13 +31,14 @@ from mtselect.resolve import (
     pin_search,
     scored_model,
 )
+from mtselect.search.question import directions, refuse_other
+from mtselect.search.storage import begun_study
 from mtselect.selection.gate import MIN_SEEDS
 from mtselect.selectors.base import SELECTORS, read_options
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
-from mtselect.study_storage import begun_study
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes

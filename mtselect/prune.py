@@ -59,8 +59,8 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         StorageError: a study that was run here cannot be read, so that nobody knows what it refers to; nothing is deleted then.
     """
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.question import refuse_other_content
-    from mtselect.study_storage import forget, read_studies
+    from mtselect.search.question import refuse_other_content
+    from mtselect.search.storage import forget, read_studies
 
     there = {*bench.store.entries(), *_abandoned(bench.store.root)}  # first: what is finished from now on is not looked at
     kept: set[Path] = set()

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mtselect import plots
 from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
+from mtselect.metrics.base import direction
+from mtselect.reports import figures as plots
+from mtselect.reports import pages
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.columns import candidate_columns
@@ -207,7 +209,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         experiments: run id -> experiment, at each of its finetuning seeds.
         comparisons: rival -> the best trial against it (`compare_rivals`).
     """
-    from mtselect import study_plots
+    from mtselect.reports import study_figures as study_plots
 
     objective = sweep.study.objectives[0]
     if not objective.startswith("eval/"):
@@ -227,12 +229,13 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         _record_changes(tracker, parent, bench, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
-    tracker.log_text(parent, study_plots.study_page(sweep.study.name, figures), "study.html")
+    tracker.log_text(parent, pages.study_page(sweep.study.name, figures), "study.html")
 
 
 def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, dict[str, float]]:
-    """Run id of every trial -> its score minus the untuned model's, and minus the mean of random sets of its size, where there
-    are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
+    """Run id of every trial -> how much better it scores than the untuned model, and than random sets of its size on average,
+    where there are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
+    better = 1 if direction(objective) == "maximize" else -1
     untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
     random: dict[int, list[float]] = {}
     for row in rows:
@@ -242,13 +245,13 @@ def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, d
     for row in rows:
         if row.kind == "trial":
             against = {f"{objective}_vs_random": random.get(row.pairs, []), f"{objective}_vs_untuned": untuned}
-            found[row.run_id] = {name: row.metrics[objective] - sum(scores) / len(scores)
+            found[row.run_id] = {name: better * (row.metrics[objective] - sum(scores) / len(scores))
                                  for name, scores in against.items() if scores}
     return found
 
 
 def _candidates_figure(lineage: Lineage, name: str) -> Any:
-    from mtselect import study_plots
+    from mtselect.reports import study_figures as study_plots
 
     seen = _seen_candidates(lineage, select_pairs(lineage))
     return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
@@ -287,7 +290,6 @@ def _dev_pairs(lineage: Lineage) -> list[Pair]:
 def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows: Sequence[Any],
                     experiments: Mapping[str, Sequence[Experiment]]) -> None:
     """A page of the sentences that changed most against a random set of the best trial's size, or the untuned model."""
-    from mtselect import study_plots
 
     rivals = [row for row in rows if row.params["method"] == "random" and row.pairs == best.pairs] or [
         row for row in rows if row.params["method"] == "untuned"]
@@ -303,8 +305,8 @@ def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows
     before, after = hypotheses(rivals[0]), hypotheses(best)
     scores = [[metric.score(one, asked) for one in metric.statistics(sources, texts, references, asked)]
               for texts in (before, after)]
-    changes = study_plots.compare_translations(sources, references, before, after, *scores)
-    page = study_plots.translation_page(changes, before=rivals[0].name, after=best.name)
+    changes = pages.compare_translations(sources, references, before, after, *scores)
+    page = pages.translation_page(changes, before=rivals[0].name, after=best.name)
     for run_id in (parent, best.run_id):
         tracker.log_text(run_id, page, "translation_changes.html")
 

@@ -38,10 +38,10 @@ def select(sweep: Sweep, out: Path, console: Console) -> None:
         raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.resolve import resolve
+    from mtselect.search.storage import continued
     from mtselect.stages.lineage import Lineage
     from mtselect.stages.selection import select_pairs
     from mtselect.store import write_whole
-    from mtselect.study_storage import continued
     from mtselect.tracking.base import jsonl
 
     chosen = sweep.experiment.selection

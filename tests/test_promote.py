@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mtselect.gates import Gate
 from mtselect.promote import choose
+from mtselect.promotion.gates import Gate
 from mtselect.tracking.mlflow import RecordedRun
 
 NAME = "mtselect.tiny"
@@ -59,7 +59,7 @@ def versions(lab: Any) -> list[Any]:
 def test_a_trial_no_better_than_random_is_refused_with_the_reason(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(versions(finished))
     assert finished.run("promote", "tiny", "--licence", "cc0-1.0") == 2
-    assert re.search(r"t000 is not promoted: .*chrf on test is not significantly above random-200 \(\S+ against \S+, "
+    assert re.search(r"t000 is not promoted: .*chrf on test is not significantly better than random-200 \(\S+ against \S+, "
                      r"p = 1\.000, needed p < 0\.05\).*; --force promotes it all the same", refusal(capsys))
     assert len(versions(finished)) == before
 
@@ -92,7 +92,7 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     assert front["pretty_name"] == NAME
     assert front["license"] == "cc0-1.0"
     assert front["size_categories"] == ["n<1K"]
-    assert re.search("> Promoted by force although .*chrf on test is not significantly above random-200", body)
+    assert re.search("> Promoted by force although .*chrf on test is not significantly better than random-200", body)
     assert re.search(r"^\| pool \| \d+\.\d\d \| [+-]\d+\.\d\d \(", body, re.MULTILINE)
     for signature in re.findall(r"^\| (?:dev|test) \| .*`(.*)` \|$", body, re.MULTILINE):
         assert re.search(r"nrefs:1.*version:", signature)
@@ -177,8 +177,9 @@ def test_champion_challenger_and_back(finished: Any, promoted: Path, capsys: pyt
     try:
         assert registry.champion().number == "2"  # type: ignore[union-attr]
         with pytest.MonkeyPatch.context() as patch:  # its gates hold, for once
-            patch.setattr("mtselect.gates.P_VALUE", 2)
-            patch.setattr("mtselect.gates.beats_rivals", lambda *_: Gate(name="beats its rivals", passed=True, detail="yes"))
+            patch.setattr("mtselect.promotion.gates.P_VALUE", 2)
+            yes = Gate(name="beats its rivals", passed=True, detail="yes")
+            patch.setattr("mtselect.promotion.gates.beats_rivals", lambda *_: yes)
             assert finished.run("promote", "tiny", "--licence", "mit") == 0
         assert "version 1 is challenger" in capsys.readouterr().out
         assert (at("champion"), at("challenger")) == ("2", "1")

@@ -188,7 +188,7 @@ def test_a_database_without_the_study_stops_it(two: Any, capsys: pytest.CaptureF
 
 def test_trials_that_run_or_wait_count(two: Any) -> None:
     from mtselect.config import load
-    from mtselect.study_storage import begun_study
+    from mtselect.search.storage import begun_study
 
     with contextlib.chdir(two.folder):
         study = begun_study(load("sweep.yaml", []))

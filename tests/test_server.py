@@ -23,7 +23,7 @@ import requests
 
 from mtselect.config import Sweep, TrackingConfig
 from mtselect.errors import StorageError
-from mtselect.remote import Patience, shown
+from mtselect.remote import Patience, redact
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow
 
@@ -204,7 +204,7 @@ def test_over_http_with_passwords_it_is_the_same_and_no_password_is_seen(
                    for path in folder.rglob("*") if path.is_file()]
     assert len(everything) > 100
     assert not [text[max(0, text.find(b"Sekr") - 200) :][:300] for text in everything if b"Sekr" in text]
-    assert any(b"tracking:\n  uri: http://***@127" in text for text in everything)  # the recorded sweep.yaml
+    assert any(b"tracking:\n  kind: mlflow\n  uri: http://***@127" in text for text in everything)  # the recorded sweep.yaml
 
 
 def test_two_workers_survive_a_restart_of_postgres(undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any,
@@ -330,7 +330,7 @@ def test_optuna_waits_for_its_database(postgres: Any, capsys: pytest.CaptureFixt
     """A running trial is not failed after an outage in which no heart could be heard; a heartbeat never ends a worker."""
     import optuna
 
-    from mtselect import study_storage
+    from mtselect.search import storage as study_storage
 
     url = postgres.url("optuna")
     storage = study_storage.database_storage(url)
@@ -357,7 +357,7 @@ def test_an_answer_of_the_database_that_was_lost_ends_no_trial_twice(postgres: A
     from optuna.storages._rdb import storage as internals
     from sqlalchemy.exc import OperationalError
 
-    from mtselect import study_storage
+    from mtselect.search import storage as study_storage
 
     study = optuna.create_study(study_name="ends", storage=study_storage.database_storage(postgres.url("optuna")))
     trial = study.ask()
@@ -384,7 +384,7 @@ def test_a_sweep_whose_storage_stays_away_ends_in_one_line_and_goes_on(
         undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any, wait_for: Any, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(study__name="gone", study__storage=postgres.url("optuna"), study__n_trials=1, study__baselines=[])
-    monkeypatch.setattr("mtselect.study_storage.Patience", lambda server, away: Patience(server, away, 1.0))
+    monkeypatch.setattr("mtselect.search.storage.Patience", lambda server, away: Patience(server, away, 1.0))
 
     def go_away() -> None:
         wait_for(lambda: list(lab.store.glob("finetune/*.part*")))
@@ -400,7 +400,7 @@ def test_a_sweep_whose_storage_stays_away_ends_in_one_line_and_goes_on(
     postgres.start()
     entries = lab.manifests()
     assert len(lab.manifests("finetune")) == 1, "what was trained was thrown away"
-    monkeypatch.setattr("mtselect.sweep._alive", lambda trial, seen: False)  # the worker that ended was this process
+    monkeypatch.setattr("mtselect.search.worker.is_alive", lambda trial, seen: False)  # the worker that ended was this process
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.manifests("finetune").items() <= entries.items()
 
@@ -476,7 +476,7 @@ def test_credentials_are_not_shown(text: str, safe: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HushHush1!\n")
     monkeypatch.setenv("MYSQL_ALLOW_EMPTY_PASSWORD", "1")
     monkeypatch.setenv("SHORT_TOKEN", "seven i")
-    assert shown(text) == safe
+    assert redact(text) == safe
 
 
 @pytest.mark.parametrize(("environment", "authorization"), [

@@ -618,18 +618,18 @@ def test_a_trial_whose_worker_has_not_signed_is_given_ten_seconds_whatever_its_h
         hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import optuna
 
-    from mtselect import sweep
+    from mtselect.search.trials import is_alive
 
     clock = 100.0
     monkeypatch.setattr("time.monotonic", lambda: clock)
     trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, value=None)
     trial.datetime_start = datetime.now() + timedelta(hours=hours)  # as Optuna writes it on a host elsewhere
     seen: dict[int, float] = {}
-    assert sweep._alive(trial, seen)
+    assert is_alive(trial, seen)
     clock += 9
-    assert sweep._alive(trial, seen)
+    assert is_alive(trial, seen)
     clock += 2
-    assert not sweep._alive(trial, seen)
+    assert not is_alive(trial, seen)
 
 
 def test_a_study_whose_mlflow_is_gone_says_so(warm_lab: Callable[..., Any]) -> None:

@@ -12,7 +12,8 @@ from mtselect.config import Sweep
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["study", "trial", "baseline", "again"]
+# Of a run below a study's: `again` is the best trial with fresh finetuning seeds.
+Kind = Literal["trial", "baseline", "again"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 

@@ -221,7 +221,7 @@ class MlflowTracker:
     def _server(self) -> str:
         return self.uri.replace("://***@", "://") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
-    def _create(self, name: str, kind: Kind, tags: Mapping[str, str]) -> str:
+    def _create(self, name: str, kind: str, tags: Mapping[str, str]) -> str:
         """A new run. Its tags (the study; with a trial its parent and number) tell it from every other, so that it is found
         when the server made it but the answer was lost."""
         all_tags = {"mtselect.kind": kind, "mtselect.study": self.study, **tags}

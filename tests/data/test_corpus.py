@@ -22,12 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data.corpus import build_corpus, load_corpus
 from mtselect.data.pairs import Pair, pair_id
 from mtselect.data.rows import SourceRow, count_rows, read_rows
 from mtselect.errors import ConfigError, DataError
+from mtselect.promotion import gates
 from mtselect.readers import _lines
 from mtselect.readers.base import source_fingerprint
 from mtselect.stages.selection import SelectedPair

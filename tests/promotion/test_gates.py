@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mtselect import gates
 from mtselect.config import DataConfig
 from mtselect.data.pairs import Pair, pair_id
+from mtselect.promotion import gates
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.selection import SelectedPair
 from mtselect.store import hash_json
@@ -100,7 +100,7 @@ BETTER, WORSE, CHANCE, EDGE = result(3.0, 0.001), result(-3.0, 0.001), result(0.
 def test_every_rival_has_to_be_beaten(comparisons: dict[str, PairedResult], against: list[str]) -> None:
     gate = gates.beats_rivals(comparisons, "chrf", ["filter-random-20"])
     assert gate.passed == (not against)
-    assert re.findall(r"not significantly above (\S+) \(40\.00", gate.detail) == against
+    assert re.findall(r"not significantly better than (\S+) \(40\.00", gate.detail) == against
 
 
 @pytest.mark.parametrize(("champion", "passed", "message"), [
@@ -117,8 +117,14 @@ def test_the_champion_moves_only_upward(champion: dict[str, str] | None, passed:
     assert message in gate.detail
 
 
+@pytest.mark.parametrize(("before", "passed"), [("39.9000", False), ("40.0000", False), ("40.1000", True)])
+def test_less_is_better_for_some_metrics(before: str, passed: bool) -> None:
+    champion = {"mtselect.test.ter": before, "mtselect.test_digest": "d"}
+    assert gates.above_champion("ter", 40.0, "d", champion).passed == passed
+
+
 def test_random_pairs_behind_the_gate_may_be_level_but_not_better() -> None:
     level, worse = (gates.beats_rivals({"filter-random-20": one}, "chrf", ["filter-random-20"]) for one in (CHANCE, WORSE))
     assert level.passed and "+0.10 against filter-random-20 (p = 0.400)" in level.detail
     assert not worse.passed
-    assert worse.detail == "chrf on test is significantly below filter-random-20 (40.00 against 43.00, p = 0.001)"
+    assert worse.detail == "chrf on test is significantly worse than filter-random-20 (40.00 against 43.00, p = 0.001)"

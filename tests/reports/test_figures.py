@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtselect import plots
 from mtselect.attribution.kfac import spectrum
+from mtselect.reports import figures as plots
 
 RNG = np.random.default_rng(0)
 NONE, SOME = np.zeros(30, bool), np.arange(30) < 10

@@ -1,4 +1,4 @@
-"""What a trial has to pass before its set is promoted. Gates are functions of plain data; `promote.py` asks them in order."""
+"""What a trial has to pass before its set is promoted. Gates are functions of plain data; `candidate.py` asks them in order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtselect.config import DataConfig
 from mtselect.data.normalise import normalise
 from mtselect.data.pairs import Pair, pair_id
+from mtselect.metrics.base import direction
 from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
@@ -116,16 +117,17 @@ def beats_rivals(comparisons: Mapping[str, PairedResult], metric: str, halves: C
         against = f"{name} ({result.system:.2f} against {result.baseline:.2f}, p = {result.p_value:.3f}"
         significant = result.p_value < P_VALUE
         if name in halves:
-            lost += [f"{metric} on test is significantly below {against})"] if significant and result.difference < 0 else []
+            if significant and result.difference < 0:
+                lost.append(f"{metric} on test is significantly worse than {against})")
         elif result.difference <= 0 or not significant:
-            lost.append(f"{metric} on test is not significantly above {against}, needed p < {P_VALUE})")
+            lost.append(f"{metric} on test is not significantly better than {against}, needed p < {P_VALUE})")
     won = ", ".join(f"{result.difference:+.2f} against {name} (p = {result.p_value:.3f})"
                     for name, result in comparisons.items())
     return Gate(name="beats its rivals", passed=not lost, detail="; ".join(lost) or f"{metric} on test {won}")
 
 
 def above_champion(metric: str, value: float, test_digest: str, champion: Mapping[str, Any] | None) -> Gate:
-    """Its test score is above the reigning champion's, on the same test set.
+    """Its test score is better than the reigning champion's, on the same test set.
 
     Args:
         metric: that decides.
@@ -140,5 +142,6 @@ def above_champion(metric: str, value: float, test_digest: str, champion: Mappin
     if before is None or champion.get("mtselect.test_digest") != test_digest:
         return Gate(name=name, passed=False, detail="the champion was scored on another test set or with another metric, so "
                     "that the two cannot be compared: --force makes this one the champion")
-    return Gate(name=name, passed=value > float(before),
+    better = value > float(before) if direction(f"eval/{metric}") == "maximize" else value < float(before)
+    return Gate(name=name, passed=better,
                 detail=f"{metric} on test {value:.2f}, the champion's is {float(before):.2f}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mtselect.config import Experiment, to_yaml
-from mtselect.gates import Gate
+from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
 from mtselect.tracking.base import jsonl

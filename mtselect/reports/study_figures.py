@@ -1,60 +1,29 @@
-"""Interactive pictures of a study (plotly), and pages of HTML that need no network: the study's and the translations'.
+"""Interactive pictures of a study (plotly).
 
-Texts come from a noisy pool: every one passes `excerpt` and is escaped before it gets into a figure or a page.
+Texts come from a noisy pool: every one passes `excerpt` and is escaped before it gets into a figure.
 """
 
 from __future__ import annotations
 
 import html
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.metrics.base import METRICS
-from mtselect.plots import COLOURS, Array, line_label, point_groups, score_layout
+from mtselect.reports.figures import COLOURS, Array, line_label, point_groups, score_layout
+from mtselect.reports.pages import excerpt
 
 if TYPE_CHECKING:
     import optuna
     from plotly.graph_objects import Figure
 
 _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross"}
-_LONGEST = 2000  # characters of a text that a page of translations shows
-# Chinese characters and Japanese kana: written without spaces, so each is compared by itself.
-_UNSPACED = "\u3041-\u3096\u3099-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_MARKS = r"""!-/:-@\[-`{-~«»¿¡‐-‧、-】，．：；？！（）"""
-_TOKEN = re.compile(rf"[{_UNSPACED}]|\s+|[{_MARKS}]|[^\s{_UNSPACED}{_MARKS}]+")
-
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c1e21; --page: #f6f7f9; --card: #fff; --line: #d5d9df; --soft: #5b6470;
-        --ins: #cfe3f7; --del: #fbdcc4; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e6ea; --page: #16181c; --card: #22252a; --line: #3b4048;
-        --soft: #a3abb6; --ins: #12446e; --del: #6e3a12; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); margin: 1.2rem auto;
-       max-width: 1200px; padding: 0 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.15rem; margin: 1.6rem 0 .2rem; } p { margin: .2rem 0 .6rem; }
-a { color: inherit; } .soft { color: var(--soft); }
-.figure { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: 4px; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem; }
-dl { display: grid; grid-template-columns: minmax(5rem, max-content) 1fr; gap: .1rem .8rem; margin: .3rem 0 0; }
-dt { color: var(--soft); max-width: 12rem; } dd { margin: 0; }
-ins, del { border-radius: 3px; padding: 0 2px; } ins { background: var(--ins); font-weight: 600; text-decoration: none; }
-del { background: var(--del); }
-"""
-
-
-def excerpt(text: str, limit: int = 80) -> str:
-    """The beginning of a text on one line: what cannot be printed (control characters, changes of direction, halves of a
-    surrogate pair) and any white space becomes one space; joiners stay, which Persian and emoji need. Not escaped."""
-    shown = "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text[: 4 * limit])
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= limit and len(text) <= 4 * limit else shown[: limit - 1] + "…"
 
 
 def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
@@ -192,105 +161,6 @@ def parallel_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
     figure = _titled(figure, title, f"Each line is one of {len(trials)} finished trials, coloured by {colour}. Where the dark "
                                     "lines meet on an axis is a good value.")
     return figure.update_layout(plot_bgcolor="#dfe3e8")  # the scale begins with white
-
-
-def study_page(name: str, figures: Sequence[Figure]) -> str:
-    """Figures made here as one page of HTML, which holds plotly's script (4.8 MB) once and works without a network.
-
-    Args:
-        name: the study's.
-        figures: their titles become headings, what they explain the text below.
-    """
-    from plotly.offline import get_plotlyjs
-
-    parts, contents = [], []
-    for i, figure in enumerate(figures):
-        title, note = figure.layout.title.text, figure.layout.title.subtitle.text
-        bare = type(figure)(figure).update_layout(title=None, margin={"t": 25})
-        piece = bare.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{i}", default_width="100%",
-                             config={"displaylogo": False, "responsive": True, "showSendToCloud": False})
-        contents.append(f'<a href="#part-{i}">{title}</a>')
-        parts.append(f'<h2 id="part-{i}">{title}</h2>\n<p class="soft">{note.replace("<br>", " ")}</p>\n'
-                     f'<div class="figure">{piece}</div>')
-    script = f"<script>{get_plotlyjs()}</script>"
-    return _page(f"Study {name}", f'<p>{" · ".join(contents)}</p>\n{script}\n' + "\n".join(parts))
-
-
-def compare_translations(sources: Sequence[str], references: Sequence[str], before: Sequence[str], after: Sequence[str],
-                         scores_before: Sequence[float], scores_after: Sequence[float]) -> list[dict[str, Any]]:
-    """A row for each sentence, most improved first: src, ref, before, after (the translations), score_before, score_after,
-    difference.
-
-    Raises:
-        ValueError: the arguments are not equally long.
-    """
-    rows = [{"src": src, "ref": ref, "before": old, "after": new, "score_before": float(low), "score_after": float(high),
-             "difference": float(high) - float(low)} for src, ref, old, new, low, high
-            in zip(sources, references, before, after, scores_before, scores_after, strict=True)]
-    return sorted(rows, key=lambda row: -float(row["difference"]))
-
-
-def most_changed(rows: Sequence[dict[str, Any]], count: int = 10) -> list[dict[str, Any]]:
-    """Of `compare_translations`' rows the `count` most improved, then the `count` most worsened, worst first."""
-    better = [row for row in rows if row["difference"] > 0]
-    worse = [row for row in rows[::-1] if row["difference"] < 0]
-    return better[:count] + worse[:count]
-
-
-def translation_page(rows: Sequence[dict[str, Any]], *, before: str, after: str, metric: str = "chrF",
-                     count: int = 10) -> str:
-    """What a trial changed in the translations, as one page of HTML without scripts.
-
-    Args:
-        rows: all of `compare_translations`.
-        before: the baseline's name.
-        after: the trial's name.
-        metric: name of the sentence scores, 0 to 100.
-        count: so many improved and so many worsened sentences are shown.
-    """
-    better, worse = (sum(sign * row["difference"] > 0 for row in rows) for sign in (1, -1))
-    old, new = html.escape(excerpt(before)), html.escape(excerpt(after))
-    intro = (f"<p>Of {len(rows):,} sentences {new} translates {better:,} better than {old} and {worse:,} worse; "
-             f"{len(rows) - better - worse:,} score the same in {html.escape(metric)}. A sentence's score is only good for "
-             f'finding examples.</p>\n<p><del>Only in {old}</del> &nbsp; <ins>Only in {new}</ins> &nbsp; '
-             '<a href="#better">most improved</a> · <a href="#worse">most worsened</a></p>')
-    changed = most_changed(rows, count)
-    parts = [intro]
-    for anchor, heading, sign in (("better", "Most improved", 1), ("worse", "Most worsened", -1)):
-        some = [row for row in changed if sign * row["difference"] > 0]
-        parts += [f'<h2 id="{anchor}">{heading}</h2>', *(_article(row, old, new, html.escape(metric)) for row in some)]
-        parts += [] if some else ['<p class="soft">No sentence.</p>']
-    return _page(f"Translations: {after} against {before}", "\n".join(parts))
-
-
-def marked_words(before: str, after: str) -> tuple[str, str]:
-    """Two texts as escaped HTML, with what only the first has in <del> and what only the second has in <ins>; Chinese and
-    Japanese are compared by character, the rest by word."""
-    old, new = (_TOKEN.findall(excerpt(text, _LONGEST)) for text in (before, after))
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    return (_marked("del", [(old[i:j], kind == "equal") for kind, i, j, _, _ in blocks]),
-            _marked("ins", [(new[i:j], kind == "equal") for kind, _, _, i, j in blocks]))
-
-
-def _marked(tag: str, parts: Sequence[tuple[Sequence[str], bool]]) -> str:
-    texts = [(html.escape("".join(tokens)), same) for tokens, same in parts if tokens]
-    return "".join(text if same else f"<{tag}>{text}</{tag}>" for text, same in texts)
-
-
-def _article(row: Mapping[str, Any], before: str, after: str, metric: str) -> str:
-    marked = marked_words(row["before"], row["after"])
-    source, reference = (html.escape(excerpt(row[key], _LONGEST)) for key in ("src", "ref"))
-    lines = [("source", source), ("reference", reference), (before, marked[0]), (after, marked[1])]
-    cells = "".join(f'<dt>{label}</dt><dd dir="auto">{text or "<i>(empty)</i>"}</dd>' for label, text in lines)
-    return (f"<article><b>{row['difference']:+.1f}</b> <span class=\"soft\">{metric} {row['score_before']:.1f} → "
-            f"{row['score_after']:.1f}</span><dl>{cells}</dl></article>")
-
-
-def _page(title: str, body: str) -> str:
-    title = html.escape(excerpt(title))
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-            f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-            f"<body><h1>{title}</h1>\n{body}\n</body></html>\n")
 
 
 def _titled(figure: Figure, title: str, note: str, height: int = 520) -> Figure:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtselect import study_plots as sp
+from mtselect.reports import pages
+from mtselect.reports import study_figures as sp
 
 NASTY = "<script>alert(1)</script>\x00\x1b[31m\u202eevil & \"q\" 'p' %{x} </del>"
 TEXTS = st.text(max_size=60) | st.sampled_from([NASTY, "\ud800", "</script><img src=x onerror=alert(1)>", "&lt;b&gt;", ""])
@@ -172,7 +173,7 @@ def test_names_that_would_be_the_same_stay_whole() -> None:
 
 def test_the_page_needs_no_network_and_holds_the_script_once() -> None:
     figures = [sp.score_figure([row("t000", 10, 5.0)], "bleu"), a_map(text=NASTY), sp.importance_figure(study([]), ["x"])]
-    page = sp.study_page("quick<b>", figures)
+    page = pages.study_page("quick<b>", figures)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", page)
     assert page.count("Plotly.newPlot(") >= 3
@@ -190,13 +191,13 @@ def test_no_text_of_a_pair_gets_out_of_its_hover(src: str, tgt: str) -> None:
     assert set(re.findall("<[^>]*>", hover)) <= {"<br>"}
     shown = [html.unescape(line) for line in hover.split("<br>")]
     assert all(len(line) <= 60 and (line.isprintable() or set(line) & set("\u200c\u200d")) for line in shown)
-    assert sp.excerpt(src).replace(" ", "") in "".join(shown).replace(" ", "")
+    assert pages.excerpt(src).replace(" ", "") in "".join(shown).replace(" ", "")
     hover.encode("utf-8")
 
 
 @given(st.text())
 def test_an_excerpt_is_one_short_printable_line(text: str) -> None:
-    shown = sp.excerpt(text, 20)
+    shown = pages.excerpt(text, 20)
     assert len(shown) <= 20
     assert all(c.isprintable() or c in "\u200c\u200d" for c in shown)
     if text.isprintable() and len(text) <= 20:
@@ -204,9 +205,9 @@ def test_an_excerpt_is_one_short_printable_line(text: str) -> None:
 
 
 def test_an_excerpt_that_is_cut_says_so() -> None:
-    assert sp.excerpt("a" * 81) == "a" * 79 + "…"
-    assert sp.excerpt("a" * 80) == "a" * 80
-    assert sp.excerpt(" " * 1000 + "a").endswith("…")
+    assert pages.excerpt("a" * 81) == "a" * 79 + "…"
+    assert pages.excerpt("a" * 80) == "a" * 80
+    assert pages.excerpt(" " * 1000 + "a").endswith("…")
 
 
 @pytest.mark.parametrize(("before", "after", "marked"), [
@@ -218,49 +219,49 @@ def test_an_excerpt_that_is_cut_says_so() -> None:
     ("same & <b>", "same & <b>", ("same &amp; &lt;b&gt;", "same &amp; &lt;b&gt;")),
 ])
 def test_changed_words_are_marked(before: str, after: str, marked: tuple[str, str]) -> None:
-    assert sp.marked_words(before, after) == marked
+    assert pages.marked_words(before, after) == marked
 
 
 @given(TEXTS, TEXTS)
 def test_marks_keep_the_texts_and_escape_them(before: str, after: str) -> None:
-    for text, marked, tag in zip((before, after), sp.marked_words(before, after), ("del", "ins"), strict=True):
-        tags = Tags(marked)
-        assert tags.text == sp.excerpt(text, 2000)
+    for text, marked, tag in zip((before, after), pages.marked_words(before, after), ("del", "ins"), strict=True):
+        tags = Tags(str(marked))
+        assert tags.text == pages.excerpt(text, 2000)
         assert tags.tags <= {tag} and not tags.attributes
 
 
 def compared(n: int = 6) -> list[dict[str, Any]]:
-    return sp.compare_translations([f"s{i}" for i in range(n)], ["r"] * n, ["old"] * n, [f"new{i}" for i in range(n)],
+    return pages.compare_translations([f"s{i}" for i in range(n)], ["r"] * n, ["old"] * n, [f"new{i}" for i in range(n)],
                                    [50.0] * n, [50.0 + 10 * (i - 2) for i in range(n)])
 
 
 def test_the_most_changed_sentences_are_picked() -> None:
     rows = compared()
     assert [row["difference"] for row in rows] == [30, 20, 10, 0, -10, -20]
-    assert [row["src"] for row in sp.most_changed(rows, 2)] == ["s5", "s4", "s0", "s1"]
-    assert [row["src"] for row in sp.most_changed(rows, 9)] == ["s5", "s4", "s3", "s0", "s1"], "an unchanged one, or one twice"
+    assert [row["src"] for row in pages.most_changed(rows, 2)] == ["s5", "s4", "s0", "s1"]
+    assert [row["src"] for row in pages.most_changed(rows, 9)] == ["s5", "s4", "s3", "s0", "s1"], "unchanged, or twice"
     with pytest.raises(ValueError, match="shorter"):
-        sp.compare_translations(["a", "b"], ["a"], ["a"], ["a"], [1.0], [1.0])
+        pages.compare_translations(["a", "b"], ["a"], ["a"], ["a"], [1.0], [1.0])
 
 
 def test_the_page_of_translations_counts_and_shows() -> None:
-    page = sp.translation_page(compared(), before="random-1", after="t<b>5", count=1)
+    page = pages.translation_page(compared(), before="random-1", after="t<b>5", count=1)
     assert "Of 6 sentences t&lt;b&gt;5 translates 3 better than random-1 and 2 worse; 1 score the same in chrF" in page
     assert page.count("<article>") == 2
     assert "<b>+30.0</b>" in page and "chrF 50.0 → 80.0" in page and "<b>-20.0</b>" in page
     assert "prefers-color-scheme: dark" in page
-    alike = sp.translation_page([row for row in compared() if not row["difference"]], before="a", after="b")
+    alike = pages.translation_page([row for row in compared() if not row["difference"]], before="a", after="b")
     assert alike.count("No sentence.") == 2
 
 
 @settings(max_examples=40)
 @given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
 def test_no_text_becomes_a_tag_of_the_page(src: str, ref: str, before: str, after: str, name: str) -> None:
-    rows = sp.compare_translations([src], [ref], [before], [after], [1.0], [2.0])
-    page = sp.translation_page(rows, before=name, after="t001")
+    rows = pages.compare_translations([src], [ref], [before], [after], [1.0], [2.0])
+    page = pages.translation_page(rows, before=name, after="t001")
     tags = Tags(page)
     assert tags.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ins", "del", "a", "article", "b",
                          "i", "span", "dl", "dt", "dd"}
     assert tags.attributes <= {"lang", "charset", "name", "content", "id", "href", "class", "dir"}
-    assert sp.excerpt(ref, 2000) in tags.text
+    assert pages.excerpt(ref, 2000) in tags.text
     page.encode("utf-8")

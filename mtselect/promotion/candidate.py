@@ -1,0 +1,170 @@
+"""A study's best trial, computed again and scored on test, beside its rivals."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtselect.config import Experiment, Sweep, load, with_fields
+from mtselect.errors import PromotionRefused
+from mtselect.metrics.base import direction
+from mtselect.promotion import gates
+from mtselect.promotion.gates import Gate
+from mtselect.reports.figures import LEVELS
+from mtselect.selectors.base import SELECTORS
+from mtselect.significance import PairedResult, Score
+from mtselect.stages.corpus import CORPUS, Split, corpus_of, load_digests
+from mtselect.stages.evaluation import Evaluation, evaluate
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import Selection, select_pairs
+from mtselect.stages.trial import compare, forget, mean_scores, run_seeds
+from mtselect.store import Store
+from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """The best trial, computed again and scored on test, with its comparisons and gates.
+
+    Args:
+        run: of the trial.
+        experiment: that replays it.
+        selection: the set.
+        n_seeds: trusted pairs it was chosen for.
+        dev: scores, means over the study's finetuning seeds.
+        test: likewise.
+        test_digest: hash of the test set.
+        rivals: name -> kind (`rivals.py`).
+        comparisons: name of a rival -> the set against it on test.
+        gates: all that were asked.
+    """
+
+    run: RecordedRun
+    experiment: Experiment
+    selection: Selection
+    n_seeds: int
+    dev: list[Score]
+    test: list[Score]
+    test_digest: str
+    rivals: dict[str, str]
+    comparisons: dict[str, PairedResult]
+    gates: list[Gate]
+
+
+def check(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[RecordedRun],
+          ask: Callable[[RecordedRun, list[Gate]], None], *, licence: str | None, from_scratch: bool) -> Candidate:
+    """Compute the best trial's selection and dev scores afresh, then its and its rivals' test scores.
+
+    Args:
+        bench: store, runtime, progress.
+        tracker: where the study is.
+        sweep: as it was recorded.
+        runs: its trials and baselines.
+        ask: is told the gates that need no test set before that is read; may raise.
+        licence: stands for data.licence if given.
+        from_scratch: take nothing from the store.
+
+    Raises:
+        PromotionRefused: nothing to promote, rivals are missing, or the trial does not come out again, which no force can mend.
+    """
+    best, rivals = choose(runs, sweep)
+    experiment = _experiment(tracker, best)
+    same, lineage = _replay(bench, experiment, best, from_scratch)
+    if not same.passed:
+        ask(best, [same])
+        raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
+    corpus, selection = corpus_of(lineage), select_pairs(lineage)
+    described = with_fields(experiment, {"data.licence": licence}) if licence else experiment
+    beside = {name: column.kind for name, column in SELECTORS.load(experiment.selection.method).columns.items()}
+    asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), beside),
+             gates.contamination(selection.pairs, {"dev": corpus.dev, "test": corpus.test}),
+             gates.provenance(described.data, len(corpus.seeds))]
+    ask(best, asked)
+    seeds = range(1, sweep.study.finetune_seeds + 1)
+
+    def evaluations(one: Experiment, split: Split) -> list[Evaluation]:
+        return [result.evaluation for result in run_seeds(bench, one, seeds, split)]
+
+    # The steps that the trial had, as its rivals.
+    again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs))})
+    test, metric = evaluations(again, "test"), deciding_metric(sweep)
+    comparisons = {}
+    for rival in rivals:
+        theirs = evaluations(_experiment(tracker, rival), "test")
+        comparisons[rival.name] = compare(lineage, metric, test, theirs)
+    kinds = {rival.name: rival.params["method"] for rival in rivals}
+    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
+    asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
+    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
+                     dev=mean_scores(lineage, evaluations(again, "dev")),
+                     test=mean_scores(lineage, test),
+                     test_digest=lineage.open(CORPUS, load_digests)["test"], rivals=kinds, comparisons=comparisons, gates=asked)
+
+
+def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Lineage]:
+    """The gate `replay`, of the store's gradients and weights or of nothing but the sources; and the lineage."""
+    def ask(lineage: Lineage, recomputed: str) -> Gate:
+        selection = select_pairs(lineage)
+        digest = best.tags["mtselect.selected"]
+        gate = gates.replay(selection.pairs, digest, [], {}, recomputed)
+        if gate.passed:
+            dev = evaluate(lineage, "dev")
+            gate = gates.replay(selection.pairs, digest, dev.scores, best.metrics, recomputed)
+        return gate
+
+    if not from_scratch:
+        forget(Lineage(bench, experiment))
+        lineage = Lineage(bench, experiment)
+        weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
+        return ask(lineage, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "
+                   f"gate and {weights} (--from-scratch computes all)"), lineage
+    with tempfile.TemporaryDirectory(dir=bench.runtime.workdir, prefix="from-scratch-") as folder:
+        again = Lineage(dataclasses.replace(bench, store=Store(Path(folder))), experiment)
+        gate = ask(again, "computed again: all, warm-up included")
+    return gate, Lineage(bench, experiment)
+
+
+def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
+    """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool, the untuned model."""
+    metric = f"eval/{deciding_metric(sweep)}"
+    trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
+    if not trials:
+        raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
+    sign = 1 if direction(metric) == "maximize" else -1
+    best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
+    size = best.metrics["select/pairs"]
+    rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
+              and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}")}
+    missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
+    if missing:
+        raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the "
+                               "sweep run to its end, with random and pool in study.baselines")
+    return best, list(rivals.values())
+
+
+def read_study(tracker: MlflowTracker, name: str) -> tuple[Sweep, str, list[RecordedRun]]:
+    parent = tracker.find_study()
+    if parent is None:
+        raise PromotionRefused(f"MLflow at {tracker.uri} has no study {name!r}: check the name, or set --tracking.uri")
+    return _sweep_file(tracker, parent, "sweep.yaml"), parent.run_id, tracker.children(parent.run_id)
+
+
+def _experiment(tracker: MlflowTracker, run: RecordedRun) -> Experiment:
+    return _sweep_file(tracker, run, "experiment.yaml").experiment
+
+
+def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str) -> Sweep:
+    """A run's artifact as a sweep file; checked like any other."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_text(tracker.read_text(run.run_id, name), encoding="utf-8")
+        return load(path, [])
+
+
+def deciding_metric(sweep: Sweep) -> str:
+    """The score that decides: the first objective that is one, else the first metric."""
+    names = [name.removeprefix("eval/") for name in sweep.study.objectives if name.startswith("eval/")]
+    return names[0] if names else sweep.experiment.evaluation.metrics[0]

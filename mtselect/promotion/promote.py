@@ -1,0 +1,176 @@
+"""A study promoted: its candidate checked, reported and registered; a champion rolled back or exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mtselect import cli
+from mtselect.config import StudyConfig, Sweep, TrackingConfig
+from mtselect.errors import ConfigError, PromotionRefused
+from mtselect.promotion import gates
+from mtselect.promotion.candidate import Candidate, check, deciding_metric, read_study
+from mtselect.promotion.card import write_dataset
+from mtselect.promotion.gates import Gate
+from mtselect.recording import scores_as_metrics
+from mtselect.tracking.fetch import fetch_version
+from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
+from mtselect.tracking.registry import CHALLENGER, CHAMPION, Registry
+from mtselect.tracking.server import open_mlflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What was asked for on the command line.
+
+    Args:
+        study: its name.
+        force: promote to champion even if a gate is not passed.
+        dry_run: register nothing.
+        from_scratch: compute all again.
+        rollback: give the alias back instead.
+        export: folder to write the champion to instead.
+        licence: of the pool, where the sweep has none.
+        uri: MLflow's address.
+        experiment: MLflow's.
+        workdir: of the stage store.
+    """
+
+    study: str
+    force: bool = False
+    dry_run: bool = False
+    from_scratch: bool = False
+    rollback: bool = False
+    export: Path | None = None
+    licence: str | None = None
+    uri: str | None = None
+    experiment: str | None = None
+    workdir: str = "mlruns"
+
+
+def promote(order: Order, console: Console) -> None:
+    """Check, score and register the best trial of a study; or roll back, or export.
+
+    Raises:
+        PromotionRefused: there is no such study, trial or champion, or a gate did not pass.
+    """
+    tracking = TrackingConfig(uri=order.uri, experiment=order.experiment)
+    tracker = open_mlflow(tracking, StudyConfig(name=order.study).name, Path(order.workdir), create=False)
+    registry = tracker.registry(f"mtselect.{order.study}")
+    if order.rollback:
+        old, new = registry.rollback()
+        console.print(f"[green]{registry.name}[/]: version {new} is champion again, version {old} is not any more")
+        return
+    if order.export is not None:
+        _export(registry, order.uri, order.export, console)
+        return
+    sweep, parent, runs = read_study(tracker, order.study)
+    bench = cli.make_bench(dataclasses.replace(sweep.runtime, workdir=order.workdir), console)
+
+    def ask(run: RecordedRun, gates: list[Gate]) -> None:
+        """Show gates, keep them on the trial's run, and stop at those that are not passed."""
+        for gate in gates:
+            console.print(f"{'[green]passed[/]' if gate.passed else '[red]failed[/]'}  {gate.name}: ", end="")
+            console.print(gate.detail, markup=False, soft_wrap=True)
+        if not order.dry_run:
+            tracker.log(run.run_id, tags=_gate_tags(gates))
+        if not order.force and (failed := [gate.detail for gate in gates if not gate.passed]):
+            raise PromotionRefused(f"{run.name} is not promoted: {'; '.join(failed)}; --force promotes it all the same")
+
+    with bench.progress.task("computed again", 1) as advance:
+        candidate = check(bench, tracker, sweep, runs, ask, licence=order.licence, from_scratch=order.from_scratch)
+        advance(1)
+    report(console, candidate, sweep)
+    if not order.dry_run:
+        _log(tracker, candidate)
+    ask(candidate.run, candidate.gates[-1:])
+    _register(tracker, registry, candidate, sweep, parent, console, force=order.force, dry_run=order.dry_run)
+
+
+def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
+    """Print test scores and comparisons."""
+    metric = deciding_metric(sweep)
+    table = Table(title=f"{sweep.study.name}: {candidate.run.name} on test, {len(candidate.selection.pairs):,} pairs")
+    for heading in ("against", f"{metric}", f"its {metric}", "difference [95%]", "p"):
+        table.add_column(heading, justify="left" if heading == "against" else "right")
+    for name, result in candidate.comparisons.items():
+        table.add_row(name, f"{result.system:.2f}", f"{result.baseline:.2f}",
+                      f"{result.difference:+.2f} [{result.low:+.2f}, {result.high:+.2f}]", f"{result.p_value:.4f}")
+    console.print(table)
+    for score in candidate.test:
+        console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
+
+
+def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, sweep: Sweep, parent: str, console: Console, *,
+              force: bool, dry_run: bool) -> None:
+    """The next version, or the one that holds the same ids already; champion or challenger."""
+    digest, metric = candidate.selection.digest, deciding_metric(sweep)
+    value = next(score.value for score in candidate.test if score.name == metric)
+    champion = registry.champion()
+    reigns = champion is not None and champion.digest == digest
+    above = gates.above_champion(metric, value, candidate.test_digest, None if champion is None else champion.tags)
+    alias = CHAMPION if reigns or above.passed or force else CHALLENGER
+    console.print("it is the champion's own set" if reigns else above.detail, markup=False)
+    if dry_run:
+        would = f"it stays {alias}" if reigns else f"without --dry-run it would become {alias}"
+        console.print(f"dry run: nothing was registered; {would} of {registry.name}")
+        return
+    known = next((version for version in registry.versions() if version.digest == digest), None)
+    if known is None:
+        tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest, "mtselect.test_digest": candidate.test_digest,
+                **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test},
+                **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
+                **_gate_tags(candidate.gates)}
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
+            card = write_dataset(
+                Path(folder), name=registry.name, alias=alias, study=sweep.study.name, metric=metric, run=candidate.run,
+                experiment=candidate.experiment, selection=candidate.selection, n_seeds=candidate.n_seeds,
+                scores={"dev": candidate.dev, "test": candidate.test}, comparisons=candidate.comparisons,
+                gates=candidate.gates, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
+            version = registry.register(Path(folder), candidate.run.run_id, tags, card)
+    else:
+        version = known
+    (registry.crown if alias == CHAMPION else registry.challenge)(version.number)
+    console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
+                  + ("" if known is None else " (the same set was registered before)"))
+    console.print(f"look at it   {tracker.dataset_link(registry.name, version.number)}", soft_wrap=True)
+    console.print(f"load it      mlflow.artifacts.download_artifacts('models:/{registry.name}@{alias}', dst_path='{alias}')",
+                  soft_wrap=True)
+
+
+def _export(registry: Registry, uri: str | None, folder: Path, console: Console) -> None:
+    champion = registry.champion()
+    if champion is None:
+        raise PromotionRefused(f"{registry.name} has no champion to export: promote the study first")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--export must name a new or empty folder, got {str(folder)!r}")
+    with tempfile.TemporaryDirectory() as aside:
+        path, _ = fetch_version(registry.name, uri, Path(aside), number=champion.number)
+        shutil.copytree(path, folder, dirs_exist_ok=True)
+    console.print(f"{registry.name} version {champion.number} written to {folder}")
+    console.print(f"open it      datasets.load_dataset('{folder}', split='train')", soft_wrap=True)
+
+
+def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
+    return {f"mtselect.gate.{gate.name.replace(' ', '_')}": f"{'passed' if gate.passed else 'failed'}: {gate.detail}"[:500]
+            for gate in gates}
+
+
+def _log(tracker: MlflowTracker, candidate: Candidate) -> None:
+    metrics = {name.replace("eval/", "test/"): value
+                               for name, value in scores_as_metrics(candidate.test).items()}
+    for name, result in candidate.comparisons.items():
+        kind = candidate.rivals[name]
+        metrics |= {f"test/p_value_against_{kind}": result.p_value, f"test/difference_to_{kind}": result.difference}
+    signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test}
+    tracker.log(candidate.run.run_id, metrics=metrics, tags=signatures)
+    tracker.log_text(candidate.run.run_id, json.dumps([dataclasses.asdict(gate) for gate in candidate.gates], indent=1),
+                     "gates.json")

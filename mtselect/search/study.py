@@ -1,0 +1,51 @@
+"""The study of a sweep: made or gone on with, and what its trials share."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import optuna
+
+from mtselect.config import Sweep, with_fields
+from mtselect.search.question import directions, question, refuse_other
+from mtselect.search.samplers import make_pruner
+from mtselect.search.storage import remember, storage, unusable
+from mtselect.stages.lineage import Stage
+from mtselect.stages.trial import shared_stages
+
+
+def open_study(sweep: Sweep) -> optuna.Study:
+    """The Optuna study, made or resumed by name.
+
+    Raises:
+        StorageError: the storage cannot be opened.
+        ConfigError: the study was begun with another question, so its trials would not compare.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would print a failed trial's traceback
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    try:
+        remember(sweep)
+        study = optuna.create_study(study_name=sweep.study.name, storage=storage(sweep), load_if_exists=True,
+                                    directions=directions(sweep), pruner=make_pruner(sweep))
+    except Exception as error:
+        raise unusable(sweep, error) from error
+    begun = study.user_attrs.get("sweep")
+    if begun is None:
+        study.set_user_attr("sweep", question(sweep))
+    else:  # perhaps by another worker, a moment ago
+        refuse_other(sweep, begun)
+    return study
+
+
+def shared_by_trials(sweep: Sweep) -> list[Stage]:
+    """The stages that every trial asks for with the same settings: those that read nothing that is searched, up to the first
+    one that does. A sweep that searches the selector computes before its trials only what all of them need."""
+    def alike(stage: Stage) -> bool:
+        return not any(path == read or path.startswith(f"{read}.") for path in sweep.search for read in stage.reads)
+
+    searched = {path: sweep.search[path].choices or []
+                for path in ("selection.method", "selection.gate") if path in sweep.search}
+    needed = [shared_stages(with_fields(sweep.experiment, dict(zip(searched, values, strict=True))))
+              for values in itertools.product(*searched.values())]
+    return list(itertools.takewhile(alike, (stage for stage in needed[0] if all(stage in others for others in needed))))
