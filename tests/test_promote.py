@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtselect.promote import choose
+from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
 from mtselect.tracking.mlflow import RecordedRun
 
