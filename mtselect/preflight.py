@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
-from mtselect.config import Sweep, cross_faults, search_ends
+from mtselect.config import Sweep, cross_faults, search_ends, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest
+from mtselect.plugins import part_names
 from mtselect.resolve import (
     USED_MEMORY,
     Scored,
@@ -42,6 +43,7 @@ from mtselect.stages.lineage import Bench, Stage
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
+from mtselect.training.sentence_encoder import pinned_encoder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,6 +123,7 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
         if begun is not None:
             found.sweep = adopt(sweep, begun)
         found.sweep = dataclasses.replace(found.sweep, search=pin_search(found.sweep.search))
+    _look_at_encoder(found)
     _look_at_data(found)
     model = _look_at_model(found)
     _look_at_rows(found)
@@ -138,6 +141,19 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     if not found.faults:
         _look_at_disk(found, bench)
     return found
+
+
+def _look_at_encoder(found: Preflight) -> None:
+    """Where a trial or a rival asks for one: whether its package is there, and its commit on the hub."""
+    sweep = found.sweep
+    searched = sweep.search["selection.method"].choices or [] if "selection.method" in sweep.search else []
+    named = {sweep.experiment.selection.method, *searched, *sweep.study.baselines} & set(part_names("mtselect.selectors"))
+    if not any("adequacy" in SELECTORS.load(name).needs for name in named):
+        return
+    with found.part():
+        encoder = pinned_encoder(sweep.experiment.adequacy.encoder)
+        found.sweep = dataclasses.replace(sweep, experiment=with_fields(sweep.experiment, {"adequacy.encoder": encoder}))
+        found.facts["encoder"] = f"{encoder}, which compares sources with targets"
 
 
 def _look_at_workdir(path: Path) -> None:

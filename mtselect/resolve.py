@@ -16,8 +16,9 @@ from mtselect.readers.base import pinned_source
 from mtselect.selectors.base import SELECTORS
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
+from mtselect.training.sentence_encoder import pinned_encoder
 
-_NAMES = {"model.name", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
+_NAMES = {"model.name", "adequacy.encoder", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
 Scored = tuple[Any, Shapes]  # a model without its weights, and the shapes of its tracked layers
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
 USED_MEMORY = 0.85
@@ -36,7 +37,8 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
     Raises:
         ConfigError, ModelError, DataError: what is wrong with the model, its layers or the seeds, if they have to be looked at.
     """
-    found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
+    fixed = with_fields(experiment, dict(SELECTORS.load(experiment.selection.method).fixes))
+    found = choose_sketch_rank(pin_names(fixed, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found
     return choose_seed_rank(found, runtime)
@@ -65,7 +67,7 @@ def _adopt_experiment(experiment: Experiment, begun: dict[str, Any]) -> Experime
         values["model.dtype"] = begun["model"]["dtype"]
     for path in _NAMES:
         section, name = path.split(".")
-        values[path] = _adopted(getattr(getattr(experiment, section), name), begun[section][name])
+        values[path] = _adopted(getattr(getattr(experiment, section), name), begun.get(section, {}).get(name))
     return with_fields(experiment, values)
 
 
@@ -81,13 +83,15 @@ def adopt_search(search: dict[str, Range], begun: dict[str, Any]) -> dict[str, R
 
 def pin_search(search: dict[str, Range]) -> dict[str, Range]:
     """The search with hub names among its choices pinned to commits."""
-    pin_by_section = {"model": pinned, "data": pinned_source}
+    pin_by_section = {"model": pinned, "data": pinned_source, "adequacy": pinned_encoder}
     return {path: Range(choices=[name and pin_by_section[path.split(".")[0]](name) for name in space.choices])
             if path in _NAMES and space.choices else space for path, space in search.items()}
 
 
 def trial_experiment(experiment: Experiment, values: dict[str, Any]) -> Experiment:
-    """A trial's: the study's with the values that were searched. Without a curvature there is no rank to cut seeds at."""
+    """A trial's: the study's with the values that were searched, and what its selector fixes. Without a curvature there is no
+    rank to cut seeds at."""
+    values = {**values, **SELECTORS.load(values.get("selection.method", experiment.selection.method)).fixes}
     if values.get("attribution.curvature") == "identity":
         values = {"attribution.seed_rank": None, **values}
     return with_fields(experiment, values)

