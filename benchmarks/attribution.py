@@ -187,11 +187,17 @@ class Ours(Contestant):
 
     def influence(self) -> Any:
         """Factors fitted on all candidates."""
-        from mtselect.attribution.influence import fit_and_score
+        return self.scored(self.candidates)
 
-        record, seeds = self.run(self.candidates, self.record()), self.run(self.seeds, self.record())
+    def scored(self, fitted: list[Any]) -> Any:
+        """What the stages do: curvature of some rows from a recorded pass, a pass over the seeds, one over the candidates."""
+        from mtselect.attribution.influence import PoolScorer, SeedGradients
+        from mtselect.attribution.record import fit
+
+        curvature = fit(self.run(fitted, self.record()))
+        seeds = self.run(self.seeds, SeedGradients(len(self.seeds), curvature, DAMPING))
         benefits = np.zeros((len(self.candidates), len(self.seeds)), np.float32)
-        fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=benefits, norms={})
+        self.run(self.candidates, PoolScorer(seeds.preconditioned, benefits=benefits, norms={}))
         return benefits
 
     def record(self) -> Any:
@@ -214,31 +220,15 @@ class Ours(Contestant):
 
 
 class OursQuarter(Ours):
-    """Factors fitted on every fourth candidate; the others are scored as they come by."""
+    """Factors fitted on every fourth candidate."""
 
     def stages(self) -> dict[str, Callable[[], Any]]:
         """As above, without the sketch."""
         return {"both": self.influence}
 
     def influence(self) -> Any:
-        """The fitted rows are scored from their record, the others in one pass."""
-        from mtselect.attribution.influence import PoolScorer, SeedGradients, fit_and_score
-
-        fitted = np.arange(len(self.candidates)) % 4 == 0
-        benefits = np.zeros((len(self.candidates), len(self.seeds)), np.float32)
-        some, others = self.candidates[::4], [z for i, z in enumerate(self.candidates) if i % 4]
-        record, seeds = self.run(some, self.record()), self.run(self.seeds, self.record())
-        part = np.zeros((len(some), len(self.seeds)), np.float32)
-        curvature = fit_and_score(record, seeds, len(self.seeds), DAMPING, benefits=part, norms={})
-        benefits[fitted] = part
-        preconditioned = SeedGradients(len(self.seeds), curvature, DAMPING)
-        for group in seeds.groups():
-            for batch in seeds.batches(group):
-                preconditioned.add(batch, back=True)
-        part = np.zeros((len(others), len(self.seeds)), np.float32)
-        self.run(others, PoolScorer(preconditioned.preconditioned, benefits=part, norms={}))
-        benefits[~fitted] = part
-        return benefits
+        """As the default `attribution.curvature_rows` has it: a sample."""
+        return self.scored(self.candidates[::4])
 
 
 class RowSet(torch.utils.data.Dataset[Row]):

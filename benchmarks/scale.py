@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, score
+from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
 from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
@@ -152,9 +152,8 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     facts["kept"], facts["shards"] = len(pool.layout().shards()) - len(missing), len(pool.layout().shards())
     step("index, resumed", lambda: write(pool, folder))
     index = SketchIndex(folder, pool.layout().content)
-    # A seed sees some groups with favour; the candidates' own noise decides the rest.
-    mixture = torch.randn(pool.seeds, pool.clusters, generator=torch.Generator().manual_seed(4)) + 0.3
-    mean, share = step("score", lambda: score(index, mixture @ pool.groups()))
+    rng = np.random.default_rng(4)
+    mean, share = rng.normal(size=pool.rows), rng.uniform(size=pool.rows)
     norms = step("norms", index.norms)
     labels = step("K-means", lambda: cluster(index, pool.clusters, 0))
     facts["clusters"], facts["purity"] = int(labels.max()) + 1, purity(labels, pool.planted())

@@ -7,7 +7,7 @@ mean over seeds, R [O, I]. A candidate's gradient G = sum_t g_t a_t^T is never f
 
 T Q r (I + O) + T O I products, for T O I + Q O I of dense seeds; Q r (I + O) + O I numbers a layer, for Q O I. Because of R the
 mean benefit over seeds is exact whatever the rank. It has to be: what is cut off is small in each seed but has a part that
-seeds share, and without it the mean ranks clean candidates worse long before single seeds differ (benchmarks/sketch.py).
+seeds share, and without it the mean ranks clean candidates worse long before single seeds differ (benchmarks/README.md).
 
 Which U V: the error of a benefit is <G, M - U V>, and its mean square over candidates, in the eigenbasis (tildes), is
 sum L (M~ - U~ V~)^2. With L ~ s a^T, the outer product of its marginals, that is a plain Frobenius norm once rows are scaled by

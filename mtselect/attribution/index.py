@@ -1,4 +1,4 @@
-"""What a pass over the candidates leaves of each, on disk, in shards; and benefits from sketches alone.
+"""What a pass over the candidates leaves of each, on disk, in shards.
 
     <folder>/layout.json                      N, R, rows of a shard, what was sketched; written first
     <folder>/000000000000-000000016384/       a finished shard, named by its rows [begin, end)
@@ -12,8 +12,6 @@
 A shard is written aside and renamed, so one that exists is whole; an index is whole once it has a manifest. Any number of
 processes may write one index: a lock file per shard, freed by the system when its process dies, says who works on it. What
 a shard holds does not depend on who wrote it. Memory: one shard while writing and while reading, whatever N.
-
-    benefit(z, q) = norm_z <sketch_z, seed_q>         larger is better; see influence.py for the sign
 
 Shapes: N candidates, n rows of a shard, Q seeds, R numbers of a sketch.
 """
@@ -31,15 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mtselect.errors import NonFiniteError, StorageError
 
-# Of one block's sketches in float32 while scoring: few enough to stay in a processor's cache.
-_BLOCK_BYTES = 8 * 2**20
 _SECONDS = "seconds.txt"
 _UNFILLED = -1e30  # no norm, loss or benefit is
 
@@ -235,13 +229,6 @@ class SketchIndex:
         """A further column or value, shard by shard; views, not to be kept."""
         return (self._map(number, name) for number in range(len(self._shards)))
 
-    def blocks(self, size: int) -> Iterator[tuple[range, NDArray[np.float16], NDArray[np.float32]]]:
-        """Rows, their sketches [b, R] and norms [b], in order, b at most `size`; views of a shard, not to be kept."""
-        for number, rows in enumerate(self._shards):
-            sketches, norms = self._map(number, "sketches"), self._map(number, "norms")
-            for begin in range(0, len(rows), size):
-                yield rows[begin : begin + size], sketches[begin : begin + size], norms[begin : begin + size]
-
     def _map(self, number: int, name: str) -> NDArray[Any]:
         """An array of a shard. Mapped anew each time: pages of a map that lives on would count as this process's memory."""
         rows = self._shards[number]
@@ -255,34 +242,6 @@ class SketchIndex:
         if array.shape != shape:
             raise _damaged(path, f"its shape is {array.shape}, not {shape}")
         return array
-
-
-def score(index: SketchIndex, seeds: Tensor, benefits: NDArray[np.floating[Any]] | None = None,
-          advance: Callable[[int], None] = lambda rows: None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean benefit [N] and benefit share [N] (of the seeds with a benefit above 0) of all candidates.
-
-    Memory, whatever N: a shard's pages, and 8 MiB of float32 sketches with their 8 MiB * Q/R of benefits (a few copies of
-    each); besides, the results, 8 bytes a candidate.
-
-    Args:
-        index: of the candidates.
-        seeds: sketches of the preconditioned seeds, not scaled to unit length, [Q, R]; on the device that is to multiply.
-        benefits: [N, Q], filled in if given; `reserve` makes one on disk. In float16, values below 6e-8 become 0.
-        advance: told the rows of each block.
-    """
-    assert seeds.shape[1] == index.shape[1]
-    mean, share = np.empty(len(index), dtype=np.float32), np.empty(len(index), dtype=np.float32)
-    directions = seeds.float().mT
-    for rows, sketches, norms in index.blocks(max(1, _BLOCK_BYTES // (4 * index.shape[1]))):
-        here = slice(rows.start, rows.stop)
-        units = torch.from_numpy(np.array(sketches)).to(seeds.device, torch.float32)
-        block = units @ directions * torch.from_numpy(np.array(norms)).to(seeds.device).unsqueeze(1)
-        mean[here] = block.mean(1, dtype=torch.float64).cpu().numpy()
-        share[here] = ((block > 0).sum(1).double() / len(seeds)).cpu().numpy()
-        if benefits is not None:
-            benefits[here] = block.cpu().numpy()
-        advance(len(rows))
-    return mean, share
 
 
 def reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:

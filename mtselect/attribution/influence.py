@@ -17,7 +17,6 @@ Source: Koh and Liang 2017 (arXiv 1703.04730); Grosse et al. 2023 (arXiv 2308.03
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, GradientBuffer, example_gradients
 from mtselect.attribution.kfac import Curvature, rotate_tokens
-from mtselect.attribution.record import Record, fit_group
 from mtselect.errors import NonFiniteError
 
 
@@ -57,14 +55,11 @@ class SeedGradients:
             return
         device = captured.rows.device
         self._curvature = {name: layer.to(device) for name, layer in self._curvature.items()}
-        self.add(rotate_tokens(captured, self._curvature), back=True)
-
-    def add(self, rotated: Captured, back: bool = False) -> None:
-        """Fill in a batch whose tokens are in the eigenbasis; `back` turns the result out of it again."""
+        rotated = rotate_tokens(captured, self._curvature)
         for name, (a, g) in rotated.layers.items():
             layer = self._curvature[name]
             gradients = example_gradients(a, g, rotated.lengths_of(name)).div_(layer.damped(self._damping))
-            self._put(name, rotated.rows, layer.rotate_back(gradients) if back else gradients)
+            self._put(name, rotated.rows, layer.rotate_back(gradients))
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
         flat = gradients.flatten(1)
@@ -130,27 +125,6 @@ class PoolScorer(Scorer):
             if name in self._norms:
                 norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
         return torch.cat(parts), torch.cat(norms) if norms else None
-
-
-def fit_and_score(candidates: Record, seeds: Record, n_seeds: int, damping: float, *, benefits: NDArray[np.float32],
-                  norms: Mapping[str, NDArray[np.float32]]) -> Curvature:
-    """EK-FAC fitted on the recorded candidates, and their benefits [N, Q], without another model pass.
-
-    Layer by layer, so that one layer's preconditioned seeds exist at a time; all in the eigenbasis, so that no seed is
-    rotated back. The records end up there too.
-    """
-    curvature: Curvature = {}
-    for group in candidates.groups():
-        fitted = fit_group(candidates, group)
-        seeds.replace(group, partial(rotate_tokens, curvature=fitted))
-        preconditioned = SeedGradients(n_seeds, fitted, damping)
-        for batch in seeds.batches(group):
-            preconditioned.add(batch)
-        scorer = PoolScorer(preconditioned.preconditioned, benefits=benefits, norms=norms)
-        for batch in candidates.batches(group):
-            scorer.update(batch)
-        curvature.update(fitted)
-    return curvature
 
 
 def check_finite(values: Tensor, rows: Tensor, kind: str) -> None:

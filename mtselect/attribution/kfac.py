@@ -127,10 +127,7 @@ class EigenvalueRefit:
 
     def update(self, captured: Captured) -> None:
         """Add a batch: the tokens are rotated, then contracted, then squared."""
-        self.add(rotate_tokens(captured, self._curvature))
-
-    def add(self, rotated: Captured) -> None:
-        """Add a batch whose tokens are in the eigenbasis already."""
+        rotated = rotate_tokens(captured, self._curvature)
         for name, (a, g) in rotated.layers.items():
             add_squares(self._sums[name], a, g, rotated.lengths_of(name))
         self._n_examples += len(rotated.lengths)

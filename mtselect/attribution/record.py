@@ -1,14 +1,14 @@
 """A gradient pass, kept: the tokens of every batch at every layer, to be read again without running the model.
 
-One pass of the model then serves the covariances, EK-FAC's eigenvalues and the scores, and the work goes layer by layer:
-one layer's factors exist at a time. Tokens beyond a bound on memory lie in a temporary file without a name, so that no
-kill leaves it behind. Shapes as in `gradients.py`: a [M, I], g [M, O] per layer and batch, in the model's dtype.
+One pass of the model then serves the covariances and EK-FAC's eigenvalues, and the work goes layer by layer. Tokens beyond a
+bound on memory lie in a temporary file without a name, so that no kill leaves it behind. Shapes as in `gradients.py`: a [M, I],
+g [M, O] per layer and batch, in the model's dtype.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured
-from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, rotate_tokens
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +69,11 @@ class Record:
             a = self._read(self._inputs[self._sources[group[0]]][i])
             yield replace(batch, layers={name: (a, self._read(self._gradients[name][i])) for name in group})
 
-    def replace(self, group: Sequence[str], change: Callable[[Captured], Captured]) -> None:
-        """Put changed tokens of the same shapes in the place of a group's."""
-        for i, captured in enumerate(self.batches(group)):
-            changed = change(captured).layers
-            source = self._sources[group[0]]
-            self._inputs[source][i] = self._rewrite(self._inputs[source][i], changed[group[0]][0])
-            for name in group:
-                self._gradients[name][i] = self._rewrite(self._gradients[name][i], changed[name][1])
-
     def _keep(self, tensor: Tensor) -> Tensor | _Spilled:
         if tensor.nbytes > self._left:
             return self._spill(tensor)
         self._left -= tensor.nbytes
         return tensor
-
-    def _rewrite(self, place: Tensor | _Spilled, tensor: Tensor) -> Tensor | _Spilled:
-        """Keep a tensor in the place of another; a wider one (float32 for bfloat16) in a place of its own."""
-        if isinstance(place, Tensor):
-            self._left += place.nbytes
-            return self._keep(tensor)
-        if tensor.dtype != place.dtype:
-            return self._spill(tensor)
-        return self._write(place, tensor)
 
     def _spill(self, tensor: Tensor) -> _Spilled:
         place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
@@ -130,20 +112,6 @@ def fit(record: Record) -> Curvature:
             refit.update(batch)
         curvature.update(refit.curvature())
     return curvature
-
-
-def fit_group(record: Record, group: Sequence[str]) -> Curvature:
-    """EK-FAC of one group of layers from a record, whose tokens are left in the eigenbasis."""
-    kfac = _eigenbasis(record, group)
-    refit = EigenvalueRefit(kfac)
-
-    def rotate(captured: Captured) -> Captured:
-        rotated = rotate_tokens(captured, kfac)
-        refit.add(rotated)
-        return rotated
-
-    record.replace(group, rotate)
-    return refit.curvature()
 
 
 def _eigenbasis(record: Record, group: Sequence[str]) -> Curvature:

@@ -83,11 +83,6 @@ def study_rows(study: optuna.Study, objective: str) -> list[TrialRow]:
     return sorted(rows.values(), key=lambda row: sign * row.metrics.get(objective, float("nan")))
 
 
-def best_rows(study: optuna.Study) -> list[TrialRow]:
-    """The best trial, or with several objectives the Pareto front."""
-    return [TrialRow(**trial.user_attrs["row"]) for trial in study.best_trials]
-
-
 def worker_name() -> str:
     """Host, process and its start time; a process id alone comes back after a restart."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"

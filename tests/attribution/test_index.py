@@ -20,9 +20,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mtselect.attribution import index as index_module
 from mtselect.attribution.gradients import Captured
-from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, reserve, score
+from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex, reserve
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.errors import NonFiniteError, StorageError
 
@@ -88,11 +87,6 @@ def test_reads_what_was_written(undisturbed: Path) -> None:
     assert index.norms().tobytes() == norms.tobytes()
     for rows in (np.arange(50), np.array([3, 7, 8, 49]), np.array([40, 2, 2, 11]), np.array([], dtype=int)):
         assert index[rows].tobytes() == sketches[rows].tobytes()
-    blocks = [(list(rows), block.copy(), lengths.copy()) for rows, block, lengths in index.blocks(5)]
-    assert [len(rows) for rows, _, _ in blocks] == [5, 3] * 6 + [2]
-    assert sum((rows for rows, _, _ in blocks), []) == list(range(50))  # noqa: RUF017
-    assert np.concatenate([block for _, block, _ in blocks]).tobytes() == sketches.tobytes()
-    assert np.concatenate([lengths for _, _, lengths in blocks]).tobytes() == norms.tobytes()
 
 
 def test_resumed_after_a_kill_it_equals_an_undisturbed_one(tmp_path: Path, undisturbed: Path) -> None:
@@ -221,23 +215,6 @@ def test_further_columns_and_what_the_manifest_says_besides(tmp_path: Path) -> N
         index.column("benefits")
 
 
-@pytest.mark.parametrize("block_rows", [1, 3, 8, 100])
-def test_scores_equal_the_dense_formula(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        block_rows: int) -> None:
-    monkeypatch.setattr(index_module, "_BLOCK_BYTES", 4 * LAYOUT.width * block_rows)
-    seeds = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
-    benefits = reserve(tmp_path / "benefits.npy", (50, 5), np.float32)
-    advanced: list[int] = []
-    mean, share = score(SketchIndex(undisturbed), seeds, benefits, advanced.append)
-    sketches, norms = all_rows()
-    dense = sketches.astype(np.float64) * norms[:, None] @ seeds.double().numpy().T
-    assert (mean.dtype, share.dtype, sum(advanced)) == (np.float32, np.float32, 50)
-    assert mean == pytest.approx(dense.mean(1), abs=ROUNDING)
-    assert share.tolist() == (dense > 0).mean(1).astype(np.float32).tolist()
-    assert 0 < share.mean() < 1
-    assert np.load(tmp_path / "benefits.npy") == pytest.approx(dense, abs=ROUNDING)
-
-
 def test_a_norm_that_is_not_finite_names_its_candidate(tmp_path: Path) -> None:
     def write_bad() -> None:
         for shard in IndexWriter(tmp_path, LAYOUT).shards():
@@ -339,7 +316,7 @@ def test_a_damaged_shard_is_named_and_written_again(undisturbed: Path, damage: C
     index = SketchIndex(undisturbed)
     message = rf"{file} is missing or damaged \(.*{what}.*\): remove {file.parent} and run"
     with pytest.raises(StorageError, match=message) as caught:
-        score(index, torch.ones(1, 6))
+        index[np.arange(50)]
     assert one_line(caught.value)
     shutil.rmtree(file.parent)
     assert write(undisturbed) == [24]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mtselect.attribution.influence import fit_and_score
-from mtselect.attribution.record import Record
+from mtselect.attribution.influence import PoolScorer, SeedGradients
+from mtselect.attribution.record import Record, fit
 from mtselect.training.language_model import tracked_layers
 
 N, Q = 40, 8
@@ -27,11 +27,10 @@ def test_bfloat16_ranks_as_float32_does(architecture: str, tiny: SimpleNamespace
     for dtype in (torch.float32, torch.bfloat16):
         lm = tiny.model(architecture, dtype=dtype)
         layers = tracked_layers(lm.model, pattern)
-        pool = tiny.run(lm, layers, tiny.examples(N, start=start), Record())
-        seeds = tiny.run(lm, layers, tiny.examples(Q, seed=1, start=start), Record())
-        benefits = np.zeros((N, Q), np.float32)
-        curvature = fit_and_score(pool, seeds, Q, 0.1, benefits=benefits,
-                                  norms={name: np.zeros(N, np.float32) for name in layers})
+        pool, benefits = tiny.examples(N, start=start), np.zeros((N, Q), np.float32)
+        curvature = fit(tiny.run(lm, layers, pool, Record()))
+        seeds = tiny.run(lm, layers, tiny.examples(Q, seed=1, start=start), SeedGradients(Q, curvature, 0.1))
+        tiny.run(lm, layers, pool, PoolScorer(seeds.preconditioned, benefits=benefits, norms={}))
         assert {layer.eigenvalues.dtype for layer in curvature.values()} == {torch.float32}
         found.append(benefits)
     for q in range(Q):

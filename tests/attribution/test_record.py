@@ -1,17 +1,15 @@
-"""A recorded pass: the same tokens again, from memory and from the file; EK-FAC and benefits as from passes of their own."""
+"""A recorded pass: the same tokens again, from memory and from the file; EK-FAC as from passes of their own."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from mtselect.attribution.influence import PoolScorer, SeedGradients, fit_and_score
 from mtselect.attribution.kfac import Covariances, EigenvalueRefit
-from mtselect.attribution.record import Record, fit, fit_group
+from mtselect.attribution.record import Record, fit
 from mtselect.training.language_model import tracked_layers
 
 # The same float32 products; sums in another order, and seeds that are turned back or not.
@@ -39,16 +37,6 @@ def test_the_file_holds_what_memory_would(memory: int, dtype: torch.dtype, tiny:
     assert all(x.dtype == dtype and torch.equal(x, y) for x, y in zip(contents(one), contents(two), strict=True))
 
 
-@pytest.mark.parametrize("memory", [0, 1_000, 20_000])
-def test_what_is_put_in_place_of_tokens_does_not_depend_on_the_bound(memory: int, tiny: SimpleNamespace, pattern: str) -> None:
-    """In bfloat16 tokens are turned into the eigenbasis in float32; the file keeps that too."""
-    one, two = (taken(tiny, pattern, bound, dtype=torch.bfloat16) for bound in (EVERYTHING, memory))
-    for record in (one, two):
-        for group in record.groups():
-            fit_group(record, group)
-    assert all(x.dtype == torch.float32 and torch.equal(x, y) for x, y in zip(contents(one), contents(two), strict=True))
-
-
 def test_an_input_that_layers_share_is_kept_once(tiny: SimpleNamespace, pattern: str) -> None:
     record = taken(tiny, pattern, EVERYTHING, count=3)
     shared = [group for group in record.groups() if len(group) == 3]
@@ -69,23 +57,3 @@ def test_fits_ekfac_as_two_passes_do(memory: int, tiny: SimpleNamespace, pattern
         v = torch.randn(expected[name].eigenvalues.shape, generator=torch.Generator().manual_seed(0))
         ratio = relative(layer.solve(v, DAMPING), expected[name].solve(v, DAMPING))
         assert ratio < ROUNDING, f"{name}: relative error {ratio:.1e}"
-
-
-@pytest.mark.parametrize("memory", [0, EVERYTHING])
-def test_scores_as_separate_passes_do(memory: int, tiny: SimpleNamespace, pattern: str, relative: Any) -> None:
-    """Fit and score of one recorded pass against three passes: covariances, eigenvalues, candidates."""
-    lm, pool, queries = tiny.trained, tiny.examples(80, 3), tiny.examples(5, 2)
-    layers = tracked_layers(lm.model, pattern)
-    kfac = tiny.run(lm, layers, pool, Covariances(), 8).eigenbasis()
-    ekfac = tiny.run(lm, layers, pool, EigenvalueRefit(kfac), 8).curvature()
-    seeds = tiny.run(lm, layers, queries, SeedGradients(5, ekfac, DAMPING), 8).preconditioned
-    expected, recorded = ((np.zeros((80, 5), np.float32), {name: np.zeros(80, np.float32) for name in layers})
-                          for _ in range(2))
-    tiny.run(lm, layers, pool, PoolScorer(seeds, benefits=expected[0], norms=expected[1]), 8)
-    fit_and_score(tiny.run(lm, layers, pool, Record(memory), 7), tiny.run(lm, layers, queries, Record(memory), 3), 5, DAMPING,
-                  benefits=recorded[0], norms=recorded[1])
-    ratio = relative(recorded[0], expected[0])
-    assert ratio < ROUNDING, f"benefits: relative error {ratio:.1e}"
-    for name in layers:
-        ratio = relative(recorded[1][name], expected[1][name])
-        assert ratio < ROUNDING, f"norms of {name}: relative error {ratio:.1e}"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtselect.attribution.influence import PoolScorer, SeedGradients, fit_and_score
+from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, EigenvalueRefit
-from mtselect.attribution.record import Record
+from mtselect.attribution.record import Record, fit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.training.language_model import tracked_layers
 
@@ -60,7 +60,8 @@ def test_benefits_are_the_same_from_a_record_as_from_passes_and_in_any_batch(set
         benefits = [np.zeros((N, Q), np.float32) for _ in range(2)]
         norms = {name: np.zeros(N, np.float32) for name in setting.layers}
         run(setting.pool, PoolScorer(seeds.preconditioned, benefits=benefits[0], norms=norms))
-        fit_and_score(run(setting.pool, Record()), run(setting.seeds, Record()), Q, DAMPING, benefits=benefits[1], norms=norms)
+        recorded = run(setting.seeds, SeedGradients(Q, fit(run(setting.pool, Record())), DAMPING))
+        run(setting.pool, PoolScorer(recorded.preconditioned, benefits=benefits[1], norms=norms))
         found += benefits
     for other in found[1:]:
         assert relative(other, found[0]) < 1e-5  # benefits are float32
