@@ -24,7 +24,7 @@ COMMAND = "python -m mtselect.check"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     def command(arguments: list[str], console: Console) -> None:
-        check(cli.read_arguments(arguments, COMMAND, checked=False), console)
+        check(cli.read_arguments(arguments, checked=False), console)
 
     return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 

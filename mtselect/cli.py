@@ -73,17 +73,17 @@ def run_on_fields(argv: Sequence[str] | None, command: str, about: str, main: Ca
 
 def print_help(command: str) -> None:
     """Print every field; imports nothing heavy."""
-    from mtselect.config import parser
+    from mtselect.config.schema import help_text
 
-    parser(command).print_help()
+    print(help_text(command))
 
 
-def read_arguments(argv: list[str], command: str, *, checked: bool = True) -> Sweep:
+def read_arguments(argv: list[str], *, checked: bool = True) -> Sweep:
     """The sweep file (first argument; the quickstart if there is none) with overrides; `checked` as for `config.load`."""
     path: str | Path = quickstart_file()
     if argv and not argv[0].startswith("-"):
         path, argv = argv[0], argv[1:]
-    return load(path, argv, command, checked=checked)
+    return load(path, argv, checked=checked)
 
 
 def program(command: str) -> str:

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.top.isdecimal() or int(arguments.top) < 1:
             raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
         ids = None if arguments.ids is None else arguments.ids.split(",")
-        explain(cli.read_arguments(given, COMMAND), ids, int(arguments.top), arguments.out, console)
+        explain(cli.read_arguments(given), ids, int(arguments.top), arguments.out, console)
 
     return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
-from mtselect.config import Sweep, cross_faults, search_ends, with_fields
+from mtselect.config import Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
@@ -214,7 +214,6 @@ def _look_at_rows(found: Preflight) -> None:
     warmup = experiment.warmup
     try:
         pool = candidates = count_rows(experiment.data, "pool")
-        search_ends(found.sweep)  # for its errors
     except UserError:
         return  # a fault already
     if warmup.epochs and warmup.rows is not None:
@@ -236,9 +235,10 @@ def _look_at_rows(found: Preflight) -> None:
     with found.part():
         read_options(selector, experiment.selection)
     if selector.sized:
-        budget = largest_budget(found.sweep, pool)
-        found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
-            "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
+        with found.part():
+            budget = largest_budget(found.sweep, pool)
+            found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
+                "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
 
 def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) -> None:

@@ -20,7 +20,7 @@ from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
-from mtselect.config import Experiment, Sweep, from_plain
+from mtselect.config import Experiment, Sweep, validated
 from mtselect.errors import StorageError, UserError
 from mtselect.hub import is_local
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
 
     def command(given: list[str], console: Console) -> None:
-        prune(cli.read_arguments(given, COMMAND, checked=False), arguments.forget, console, dry_run=arguments.dry_run)
+        prune(cli.read_arguments(given, checked=False), arguments.forget, console, dry_run=arguments.dry_run)
 
     return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
 
@@ -69,7 +69,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         if begun is None:
             continue
         try:
-            base = from_plain(Experiment, begun["experiment"])
+            base = validated(Experiment, begun["experiment"], lenient=True)
             refuse_other_content(base, begun)
             for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)

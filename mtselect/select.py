@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     def command(arguments: list[str], console: Console) -> None:
         out, rest = _take_out(arguments)
-        select(cli.read_arguments(rest, COMMAND), out, console)
+        select(cli.read_arguments(rest), out, console)
 
     return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 

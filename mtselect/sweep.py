@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if "--dry-run" in arguments:
         arguments.remove("--dry-run")
-        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, COMMAND, checked=False), console),
+        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, checked=False), console),
                        again="Nothing was done.")
-    return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, COMMAND, checked=False), console),
+    return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, checked=False), console),
                    again="Finished stages and trials are kept: the same command goes on from here.")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,11 @@ from mtselect.config import (
     load,
     range_type,
     to_yaml,
+    validated,
     with_fields,
 )
-from mtselect.errors import ConfigError
+from mtselect.config.schema import json_schema
+from mtselect.errors import ConfigError, Faults
 
 SWEEP = """
 experiment:
@@ -95,11 +100,21 @@ WRONG_FILES = [
     ("experiment:\n  finetune:\n", "experiment.finetune must be a mapping of fields, got None"),
     ("- a", "sweep file must be a mapping of fields, got ['a']"),
     ("a: [", "is not YAML: while parsing a flow node"),
-    ("experiment: {selection: {budget: ten}}", '"experiment.selection.budget": Does not validate against any of'),
+    ("experiment: {selection: {budget: ten}}", "experiment.selection.budget must be a number, got 'ten'"),
     ("study: {random_seeds: 2}", "unknown field 'study.random_seeds': random baselines are drawn anew for each of "
                                  "study.finetune_seeds"),
-    ("experiment: {seed: 1.5}", '"experiment.seed": Expected a <class \'int\'>. Got value: 1.5'),
-    ("experiment: {seed: true}", '"experiment.seed": Expected a <class \'int\'>. Got value: True'),
+    ("experiment: {seed: 1.5}", "experiment.seed must be a whole number, got 1.5"),
+    ("experiment: {seed: true}", "experiment.seed must be a whole number, got True"),
+    ("experiment: {warmup: {exclude: 1}}", "experiment.warmup.exclude must be true or false, got 1"),
+    ("experiment: {data: {pool: 3}}", "experiment.data.pool must be a text, got 3"),
+    ("experiment: {model: {dtype: float64}}", "experiment.model.dtype must be auto, float32 or bfloat16, got 'float64'"),
+    ("experiment: {attribution: {seed_rank: some}}",
+     "experiment.attribution.seed_rank must be a whole number (at least 1), auto or null, got 'some'"),
+    ("experiment: {attribution: {damping: .inf}}", "experiment.attribution.damping must be a finite number, got inf"),
+    ("study: {objectives: [3]}", "study.objectives must be a text, got 3"),
+    ("study: {objectives: eval/chrf}", "study.objectives must be a list of texts (at least one value), got 'eval/chrf'"),
+    ("search: {1: {low: 1, high: 2}}", "search.1.[key] must be a text, got 1"),
+    ("1: {}", "unknown field '1': "),
     ("experiment: {selection: {method: gdgi}}", "got 'gdgi': did you mean 'gdig'?"),
     ("experiment: {evaluation: {metrics: [blue]}}", "got 'blue': did you mean 'bleu'?"),
     ("experiment: {finetune: {epochs: -1}}", "finetune.epochs must be at least 0, got -1"),
@@ -116,7 +131,7 @@ def test_a_wrong_file_is_told_in_one_line(text: str, message: str, write: Any) -
 @pytest.mark.parametrize(("override", "message"), [
     ("--experiment.selection.bugdet=3", "unknown option '--experiment.selection.bugdet': did you mean "
                                         "'--experiment.selection.budget'?"),
-    ("--experiment.selection.budget=ten", "Expected a <class 'float'> Given value type: <class 'str'> Given value: ten"),
+    ("--experiment.selection.budget=ten", "experiment.selection.budget must be a number, got 'ten'"),
     ("--experiment.selection.budget=1.5", "selection.budget must be a whole number of pairs, or between 0 and 1 a share of"),
 ])
 def test_a_wrong_override_is_told_in_one_line(override: str, message: str) -> None:
@@ -155,42 +170,43 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (WarmupConfig, {"epochs": -1}, "warmup.epochs must be at least 0, got -1"),
     (FinetuneConfig, {"learning_rate": 0.0}, "finetune.learning_rate must be above 0, got 0.0"),
     (FinetuneConfig, {"batch_size": 0}, "finetune.batch_size must be at least 1, got 0"),
-    (FinetuneConfig, {"steps": 0}, "finetune.steps must be at least 1, or null for finetune.epochs, got 0"),
+    (FinetuneConfig, {"steps": 0}, "finetune.steps must be at least 1 or null, got 0: null trains for finetune.epochs"),
     (FinetuneConfig, {"seed": -1}, "finetune.seed must be between 0 and 4294967295, got -1"),
     (WarmupConfig, {"ramp_share": 1.5}, "warmup.ramp_share must be between 0 and 1, got 1.5"),
     (FinetuneConfig, {"max_grad_norm": 0.0}, "finetune.max_grad_norm must be above 0, got 0.0"),
-    (WarmupConfig, {"rows": 0}, "warmup.rows must be at least 1, or null for all, got 0"),
+    (WarmupConfig, {"rows": 0}, "warmup.rows must be at least 1 or null, got 0: null takes all"),
     (WarmupConfig, {"exclude": True}, "warmup.exclude must be false when warmup.rows is null, got True: no candidate"),
     (AttributionConfig, {"damping": 0.0}, "attribution.damping must be above 0, got 0.0: 0.1 is a good start"),
     (AttributionConfig, {"sketch_rank": -1}, "attribution.sketch_rank must be at least 0 or auto, got -1"),
-    (AttributionConfig, {"seed_rank": 0}, "attribution.seed_rank must be at least 1, null or auto, got 0"),
+    (AttributionConfig, {"seed_rank": 0}, "attribution.seed_rank must be at least 1, auto or null, got 0"),
     (AttributionConfig, {"seed_rank": 16, "curvature": "identity"},
      "attribution.seed_rank must be null where attribution.curvature is identity, got 16"),
-    (AttributionConfig, {"curvature_rows": 0}, "attribution.curvature_rows must be at least 1, or null for all, got 0"),
+    (AttributionConfig, {"curvature_rows": 0}, "attribution.curvature_rows must be at least 1 or null, got 0: null takes all"),
     (SelectionConfig, {"n_clusters": 0}, "selection.n_clusters must be at least 1, got 0"),
     (SelectionConfig, {"threshold": 1.01}, "selection.threshold must be between 0 and 1, got 1.01"),
     (SelectionConfig, {"budget": 10, "n_clusters": 64}, "selection.budget must be at least selection.n_clusters (64), got 10: "
                                                         "lower n_clusters or raise the budget"),
     (SelectionConfig, {"gate_keeps": 0.0}, "selection.gate_keeps must be above 0 and at most 1, got 0.0"),
     (EvaluationConfig, {"metrics": ["bleu", "bleu"]}, "evaluation.metrics must be different metrics, got ['bleu', 'bleu']"),
-    (StudyConfig, {"baselines": ["rand"]}, "got 'rand': did you mean 'random'?"),
+    (StudyConfig, {"baselines": ["rand"]}, "study.baselines must be of pool-epochs, pool-cost, filter-random, gdig, "),
+    (SelectionConfig, {"method": "gdgi"}, "selection.method must be of gdig, "),
     (StudyConfig, {"finetune_seeds": 0}, "study.finetune_seeds must be between 1 and 100, got 0"),
-    (RuntimeConfig, {"processes": 0}, "runtime.processes must be between 1 and 1024, or null, got 0"),
-    (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one metric, such as chrf, got []"),
+    (RuntimeConfig, {"processes": 0}, "runtime.processes must be between 1 and 1024 or null, got 0"),
+    (EvaluationConfig, {"metrics": []}, "evaluation.metrics must be at least one value, got []: name one, such as chrf"),
     (EvaluationConfig, {"num_beams": 0}, "evaluation.num_beams must be at least 1, got 0"),
     (EvaluationConfig, {"max_new_tokens": 0}, "evaluation.max_new_tokens must be at least 1, got 0"),
-    (EvaluationConfig, {"dev_rows": 0}, "evaluation.dev_rows must be at least 1, or null for all, got 0"),
+    (EvaluationConfig, {"dev_rows": 0}, "evaluation.dev_rows must be at least 1 or null, got 0: null takes all"),
     (EvaluationConfig, {"repetition_penalty": 0.0}, "evaluation.repetition_penalty must be above 0, got 0.0: 1 is none"),
     (EvaluationConfig, {"no_repeat_ngram_size": -1}, "evaluation.no_repeat_ngram_size must be at least 0, got -1"),
     (EvaluationConfig, {"bootstrap": 99}, "evaluation.bootstrap must be between 100 and 100000, got 99"),
-    (Range, {}, "search range must be either low and high, or choices, got"),
-    (Range, {"low": 1}, "search range must be either low and high, or choices, got"),
-    (Range, {"low": 1, "high": 2, "choices": [1]}, "search range must be either low and high, or choices, got"),
-    (Range, {"low": 3, "high": 2}, "search range low must be at most high (2), got 3"),
-    (Range, {"low": 0, "high": 2, "log": True}, "search range low must be above 0 on a log scale, got 0"),
-    (Range, {"choices": []}, "search range choices must be at least one value, got []"),
-    (Range, {"low": 1, "high": 2, "step": 0}, "search range step must be above 0, and null on a log scale, got 0"),
-    (Range, {"low": 1, "high": 2, "step": 1, "log": True}, "search range step must be above 0, and null on a log scale"),
+    (Range, {}, "range must be either low and high, or choices, got"),
+    (Range, {"low": 1}, "range must be either low and high, or choices, got"),
+    (Range, {"low": 1, "high": 2, "choices": [1]}, "range must be either low and high, or choices, got"),
+    (Range, {"low": 3, "high": 2}, "range.low must be at most high (2.0), got 3.0"),
+    (Range, {"low": 0, "high": 2, "log": True}, "range.low must be above 0 on a log scale, got 0.0"),
+    (Range, {"choices": []}, "range.choices must be at least one value or null, got []"),
+    (Range, {"low": 1, "high": 2, "step": 0}, "range.step must be above 0 or null, got 0"),
+    (Range, {"low": 1, "high": 2, "step": 1, "log": True}, "range.step must be null on a log scale, got 1.0"),
     (StudyConfig, {"name": "a/b"}, "study.name must be a name of letters, digits, '-', '_' and '.', got 'a/b': it"),
     (StudyConfig, {"name": ""}, "study.name must be a name of letters, digits, '-', '_' and '.', got ''"),
     (StudyConfig, {"n_trials": 0}, "study.n_trials must be at least 1, got 0"),
@@ -200,11 +216,11 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (RuntimeConfig, {"accelerator": "warp"}, "runtime.accelerator must be auto, cpu, gpu or cuda, got 'warp'"),
     (StudyConfig, {"storage": "sqlite:///:memory:"},
      "study.storage must be a database that outlives its process, or null for a journal file, got 'sqlite:///:memory:'"),
-    (StudyConfig, {"objectives": []}, "study.objectives must be at least one metric, got []"),
+    (StudyConfig, {"objectives": []}, "study.objectives must be at least one value, got []: name one, such as eval/chrf"),
     (StudyConfig, {"objectives": ["a", "b"], "pruner": "median"},
      "study.pruner must be none when there are several objectives, got 'median'"),
     (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
-    (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024, or null for all cores, got 0"),
+    (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024 or null, got 0: null takes all cores"),
 ]
 
 
@@ -215,18 +231,51 @@ def test_a_value_out_of_range_is_told(section: Any, values: dict[str, Any], mess
 
 
 def test_every_check_has_a_message_test() -> None:
-    """A `_check` added to config.py without a row above fails here."""
-    source = (Path(__file__).parents[1] / "mtselect" / "config.py").read_text(encoding="utf-8")
-    named = set(re.findall(r'_check\(.*?"((?:\w+\.)\w+|search range\w*|search range [\w ]+)"', source))
-    in_train = {f"{{section}}.{name}" for name in TrainConfig.__dataclass_fields__}
-    messages = " ".join(message.replace("warmup.", "finetune.") for *_, message in OUT_OF_RANGE)
-    assert len(named) > 20
-    missing = [name for name in named - in_train if name.replace("warmup.", "finetune.") not in messages]
-    assert not missing, f"no row in OUT_OF_RANGE for {missing}"
+    """A bound of a field, or a conflict of fields, without a row above fails here."""
+    sections = {section for section, *_ in OUT_OF_RANGE} | {TrainConfig}
+    checked = {(section, name) for section in sections for name, info in section.__pydantic_fields__.items()
+               if name in section.__annotations__ and (info.metadata or "Annotated" in str(info.annotation))}
+    checked |= {(section, name) for section in sections if "conflicts" in vars(section)
+                for name in re.findall(r'yield \(?"(\w*)"', inspect.getsource(section.conflicts))}
+    told = {(section, *re.findall(r"^\w+\.(\w+) must", message)) for section, _, message in OUT_OF_RANGE}
+    told |= {(Range, "")} | {(TrainConfig, *name) for section, *name in told if issubclass(section, TrainConfig)}
+    assert len(checked) > 40
+    assert not checked - told, f"no row in OUT_OF_RANGE for {checked - told}"
 
 
 def test_a_budget_below_the_clusters_matters_only_where_there_are_clusters() -> None:
     assert SelectionConfig(method="random", budget=10, n_clusters=64).budget == 10
+
+
+def test_all_that_is_wrong_is_told_at_once(write: Any) -> None:
+    with pytest.raises(Faults) as caught:
+        load(write("experiment: {seed: x, selection: {n_cluster: 2, threshold: 7}, data: {dev: a, test: a, pool: a}}\n"
+                   "study: {trials: 3}\nsearch: {selection.budget: {low: 2}}"), ["--runtime.threads", "0"])
+    assert [re.split(" must|: did", line)[0] for line in caught.value.lines] == [
+        "experiment.seed", "experiment.data.dev", "experiment.data.pool", "experiment.data.pool",
+        "experiment.selection.threshold", "unknown field 'experiment.selection.n_cluster'", "search.selection.budget",
+        "unknown field 'study.trials'", "runtime.threads"][:len(caught.value.lines)]
+    assert len(caught.value.lines) == 9
+
+
+def test_plain_values_of_an_older_version_are_a_section() -> None:
+    """Fields that it lacks take their defaults; those that are gone are left out, if that is asked for."""
+    old = {"seed": 3, "gone": 1, "model": {"hidden_size": 320, "gone_too": {}}}
+    assert validated(Experiment, old, lenient=True) == with_fields(Experiment(), {"seed": 3, "model.hidden_size": 320})
+    with pytest.raises(Faults, match="unknown field 'gone'"):
+        validated(Experiment, old)
+
+
+def test_defaults_are_valid() -> None:
+    assert validated(Sweep, dataclasses.asdict(Sweep())) == Sweep()
+
+
+def test_the_schema_for_editors_is_that_of_the_code() -> None:
+    path = Path(__file__).parents[1] / "docs" / "sweep.schema.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == json_schema(), f"python -m mtselect.config > {path}"
+    for name, section in json_schema()["$defs"].items():
+        undescribed = [field for field, node in section["properties"].items() if not {"description", "$ref"} & node.keys()]
+        assert section["description"] and not undescribed, (name, undescribed)
 
 
 WRONG_SEARCHES = [
@@ -237,27 +286,26 @@ WRONG_SEARCHES = [
     ("selection.budget: {lo: 100, high: 200}", "unknown field 'search.selection.budget.lo': did you mean "
                                                "'search.selection.budget.low'?"),
     ("selection.budget: 100", "search.selection.budget must be a mapping of fields, got 100"),
-    ("selection.budget: {low: 1}", "search range must be either low and high, or choices"),
-    ("selection.budget: {low: 20, high: 2}", "search range low must be at most high (2.0), got 20.0"),
+    ("selection.budget: {low: 1}", "search.selection.budget must be either low and high, or choices, got"),
+    ("selection.budget: {low: 20, high: 2}", "search.selection.budget.low must be at most high (2.0), got 20.0"),
     ("selection.budget: {low: 10, high: 2000}\n  selection.n_clusters: {low: 1, high: 64}",
      "selection.budget must be at least selection.n_clusters (64), got 10"),
     ("selection.n_clusters: {choices: [8, 5000]}\n  selection.budget: {choices: [100, 1000]}",
      "selection.budget must be at least selection.n_clusters (5000), got"),
     ("selection.threshold: {low: 0.5, high: 2}", "selection.threshold must be between 0 and 1, got 2.0"),
     ("selection.method: {choices: [gdgi]}", "got 'gdgi': did you mean 'gdig'?"),
-    ("finetune.learning_rate: {choices: [high]}", "search.finetune.learning_rate offers 'high', but the field takes "
-                                                  "float: correct the choice"),
+    ("finetune.learning_rate: {choices: [high]}", "finetune.learning_rate must be a number (above 0), got 'high'"),
     ("finetune.learning_rate: {low: 0, high: 1}", "finetune.learning_rate must be above 0, got 0.0"),
-    ("finetune.epochs: {choices: [1, 2.5]}", "search.finetune.epochs offers 2.5, but the field takes int"),
-    ("warmup.exclude: {choices: [1]}", "search.warmup.exclude offers 1, but the field takes bool"),
-    ("warmup.rows: {choices: [100, many]}", "search.warmup.rows offers 'many', but the field takes int | None"),
+    ("finetune.epochs: {choices: [1, 2.5]}", "finetune.epochs must be a whole number (at least 0), got 2.5"),
+    ("warmup.exclude: {choices: [1]}", "warmup.exclude must be true or false, got 1"),
+    ("warmup.rows: {choices: [100, many]}", "warmup.rows must be a whole number (at least 1) or null, got 'many'"),
     ("evaluation.metrics: {choices: [[bleu], [ters]]}", "evaluation.metrics must be of bleu, chrf, "),
 ]
 
 
 @pytest.mark.parametrize(("space", "message"), WRONG_SEARCHES)
 def test_a_wrong_search_stops_before_any_work(space: str, message: str, write: Any) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises((ConfigError, Faults), match=re.escape(message)):
         load(write(f"search:\n  {space}\n"), [])
 
 
@@ -276,7 +324,7 @@ def test_with_fields_replaces_and_checks_again() -> None:
     after = with_fields(before, {"selection.budget": 10, "selection.n_clusters": 5, "seed": 3, "model.dtype": "float32"})
     assert (after.selection.budget, after.selection.n_clusters, after.seed, after.model.dtype) == (10, 5, 3, "float32")
     assert before == Experiment()
-    assert after.finetune is before.finetune
+    assert after.finetune == before.finetune
     assert with_fields(before, {}) == before
     with pytest.raises(ConfigError, match=r"selection.budget must be at least selection.n_clusters \(64\), got 10"):
         with_fields(before, {"selection.budget": 10, "selection.n_clusters": 64})

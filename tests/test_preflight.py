@@ -172,7 +172,7 @@ def test_fields_out_of_range_and_unknown_ones_are_all_named(warm_lab: Callable[.
     lab = warm_lab(stages=(), experiment__selection={"threshold": 7, "n_clusters": 0}, experiment__finetune={"epochs": -1},
                    study__n_trials=0)
     assert [fault.split(" must")[0] for fault in check(lab, capsys).faults] == [
-        "selection.n_clusters", "selection.threshold", "finetune.epochs", "study.n_trials"]
+        "experiment.selection.threshold", "experiment.selection.n_clusters", "experiment.finetune.epochs", "study.n_trials"]
     lab = warm_lab(stages=(), experiment__selection={"bugdet": 7, "n_cluster": 0}, study__trials=0)
     assert [fault.split("'")[1] for fault in check(lab, capsys).faults] == [
         "experiment.selection.bugdet", "experiment.selection.n_cluster", "study.trials"]
@@ -209,7 +209,7 @@ def test_names_that_no_model_has(name: str, warm_lab: Callable[..., Any], capsys
     (["--study.storage", "nonsense://x"], "study.storage 'nonsense://x' cannot be used"),
     (["--runtime.threads", "99999999999999999999"], "runtime.threads must be between 1 and 1024"),
     (["--experiment.attribution.layers", "a{99999999999999}"], "attribution.layers .* is no regular expression"),
-    (["--search", '{"selection.budget": {"low": 1, "high": .inf}}'], "search range high must be a finite number, got inf"),
+    (["--search", '{"selection.budget": {"low": 1, "high": .inf}}'], "budget.high must be a finite number, got inf"),
     (["--search", '{"selection.seed": {"low": 0.5, "high": 20, "log": true}}'], "search.selection.seed takes whole numbers"),
     (["--runtime.accelerator", "gpu"], "runtime.accelerator is 'gpu', but CUDA sees no GPU here: set it to auto or cpu"),
     (["--runtime.workdir", "data/pool.jsonl/x"], "runtime.workdir 'data/pool.jsonl/x' cannot be written"),
