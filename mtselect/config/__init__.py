@@ -1,12 +1,7 @@
-"""The sweep file, in sections of frozen values. This folder imports only errors and the names of parts, and nothing heavy.
+"""The sweep file, in sections of frozen values. This folder imports only errors and names of parts, and nothing heavy.
 
-    experiment:   every stage's section; decides results, so it enters the stage keys
-    search:       dotted field of the experiment -> range that Optuna searches
-    study:        name, trials, objectives, sampler, pruner, storage, baselines
-    runtime:      devices, batch size, threads; cannot change a result, so never enters a key
-    tracking:     who records, and where
-
-`load` reads one, with the command line's overrides, and says all that is wrong with it before any work.
+`experiment` decides results, so stage keys hash it; `search` names what of it is searched; `study`, `runtime` and `tracking`
+say how, and enter no key. `load` reads a file and the command line's overrides, and tells all that is wrong before any work.
 """
 
 from mtselect.config.experiment import (

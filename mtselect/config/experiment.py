@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from mtselect.config.section import Count, Natural, Positive, Section, Seed, Share, hint, must, one_of, put, section, validated
 from mtselect.plugins import part_names
 
+Rank = TypeVar("Rank", int, int | None)
 Rows = Annotated[Count | None, hint("null takes all")]
 Steps = Annotated[Count | None, hint("null trains for finetune.epochs")]
 Prompt = Annotated[str, must(lambda text: "{src}" in text, "a template that holds {src}")]
@@ -262,7 +263,7 @@ def with_fields(experiment: Experiment, values: Mapping[str, object]) -> Experim
     return validated(Experiment, plain)
 
 
-def decided(value: int | Literal["auto"] | None) -> Any:
+def decided(value: Rank | Literal["auto"]) -> Rank:
     """A field that `resolve` has decided."""
     assert value != "auto", "an experiment is resolved before its stages run"
     return value

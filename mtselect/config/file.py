@@ -6,13 +6,13 @@ import dataclasses
 import re
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
 
 from mtselect.config.search import cross_faults
-from mtselect.config.section import Section, fields_of, nearest, put, raise_faults, validated
+from mtselect.config.section import Section, fields_of, is_section, nearest, put, raise_faults, validated
 from mtselect.config.sweep import Sweep
 from mtselect.errors import ConfigError
 
@@ -58,7 +58,7 @@ def to_yaml(section: Section, key: str | None = None) -> str:
     return yaml.safe_dump({key: data} if key else data, sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> object:
     if not path.is_file():
         raise ConfigError(f"sweep file {str(path)!r} does not exist: check the path, or start from sweeps/quickstart.yaml")
     try:
@@ -67,9 +67,9 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"sweep file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _override(data: dict[str, Any], overrides: list[str]) -> None:
+def _override(data: dict[str, object], overrides: list[str]) -> None:
     """Set what `--FIELD VALUE` and `--FIELD=VALUE` say."""
-    known = {path: info for path, info in fields_of(Sweep) if not dataclasses.is_dataclass(info.annotation)}
+    known = {path: info for path, info in fields_of(Sweep) if not is_section(info.annotation)}
     left = list(overrides)
     while left:
         option, equals, text = left.pop(0).partition("=")
@@ -89,7 +89,7 @@ def _value(text: str, info: FieldInfo | None) -> object:
     kind = None if info is None else info.annotation
     kinds = (kind,) if get_origin(kind) in (list, dict) else (kind, *get_args(kind))
     try:
-        value = yaml.load(text, Loader)
+        value = yaml.load(text, Loader) if text else text
     except yaml.YAMLError:
         return text
     return text if str in kinds and not (value is None and NoneType in kinds) else value

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import is_dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from mtselect.config.experiment import Experiment, with_fields
-from mtselect.config.section import describe, fields_of, nearest
+from mtselect.config.section import describe, fields_of, is_section, nearest
 from mtselect.config.sweep import Range, Sweep
 from mtselect.errors import ConfigError, Faults
 
 OPTIONS = "selection.options."  # of a selector, whose types are its own
 
 
-def field_type(path: str) -> Any:
+def field_type(path: str) -> object:
     """The type of a dotted experiment field, without its bounds. Raises ConfigError naming the nearest field."""
     known = dict(fields_of(Experiment))
     if path.startswith(OPTIONS):
@@ -24,7 +22,7 @@ def field_type(path: str) -> Any:
     return known[path].annotation
 
 
-def range_type(path: str, space: Range) -> Any:
+def range_type(path: str, space: Range) -> object:
     """The type of a searched field's values: where it takes whole numbers and shares, what the range's own numbers are."""
     kind = field_type(path)
     if kind == int | float or (path.startswith(OPTIONS) and space.choices is None):
@@ -45,7 +43,7 @@ def cross_faults(sweep: Sweep) -> list[str]:
 
 def _range_faults(sweep: Sweep) -> Iterator[str]:
     """Each end of each range must make a valid experiment, beside the fewest pairs and the most clusters."""
-    ends: dict[str, list[Any]] = {}
+    ends: dict[str, Sequence[object]] = {}
     for path, space in sweep.search.items():
         try:
             ends[path] = _ends(path, space)
@@ -61,27 +59,27 @@ def _range_faults(sweep: Sweep) -> Iterator[str]:
                 yield from error.lines if isinstance(error, Faults) else [str(error)]
 
 
-def _numbers(values: list[Any]) -> list[int | float]:
+def _numbers(values: Sequence[object]) -> list[int | float]:
     return [value for value in values if isinstance(value, int | float)]
 
 
-def _ends(path: str, space: Range) -> list[Any]:
+def _ends(path: str, space: Range) -> Sequence[object]:
     """The choices, or the ends of the interval. Raises ConfigError where the field cannot have such a range."""
     kind = range_type(path, space)
-    if is_dataclass(kind):
+    if is_section(kind):
         raise ConfigError(f"search: {path!r} is a section, not a field: name one of its fields")
     if space.choices is not None:
         if "auto" in space.choices:
             raise ConfigError(f"search.{path} offers 'auto', which is decided once for a whole study: "
                               "offer what it may stand for")
         return space.choices
-    if kind not in (int, float):
+    if kind not in (int, float) or space.low is None or space.high is None:
         raise ConfigError(f"search.{path} needs choices: an interval fits only numbers")
     numbers = [value for value in (space.low, space.high, space.step) if value is not None]
     if kind is int and (any(value != int(value) or abs(value) >= 2**63 for value in numbers)
                         or (space.log and min(numbers) < 1)):
         raise ConfigError(f"search.{path} takes whole numbers (from 1 on a log scale), got {numbers}: round them")
-    return [kind(space.low), kind(space.high)]
+    return [int(space.low), int(space.high)] if kind is int else [space.low, space.high]
 
 
 def _other_faults(sweep: Sweep) -> Iterator[str]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import is_dataclass
-from typing import Annotated, Any, NoReturn, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, ClassVar, NoReturn, TypeGuard, TypeVar, dataclass_transform, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -24,6 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 T = TypeVar("T")
+S = TypeVar("S", bound="Section")
 
 _RENAMED = {"study.random_seeds": "random baselines are drawn anew for each of study.finetune_seeds"}
 _NOUNS = {"integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false", "null": "null",
@@ -43,6 +43,8 @@ class Unfit(ValueError):  # noqa: N818  (pydantic collects it)
 class Section:
     """Base of all sections."""
 
+    __pydantic_fields__: ClassVar[dict[str, FieldInfo]]
+
     def conflicts(self) -> Iterator[tuple[str, str, str]]:
         """Fields that do not fit others, though each is right by itself: name, or none, what it must be, what to do."""
         yield from ()
@@ -57,19 +59,19 @@ class Section:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
-def section(cls: type[T]) -> type[T]:
+def section(cls: type[S]) -> type[S]:
     """Make a class a section. Values that are wrong raise ConfigError, several of them Faults."""
-    made = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(cls)
-    build, name = made.__init__, cls.__name__.removesuffix("Config").lower()
+    dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(cls)
+    build, name = cls.__init__, cls.__name__.removesuffix("Config").lower()
 
-    def build_checked(self: T, **values: object) -> None:
+    def build_checked(self: S, **values: object) -> None:
         try:
             build(self, **values)
         except ValidationError as error:
-            raise_faults(faults(error, made, name))
+            raise_faults(faults(error, cls, name))
 
-    made.__init__ = build_checked  # type: ignore[method-assign, assignment]
-    return made  # type: ignore[return-value]
+    cls.__init__ = build_checked  # type: ignore[method-assign, assignment]
+    return cls
 
 
 def must(fits: Callable[[Any], bool], allowed: str, advice: str = "") -> AfterValidator:
@@ -96,7 +98,7 @@ def hint(advice: str) -> Any:
     return Field(json_schema_extra={"$comment": advice})
 
 
-def validated(cls: type[T], data: object, *, lenient: bool = False) -> T:
+def validated(cls: type[S], data: object, *, lenient: bool = False) -> S:
     """A section from plain values; `lenient` leaves out fields that it does not have. Raises ConfigError or Faults."""
     try:
         return TypeAdapter(cls).validate_python(data, extra="ignore" if lenient else "forbid")
@@ -110,7 +112,7 @@ def raise_faults(lines: Iterable[str]) -> NoReturn:
     raise ConfigError(different[0]) if len(different) == 1 else Faults(different)
 
 
-def faults(error: ValidationError, cls: type, prefix: str = "") -> Iterator[str]:
+def faults(error: ValidationError, cls: type[Section], prefix: str = "") -> Iterator[str]:
     """A line for each value that is wrong with a section of a class; the prefix is the section's name in the file."""
     found = [(one, *_locate(one["loc"], cls, prefix)) for one in error.errors(include_url=False)]
     bounded = {path for one, path, _, _ in found if one["type"] in _OUT_OF_BOUNDS}
@@ -131,16 +133,17 @@ def _dotted(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def _locate(steps: Sequence[int | str], cls: Any, path: str) -> tuple[str, Any, FieldInfo | None]:
+def _locate(steps: Sequence[int | str], owner: type[Section], path: str) -> tuple[str, type[Section], FieldInfo | None]:
     """Where an error is: dotted name, section, and field. Steps within a field lead to a part of a union, or of a list."""
-    owner, info = cls, None
+    kind: object = owner
+    info = None
     for step in steps:
-        values = get_args(cls)[-1:]  # of a mapping
-        if is_dataclass(cls):
-            owner, info = cls, dict(fields_of(cls)).get(str(step))
-            cls = info and info.annotation
-        elif values and is_dataclass(values[0]):
-            cls, info = values[0], None
+        values = get_args(kind)[-1:]  # of a mapping
+        if is_section(kind):
+            owner, info = kind, kind.__pydantic_fields__.get(str(step))
+            kind = info and info.annotation
+        elif values and is_section(values[0]):
+            kind, info = values[0], None
         else:
             break
         path = _dotted(path, str(step))
@@ -171,21 +174,27 @@ def _words(node: dict[str, Any], bare: bool) -> list[str]:
     return [noun if not bounds else bounds if bare else f"{noun} ({bounds})"]
 
 
-def fields_of(cls: Any, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def is_section(kind: object) -> TypeGuard[type[Section]]:
+    """Whether a type is a section's."""
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def fields_of(cls: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Dotted name of each field; after a section its own."""
     for name, info in cls.__pydantic_fields__.items():
         yield _dotted(prefix, name), info
-        if is_dataclass(kind := info.annotation):
-            yield from fields_of(kind, _dotted(prefix, name))
+        if is_section(info.annotation):
+            yield from fields_of(info.annotation, _dotted(prefix, name))
 
 
-def put(data: dict[str, Any], names: Sequence[str], value: object) -> None:
+def put(data: dict[str, object], names: Sequence[str], value: object) -> None:
     """Set a field in plain values of sections, by the names that lead to it. Raises ConfigError where one is no section."""
     *sections, last = names
     for depth, name in enumerate(sections, 1):
-        data[name] = {} if data.get(name) is None else data[name]
-        if not isinstance(data := data[name], dict):
-            raise ConfigError(describe(".".join(names[:depth]), data, "a mapping of fields"))
+        inner = data[name] = {} if data.get(name) is None else data[name]
+        if not isinstance(inner, dict):
+            raise ConfigError(describe(".".join(names[:depth]), inner, "a mapping of fields"))
+        data = inner
     data[last] = value
 
 
