@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,7 +28,7 @@ from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import shared_stages
 from mtselect.store import LookingStore, NotStored
-from mtselect.training.language_model import empty_model
+from mtselect.training.language_model import Model, empty_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -170,7 +170,8 @@ def _sizes(bench: Bench, experiment: Experiment, built: bool) -> tuple[int, int,
     return pool, seeds, dev, (statistics.mean(lengths or [0]) + prompt) / _CHARACTERS + 2
 
 
-def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, dev: int, tokens: float) -> dict[str, float]:
+def _products(sweep: Sweep, model: Model, shapes: Shapes, pairs: int, seeds: int, dev: int, tokens: float
+              ) -> dict[str, float]:
     """Multiplications and additions of each step. A pass forward takes 2 a parameter and token, one back 4, or 2 where weights
     are frozen."""
     experiment, size = sweep.experiment, sum(parameter.numel() for parameter in model.parameters())
@@ -189,7 +190,7 @@ def _products(sweep: Sweep, model: Any, shapes: Shapes, pairs: int, seeds: int, 
             "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
 
 
-def _bytes(experiment: Experiment, model: Any, shapes: Shapes, pairs: int, seeds: int) -> dict[str, float]:
+def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, seeds: int) -> dict[str, float]:
     weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     width = len(shapes) * decided(experiment.attribution.sketch_rank) ** 2
     return {"base": weights if experiment.model.name is None else 0.0,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import Sweep, cross_faults, with_fields
@@ -32,7 +32,7 @@ from mtselect.resolve import (
     pin_search,
     scored_model,
 )
-from mtselect.search.question import directions, refuse_other
+from mtselect.search.question import Question, directions, refuse_other
 from mtselect.search.storage import begun_study
 from mtselect.selection.gate import MIN_SEEDS
 from mtselect.selectors.base import SELECTORS, read_options
@@ -42,10 +42,11 @@ from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
-from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
+from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import pinned_encoder
 
 if TYPE_CHECKING:
+    import optuna
     from rich.console import Console
 
 _LOOKED_AT = 1000  # rows of each source
@@ -68,7 +69,7 @@ class Preflight:
     facts: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    study: Any = None
+    study: optuna.Study | None = None
 
     def finished(self) -> tuple[int, int]:
         """Trials and baselines of the study that are done: with a score, pruned, or failed for good."""
@@ -163,7 +164,7 @@ def _look_at_workdir(path: Path) -> None:
                            "free space, or set runtime.workdir to another folder")
 
 
-def _look_at_study(found: Preflight, begun: dict[str, Any] | None) -> None:
+def _look_at_study(found: Preflight, begun: Question | None) -> None:
     sweep = found.sweep
     with found.part():
         done, _ = found.finished()
@@ -241,7 +242,7 @@ def _look_at_rows(found: Preflight) -> None:
                 "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
 
 
-def _look_at_memory(found: Preflight, bench: Bench, asked: Any, scored: Scored) -> None:
+def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Scored) -> None:
     """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do, where
     `auto` was asked for."""
     experiment, runtime, (network, shapes) = found.sweep.experiment, found.sweep.runtime, scored
@@ -300,7 +301,7 @@ def _look_at_disk(found: Preflight, bench: Bench) -> None:
                                f"{_gb(needed)}: set runtime.keep_models to false, or runtime.workdir to another disk")
 
 
-def _size(model: Any) -> int:
+def _size(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 

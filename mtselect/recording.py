@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
@@ -28,6 +29,12 @@ from mtselect.stages.sketch_map import MAP
 from mtselect.stages.trial import TrialResult, all_stages, compare
 from mtselect.tracking.base import Tracker, jsonl
 
+if TYPE_CHECKING:
+    import optuna
+    from plotly.graph_objects import Figure
+
+    from mtselect.search.trials import TrialRow
+
 TABLE = "translations.json"
 _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
 
@@ -35,7 +42,7 @@ _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms 
 _SORTED_BY = ("budget", "gate", "gate_keeps", "rank", "n_clusters", "threshold")
 
 
-def trial_params(experiment: Experiment, searched: dict[str, Any], rival: str | None = None) -> dict[str, Any]:
+def trial_params(experiment: Experiment, searched: Mapping[str, object], rival: str | None = None) -> dict[str, object]:
     """The params people sort by, and whatever else is searched.
 
     Args:
@@ -44,7 +51,7 @@ def trial_params(experiment: Experiment, searched: dict[str, Any], rival: str | 
         rival: the kind of a baseline, which stands for its method.
     """
     selection = experiment.selection
-    params: dict[str, Any] = {"method": rival or selection.method}
+    params: dict[str, object] = {"method": rival or selection.method}
     selector = SELECTORS.load(selection.method)
     if selector.sized:
         params["budget"] = selection.budget
@@ -154,12 +161,12 @@ class _Seen:
     """The candidates as pictures show them: points [N, 2] (null without sketches), whether chosen [N], clusters of the chosen
     [n], pairs [N], mean benefit [N], benefit share [N]."""
 
-    points: Any
-    chosen: Any
-    labels: Any
+    points: NDArray[np.float32] | None
+    chosen: NDArray[np.bool_]
+    labels: NDArray[np.int64]
     pairs: Sequence[Pair]
-    mean: Any
-    share: Any
+    mean: NDArray[np.floating]
+    share: NDArray[np.floating]
 
 
 def _seen_candidates(lineage: Lineage, selection: Selection) -> _Seen:
@@ -179,6 +186,7 @@ def _record_pictures(tracker: Tracker, run_id: str, result: TrialResult) -> None
     histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
     if experiment.selection.n_clusters > 1:
+        assert seen.points is not None
         tracker.log_figure(run_id, plots.cluster_map(seen.points, seen.chosen, seen.labels), "plots/clusters.png")
 
 
@@ -195,7 +203,7 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     return "\n\n".join([*said, *seeds, "\n".join(listed), "Replay: `python -m mtselect.sweep experiment.yaml`\n"])
 
 
-def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Any, rows: Sequence[Any],
+def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: optuna.Study, rows: Sequence[TrialRow],
                  experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> None:
     """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
 
@@ -214,7 +222,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     objective = sweep.study.objectives[0]
     if not objective.startswith("eval/"):
         return
-    metric: Any = objective.removeprefix("eval/")
+    metric = objective.removeprefix("eval/")
     for run_id, differences in differences_to_baselines(rows, objective).items():
         tracker.log(run_id, metrics=differences)
     points = score_rows(rows, objective)
@@ -232,7 +240,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
     tracker.log_text(parent, pages.study_page(sweep.study.name, figures), "study.html")
 
 
-def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, dict[str, float]]:
+def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[str, dict[str, float]]:
     """Run id of every trial -> how much better it scores than the untuned model, and than random sets of its size on average,
     where there are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
     better = 1 if direction(objective) == "maximize" else -1
@@ -250,14 +258,15 @@ def differences_to_baselines(rows: Sequence[Any], objective: str) -> dict[str, d
     return found
 
 
-def _candidates_figure(lineage: Lineage, name: str) -> Any:
+def _candidates_figure(lineage: Lineage, name: str) -> Figure:
     from mtselect.reports import study_figures as study_plots
 
     seen = _seen_candidates(lineage, select_pairs(lineage))
+    assert seen.points is not None
     return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
 
 
-def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments: Mapping[str, Sequence[Experiment]]
+def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experiments: Mapping[str, Sequence[Experiment]]
                    ) -> dict[str, PairedResult]:
     """Rival's name -> the best trial, finetuned again, against it on dev; rivals of other trials' sizes are left out.
 
@@ -272,10 +281,10 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[Any], experiments:
     if best is None or not objective.startswith("eval/"):
         return {}
 
-    def evaluations(row: Any) -> list[Evaluation]:
+    def evaluations(row: TrialRow) -> list[Evaluation]:
         return [evaluate(Lineage(bench, one), "dev") for one in experiments[row.run_id]]
 
-    metric: Any = objective.removeprefix("eval/")
+    metric = objective.removeprefix("eval/")
     mine = evaluations(best)
     rivals = [row for row in rows if row.kind == "baseline"
               and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
@@ -287,7 +296,7 @@ def _dev_pairs(lineage: Lineage) -> list[Pair]:
     return split_pairs(corpus_of(lineage).dev, "dev", lineage.experiment.evaluation.dev_rows)
 
 
-def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows: Sequence[Any],
+def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: TrialRow, rows: Sequence[TrialRow],
                     experiments: Mapping[str, Sequence[Experiment]]) -> None:
     """A page of the sentences that changed most against a random set of the best trial's size, or the untuned model."""
 
@@ -297,7 +306,7 @@ def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows
         return
     experiment = experiments[best.run_id][0]
 
-    def hypotheses(row: Any) -> list[str]:
+    def hypotheses(row: TrialRow) -> list[str]:
         return evaluate(Lineage(bench, experiments[row.run_id][0]), "dev").hypotheses
 
     pairs, metric, asked = _dev_pairs(Lineage(bench, experiment)), bench.metrics["chrf"], scoring(experiment, bench.progress)
@@ -311,7 +320,7 @@ def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: Any, rows
         tracker.log_text(run_id, page, "translation_changes.html")
 
 
-def score_rows(rows: Sequence[Any], metric: str) -> list[dict[str, Any]]:
+def score_rows(rows: Sequence[TrialRow], metric: str) -> list[dict[str, object]]:
     """Rows of a sweep's final table as the pictures take them."""
     return [{"name": row.name, "kind": row.kind, "method": row.params["method"], "pairs": row.pairs,
              "value": row.metrics[metric], "low": row.metrics[f"{metric}_low"], "high": row.metrics[f"{metric}_high"],

@@ -13,6 +13,7 @@ from mtselect.data.corpus import ROLES
 from mtselect.data.rows import count_rows
 from mtselect.errors import ConfigError
 from mtselect.readers.base import pinned_source
+from mtselect.search.question import Question
 from mtselect.selectors.base import SELECTORS
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
@@ -44,7 +45,7 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
     return choose_seed_rank(found, runtime)
 
 
-def adopt(sweep: Sweep, begun: dict[str, Any]) -> Sweep:
+def adopt(sweep: Sweep, begun: Question) -> Sweep:
     """The sweep with what is open decided as the study did that it continues: on a machine with another memory or processor
     perhaps, or at an earlier commit on the hub.
 
@@ -56,8 +57,8 @@ def adopt(sweep: Sweep, begun: dict[str, Any]) -> Sweep:
                    search=adopt_search(sweep.search, begun["search"]))
 
 
-def _adopt_experiment(experiment: Experiment, begun: dict[str, Any]) -> Experiment:
-    values: dict[str, Any] = {}
+def _adopt_experiment(experiment: Experiment, begun: Question) -> Experiment:
+    values: dict[str, object] = {}
     rank = begun["attribution"]["seed_rank"]
     if experiment.attribution.seed_rank == "auto" and experiment.attribution.curvature != "identity":
         values["attribution.seed_rank"] = rank
@@ -71,7 +72,7 @@ def _adopt_experiment(experiment: Experiment, begun: dict[str, Any]) -> Experime
     return with_fields(experiment, values)
 
 
-def adopt_search(search: dict[str, Range], begun: dict[str, Any]) -> dict[str, Range]:
+def adopt_search(search: dict[str, Range], begun: Question) -> dict[str, Range]:
     """The search with its hub names as the study's has them."""
     found = dict(search)
     for path in _NAMES & search.keys() & begun.keys():
@@ -88,10 +89,10 @@ def pin_search(search: dict[str, Range]) -> dict[str, Range]:
             if path in _NAMES and space.choices else space for path, space in search.items()}
 
 
-def trial_experiment(experiment: Experiment, values: dict[str, Any]) -> Experiment:
+def trial_experiment(experiment: Experiment, values: dict[str, object]) -> Experiment:
     """A trial's: the study's with the values that were searched, and what its selector fixes. Without a curvature there is no
     rank to cut seeds at."""
-    values = {**values, **SELECTORS.load(values.get("selection.method", experiment.selection.method)).fixes}
+    values = {**values, **SELECTORS.load(str(values.get("selection.method", experiment.selection.method))).fixes}
     if values.get("attribution.curvature") == "identity":
         values = {"attribution.seed_rank": None, **values}
     return with_fields(experiment, values)
@@ -103,7 +104,7 @@ def _adopted(asked: str | None, then: str | None) -> str | None:
 
 def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     """The same without a look at the model: its `attribution.seed_rank` stays."""
-    values: dict[str, Any] = {f"data.{role}": pinned_source(getattr(experiment.data, role)) for role in ROLES}
+    values: dict[str, object] = {f"data.{role}": pinned_source(getattr(experiment.data, role)) for role in ROLES}
     values["model.dtype"] = compute_dtype(experiment.model, compute_device(runtime.accelerator))
     if experiment.model.name is not None:
         values["model.name"] = pinned(experiment.model.name)

@@ -55,10 +55,10 @@ class Recipe:
 
     stage: str
     version: int
-    section: Any
+    section: object
     upstream: Sequence[str]
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         """As JSON value."""
         return {"stage": self.stage, "version": self.version, "section": _plain(self.section),
                 "upstream": list(self.upstream)}
@@ -205,7 +205,7 @@ def _writer() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file aside and rename it: it is whole whenever it exists, also if processes of several hosts write it at once. A
     link keeps its place; a device or a pipe is written to."""
     path = path.resolve()
@@ -220,19 +220,19 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, object]]:
     """The rows of JSON lines."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
-def hash_json(value: Any) -> str:
+def hash_json(value: object) -> str:
     """SHA-256 of the canonical JSON form, first 20 hex digits."""
     text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mtselect.errors import NonFiniteError, StorageError
 
@@ -95,7 +95,7 @@ class IndexWriter:
         StorageError: the folder holds another index, or cannot be written.
     """
 
-    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, Any] | None = None, seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, object] | None = None, seconds: float = 0.0) -> None:
         self._folder, self._layout, self._about, self._seconds = folder, layout, about or {}, seconds
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -139,8 +139,8 @@ class IndexWriter:
         try:
             part.mkdir()
             sketched = self._layout.width > 0
-            sketches: NDArray[Any] = np.empty((len(rows), 0), np.float16)
-            norms: NDArray[Any] = np.empty(0, np.float32)
+            sketches: NDArray[np.float16] = np.empty((len(rows), 0), np.float16)
+            norms: NDArray[np.float32] = np.empty(0, np.float32)
             if sketched:
                 sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
                 norms = reserve(part / "norms.npy", (len(rows),), np.float32)
@@ -150,11 +150,11 @@ class IndexWriter:
         except OSError as error:
             raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
                                "command; finished shards are kept") from error
-        for array in (norms, *values.values()):
-            array[:] = _UNFILLED
+        for one in (norms, *values.values()):
+            one[:] = _UNFILLED
         yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
-        for array in (norms, *values.values()):
-            _check_filled(array, rows)
+        for one in (norms, *values.values()):
+            _check_filled(one, rows)
         for array in (sketches, norms, *columns.values(), *values.values()):
             if isinstance(array, np.memmap):
                 array.flush()
@@ -172,7 +172,7 @@ class IndexWriter:
         for lock in self._folder.glob("*.lock"):
             lock.unlink(missing_ok=True)
 
-    def _write_once(self, name: str, value: dict[str, Any]) -> None:
+    def _write_once(self, name: str, value: Mapping[str, object]) -> None:
         path = self._folder / name
         with FileLock(f"{path}.lock"):
             if not path.exists():
@@ -244,13 +244,13 @@ class SketchIndex:
         return array
 
 
-def reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
+def reserve(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
     """A new memory-mapped .npy on reserved disk: a hole that cannot be filled would be SIGBUS, not an error.
 
     Raises:
         OSError: the disk is full.
     """
-    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
@@ -260,7 +260,7 @@ def _shard_path(folder: Path, rows: range) -> Path:
     return folder / f"{rows.start:012}-{rows.stop:012}"
 
 
-def _check_filled(values: NDArray[np.floating[Any]], rows: range) -> None:
+def _check_filled(values: NDArray[np.floating], rows: range) -> None:
     empty = values == values.dtype.type(_UNFILLED)
     assert not empty.any(), f"row {rows[int(np.argmax(empty))]} was not filled in"
     if not np.isfinite(values).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ class Pair:
 class PairTable(Table[Pair]):
     """Pairs on disk, as `build_corpus` wrote them."""
 
-    def _made(self, fields: Mapping[str, str]) -> Pair:
+    def _made(self, fields: Mapping[str, Any]) -> Pair:
         return Pair(**fields)
 
     def among(self, ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -51,7 +52,7 @@ class PairTable(Table[Pair]):
 class LabelTable(Table[str]):
     """Noise labels on disk, "" for clean."""
 
-    def _made(self, fields: Mapping[str, str]) -> str:
+    def _made(self, fields: Mapping[str, Any]) -> str:
         return str(fields["label"])
 
     @property

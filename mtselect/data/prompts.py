@@ -27,6 +27,7 @@ from mtselect.data.pairs import Pair
 from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import ConfigError
 
+Tokenizer = Any  # transformers', whose home is training/
 _EXAMPLES = pa.schema([("prompt", pa.list_(pa.int32())), ("target", pa.list_(pa.int32())), ("start", pa.int32())])
 
 
@@ -83,7 +84,7 @@ def prompt_text(source: str, data: DataConfig, model: ModelConfig) -> str:
     return text.replace("{src}", source)
 
 
-def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, model: ModelConfig,
+def encode_prompts(sources: Sequence[str], tokenizer: Tokenizer, data: DataConfig, model: ModelConfig,
                    decoder_start: int | None = None) -> list[list[int]]:
     """Token ids of the prompts, with the tokenizer's chat template or its BOS.
 
@@ -103,7 +104,7 @@ def encode_prompts(sources: Sequence[str], tokenizer: Any, data: DataConfig, mod
     return [bos + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, data: DataConfig, model: ModelConfig,
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, data: DataConfig, model: ModelConfig,
                  decoder_start: int | None = None) -> list[Example]:
     """Examples of the pairs, in their order. Empty in, empty out.
 
@@ -126,7 +127,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Any, data: DataConfig, model:
     return [Example(prompt, [*target, tokenizer.eos_token_id]) for prompt, target in zip(prompts, targets, strict=True)]
 
 
-def texts_of_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+def texts_of_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """The text that each token adds to what comes before it; one that only begins a character adds none."""
     texts, done = [], ""
     for i in range(len(ids)):
@@ -137,7 +138,7 @@ def texts_of_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     return texts
 
 
-def target_frame(tokenizer: Any, decoder_start: int) -> tuple[int, list[int]]:
+def target_frame(tokenizer: Tokenizer, decoder_start: int) -> tuple[int, list[int]]:
     """(token the decoder begins with, tokens before the first word of every target), as the tokenizer frames targets.
 
     The latter is the language code of mBART-50, M2M100 and NLLB. The first mBART has it behind EOS instead: there it is
@@ -147,14 +148,14 @@ def target_frame(tokenizer: Any, decoder_start: int) -> tuple[int, list[int]]:
     return (tail[-1] if len(tail) > 1 else decoder_start), head
 
 
-def _frame(tokenizer: Any, side: str) -> tuple[list[int], list[int]]:
+def _frame(tokenizer: Tokenizer, side: str) -> tuple[list[int], list[int]]:
     """The special tokens before and behind a text: the source's (`text`) or the target's (`text_target`)."""
     bare, framed = (tokenizer(**{side: "a"}, add_special_tokens=special)["input_ids"] for special in (False, True))
     begin = next(i for i in range(len(framed) + 1) if framed[i : i + len(bare)] == bare)
     return framed[:begin], framed[begin + len(bare) :]
 
 
-def set_languages(tokenizer: Any, data: DataConfig) -> None:
+def set_languages(tokenizer: Tokenizer, data: DataConfig) -> None:
     """Tell a tokenizer of many languages which two it is for. Raises ConfigError where it does not know them."""
     if not hasattr(tokenizer, "src_lang"):
         return

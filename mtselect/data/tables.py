@@ -35,7 +35,7 @@ class Table(Sequence[T_co]):
     def _made(self, fields: Mapping[str, Any]) -> T_co:
         """The row from its columns."""
 
-    def take(self, rows: NDArray[np.integer[Any]]) -> Self:
+    def take(self, rows: NDArray[np.integer]) -> Self:
         """These rows [n] in this order; nothing is read."""
         view = type(self).__new__(type(self))
         view._table, view._rows = self._table, rows if self._rows is None else self._rows[rows]
@@ -77,9 +77,9 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._file, schema)
-        self._schema, self._rows = schema, list[Mapping[str, Any]]()
+        self._schema, self._rows = schema, list[Mapping[str, object]]()
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, object]) -> None:
         """Append a row."""
         self._rows.append(row)
         if len(self._rows) == _BATCH:

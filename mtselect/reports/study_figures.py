@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtselect.data.pairs import Pair
 from mtselect.metrics.base import METRICS
 from mtselect.reports.figures import COLOURS, Array, line_label, point_groups, score_layout
 from mtselect.reports.pages import excerpt
@@ -64,7 +65,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     return _titled(figure, "Score against pairs selected", note if rows else "No trial has finished.")
 
 
-def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, pairs: Sequence[Any], benefit: Array,
+def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, pairs: Sequence[Pair], benefit: Array,
                    share: Array, *, name: str, limit: int = 5000) -> Figure:
     """The candidates in the principal plane of their gradient sketches, one trial's selected set in its clusters' colours.
 
@@ -82,7 +83,7 @@ def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, 
 
     figure = go.Figure()
 
-    def draw(rows: Array, label: str, numbers: Array | None, **look: Any) -> None:
+    def draw(rows: Array, label: str, numbers: Array | None, **look: object) -> None:
         texts = [_hover(pairs[row], benefit[row], share[row], None if numbers is None else numbers[i])
                  for i, row in enumerate(rows)]
         figure.add_scatter(x=points[rows, 0], y=points[rows, 1], mode="markers", name=label, marker=look, hovertext=texts,
@@ -188,7 +189,7 @@ def _described(row: Mapping[str, Any], metric: str) -> str:
     return "<br>".join(facts)
 
 
-def _hover(pair: Any, benefit: float, share: float, cluster: Any) -> str:
+def _hover(pair: Pair, benefit: float, share: float, cluster: int | None) -> str:
     """A candidate as hover text."""
     texts = [line for text in (pair.src, pair.tgt) for line in textwrap.wrap(excerpt(text), 60) or ["(empty)"]]
     head = f"benefit {benefit:.3g}, above the pool's mean for {share:.1%} of the seeds"
@@ -212,7 +213,7 @@ def _finished(study: optuna.Study) -> tuple[list[Any], list[str]]:
     return trials, sorted({name for trial in trials for name in trial.params})
 
 
-def _too_little(trials: Sequence[Any], names: Sequence[str], what: str) -> str | None:
+def _too_little(trials: Sequence[object], names: Sequence[str], what: str) -> str | None:
     if len(trials) < 2:
         return f"“{what}” takes at least 2 finished trials; {len(trials) or 'none'} has finished so far."
     return None if names else "No setting was searched."

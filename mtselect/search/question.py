@@ -14,13 +14,15 @@ from mtselect.hub import is_local
 from mtselect.metrics.base import direction
 from mtselect.readers.base import source_fingerprint
 
+Question = dict[str, Any]  # as JSON keeps it
+
 
 def directions(sweep: Sweep) -> list[Literal["minimize", "maximize"]]:
     """Of each objective."""
     return [direction(name) for name in sweep.study.objectives]
 
 
-def question(sweep: Sweep) -> dict[str, Any]:
+def question(sweep: Sweep) -> Question:
     """Experiment, search, objectives with their directions, and what the sources and a model's folder hold, as plain values.
 
     Optuna itself only knows how many objectives there are, and would rank BLEU among chrF. Test decides too: what leaks from it
@@ -40,20 +42,20 @@ def content(experiment: Experiment) -> dict[str, str]:
     return {name: digest[:20] for name, digest in found.items()}
 
 
-def refuse_other_content(experiment: Experiment, begun: dict[str, Any]) -> None:
+def refuse_other_content(experiment: Experiment, begun: Question) -> None:
     """Raise ConfigError where the sources or the model's folder hold something else than when a study was begun."""
     if changed := differences(begun.get("content", {}), content(experiment)):
         raise ConfigError(f"what it was begun with has changed: {'; '.join(changed[:3])}")
 
 
-def refuse_other(sweep: Sweep, begun: dict[str, Any]) -> None:
+def refuse_other(sweep: Sweep, begun: Question) -> None:
     """Raise ConfigError with both values where a study was begun with another question."""
     if changed := differences(begun, question(sweep)):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: object, new: object, path: str = "") -> list[str]:
     """Dotted fields in which two plain values differ, as `field: old -> new`. Objectives differ as a whole, also in order."""
     if isinstance(old, dict) and isinstance(new, dict) and path != "objectives":
         keys = [*old, *(key for key in new if key not in old)]

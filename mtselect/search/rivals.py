@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mtselect.stages.trial import TrialResult, selecting_seconds
 
@@ -34,10 +33,10 @@ class Rival:
     """
 
     kind: str
-    fields: dict[str, Any]
+    fields: dict[str, object]
 
 
-def rivals_of(result: TrialResult, values: Mapping[str, Any], name: str, kinds: list[str]) -> dict[str, Rival]:
+def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kinds: list[str]) -> dict[str, Rival]:
     """Names and fields of a trial's rivals, and of itself again.
 
     What is searched beside the selection (a learning rate) they have from the trial, so that only the selection differs.
@@ -59,7 +58,7 @@ def rivals_of(result: TrialResult, values: Mapping[str, Any], name: str, kinds: 
     if "pool-cost" in kinds and result.evaluation.cost is not None:
         cost = result.evaluation.cost
         more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / max(1, cost["steps"])))
-    known = {
+    known: dict[str, tuple[str, dict[str, object]]] = {
         "untuned": ("untuned", {"selection.method": "untuned"}),
         "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
         "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
@@ -79,5 +78,5 @@ def rivals_of(result: TrialResult, values: Mapping[str, Any], name: str, kinds: 
     return wanted
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

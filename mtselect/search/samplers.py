@@ -48,9 +48,9 @@ def slot_sampler(sweep: Sweep) -> optuna.samplers.BaseSampler:
     return SlotSampler()
 
 
-def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, object]:
     """Ask Optuna for every searched field, as the field's own type."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for path, space in sweep.search.items():
         if space.choices is not None:
             kind = field_type(path)

@@ -40,7 +40,7 @@ class TrialRow:
     name: str
     run_id: str
     kind: Kind
-    params: dict[str, str | int | float | bool | None]
+    params: dict[str, object]
     metrics: dict[str, float]
     minutes: float
 

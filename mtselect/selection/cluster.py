@@ -47,7 +47,7 @@ class Sketches(Protocol):
         """The rows asked for, `[n, R]`."""
 
 
-def check_finite(name: str, values: NDArray[np.floating[Any]], rows: NDArray[np.int64] | None = None) -> None:
+def check_finite(name: str, values: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> None:
     """Stop at NaN or infinity in `values [N, ...]`; `rows [N]` are the numbers by which to name the rows.
 
     Raises:
@@ -60,7 +60,7 @@ def check_finite(name: str, values: NDArray[np.floating[Any]], rows: NDArray[np.
                              "rows): set model.dtype to float32 or raise attribution.damping")
 
 
-def unit_rows(sketches: NDArray[np.floating[Any]], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+def unit_rows(sketches: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Sketches `[N, R]` with every row scaled to unit length, in float32; a zero row stays zero.
 
     Raises:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,5 +86,5 @@ def learn(seeds: NDArray[np.float64], wrong: Mapping[str, tuple[NDArray[np.int64
     return Gated(pool=scores, seeds=own, looks=looks.astype(np.uint8), kinds=kinds)
 
 
-def _fit(inputs: NDArray[np.float64], kind: NDArray[Any], seed: int) -> Any:
+def _fit(inputs: NDArray[np.float64], kind: NDArray[np.int64], seed: int) -> ExtraTreesClassifier:
     return ExtraTreesClassifier(random_state=seed % 2**32, **_TREES).fit(inputs, kind)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,11 @@ class Columns:
         norm: total gradient norm.
     """
 
-    mean: NDArray[np.floating[Any]]
-    z: NDArray[np.floating[Any]]
-    share: NDArray[np.floating[Any]]
-    raw_share: NDArray[np.floating[Any]]
-    norm: NDArray[np.floating[Any]]
+    mean: NDArray[np.floating]
+    z: NDArray[np.floating]
+    share: NDArray[np.floating]
+    raw_share: NDArray[np.floating]
+    norm: NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +61,7 @@ class SelectedSet:
     n_passed: int
 
 
-def benefit_share(benefits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def benefit_share(benefits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Share of the seeds with a benefit above 0, `[N]` from `[N, Q]`."""
     assert benefits.ndim == 2
     assert benefits.shape[1] > 0
@@ -69,7 +69,7 @@ def benefit_share(benefits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return share
 
 
-def passes(share: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
+def passes(share: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
     """Whether `share >= threshold`, unharmed by rounding: 3 of 5 seeds pass 0.6, and 0.1 + 0.2 is 3 of 10."""
     return np.asarray(share, dtype=np.float64) >= threshold - SHARE_TOLERANCE
 
@@ -84,7 +84,7 @@ def rank_values(columns: Columns, rank: Literal["z", "benefit", "benefit_per_nor
     return mean if rank == "benefit" else ratio
 
 
-def draw_evenly(clusters: NDArray[np.integer[Any]], ranks: NDArray[np.floating[Any]], budget: int,
+def draw_evenly(clusters: NDArray[np.integer], ranks: NDArray[np.floating], budget: int,
                 draw: Literal["best", "random"], generator: np.random.Generator) -> NDArray[np.int64]:
     """The same number of rows from every cluster; one that runs short leaves its share to the others.
 
@@ -149,14 +149,14 @@ def _reaches(columns: Columns, ranks: NDArray[np.float64], gated: NDArray[np.boo
     return passes(columns.share if config.threshold_on == "share" else columns.raw_share, config.threshold)
 
 
-def _places(keys: NDArray[Any]) -> NDArray[np.int64]:
+def _places(keys: NDArray[np.generic]) -> NDArray[np.int64]:
     """Place of each row in ascending order of its key, equal keys in row order."""
     places = np.empty(len(keys), dtype=np.int64)
     places[np.argsort(keys, kind="stable")] = np.arange(len(keys))
     return places
 
 
-def _turns(clusters: NDArray[np.integer[Any]], place: NDArray[np.int64]) -> NDArray[np.int64]:
+def _turns(clusters: NDArray[np.integer], place: NDArray[np.int64]) -> NDArray[np.int64]:
     """Turn in which each row is drawn: how many rows of its own cluster come before it."""
     order = np.lexsort((place, clusters))
     _, start, sizes = np.unique(clusters[order], return_index=True, return_counts=True)

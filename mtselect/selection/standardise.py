@@ -11,12 +11,11 @@ every pair benefits nearly every seed, so that the share of raw benefits above 0
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Blocks = Callable[[], Iterator[NDArray[np.floating[Any]]]]
+Blocks = Callable[[], Iterator[NDArray[np.floating]]]
 
 
 def standardise(blocks: Blocks) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -37,7 +36,7 @@ def standardise(blocks: Blocks) -> tuple[NDArray[np.float64], NDArray[np.float64
     return np.concatenate(z), np.concatenate(share)
 
 
-def _moments(blocks: Iterator[NDArray[np.floating[Any]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(blocks: Iterator[NDArray[np.floating]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each column [Q], merged block by block (Chan, Golub and LeVeque 1979)."""
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for block in blocks:

@@ -129,5 +129,5 @@ def load_evaluation(folder: Path) -> Evaluation:
     curve = read_lines(folder / "curve.jsonl") if (folder / "curve.jsonl").exists() else []
     cost = json.loads((folder / "cost.json").read_text(encoding="utf-8")) if (folder / "cost.json").exists() else None
     with np.load(folder / "statistics.npz") as statistics:
-        return Evaluation(hypotheses=[row["hyp"] for row in read_lines(folder / "hypotheses.jsonl")],
+        return Evaluation(hypotheses=[str(row["hyp"]) for row in read_lines(folder / "hypotheses.jsonl")],
                           scores=[Score(**one) for one in scores], statistics=dict(statistics), curve=curve, cost=cost)

@@ -44,7 +44,7 @@ class SelectedPair:
     tgt: str
     scores: Mapping[str, float | int] = field(default_factory=dict)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """As a line of `selected.jsonl`."""
         return {"id": self.id, "src": self.src, "tgt": self.tgt, **self.scores}
 

@@ -86,13 +86,13 @@ class MlflowTracker:
             raise
         return run_id
 
-    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
         """A child run, named shortly so that MLflow's charts do not cut it."""
         run_id = self._create(name, kind, {"mlflow.parentRunId": parent, **tags})
         self._batch(run_id, params=params)
         return run_id
 
-    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
             tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
         """Metrics (rounded to 4 decimals, in this order), params, tags and a Markdown note."""
         self._batch(run_id, metrics=metrics, params=params, tags={**(tags or {}), **_note(note)})
@@ -233,7 +233,7 @@ class MlflowTracker:
         run = self._client.create_run(self.experiment_id, run_name=name, tags=all_tags, again=again)
         return str(run.info.run_id)
 
-    def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None,
+    def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
                tags: Mapping[str, str] | None = None) -> None:
         from mlflow.entities import Metric, Param
 

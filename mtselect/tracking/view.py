@@ -27,7 +27,7 @@ def view_state(sweep: Sweep) -> str:
                "trial/minutes"]
     searched = [path.removeprefix("selection.") for path in sweep.search]
     params = sorted({"method", *searched})
-    def chart(number: int, kind: str, title: str, **what: Any) -> dict[str, Any]:
+    def chart(number: int, kind: str, title: str, **what: Any) -> dict[str, object]:
         return {"uuid": f"{VIEW}-{number}", "type": kind, "displayName": title, "metricSectionId": VIEW, "deleted": False,
                 "isGenerated": False, "runsCountToCompare": 100, **what}
 

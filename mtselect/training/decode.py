@@ -9,16 +9,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mtselect.config import EvaluationConfig
-from mtselect.data.prompts import target_frame
+from mtselect.data.prompts import Tokenizer, target_frame
 from mtselect.progress import Advance
+from mtselect.training.language_model import Model
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 
-def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: EvaluationConfig, *, pad_id: int,
+def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], config: EvaluationConfig, *, pad_id: int,
            batch_size: int, dtype: str, advance: Advance, decoder_start: int | None = None) -> list[str]:
     """Translate prompts (token ids), in batches of like length; hypotheses come back in the prompts' order.
 
@@ -48,7 +52,7 @@ def decode(model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: Eva
     return hypotheses
 
 
-def _wrapped(model: Any) -> list[Any]:
+def _wrapped(model: Model) -> list[Any]:
     """The model below LoRA adapters, whose own `generate` may be the one that is called."""
     return [model.get_base_model()] if hasattr(model, "get_base_model") else []
 
@@ -65,7 +69,8 @@ def decoding_signature(config: EvaluationConfig, dtype: str) -> str:
     return "|".join(f"{name}:{value}" for name, value in fields.items())
 
 
-def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], settings: Any, device: torch.device) -> list[str]:
+def _generate(model: Model, tokenizer: Tokenizer, prompts: list[list[int]], settings: GenerationConfig,
+              device: torch.device) -> list[str]:
     pad_id = settings.pad_token_id
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad_id] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
@@ -74,7 +79,7 @@ def _generate(model: Any, tokenizer: Any, prompts: list[list[int]], settings: An
     return list(tokenizer.batch_decode(output[:, width:], skip_special_tokens=True))
 
 
-def _translate(model: Any, tokenizer: Any, sources: list[list[int]], settings: Any, device: torch.device,
+def _translate(model: Model, tokenizer: Tokenizer, sources: list[list[int]], settings: GenerationConfig, device: torch.device,
                decoder_start: int) -> list[str]:
     """By an encoder-decoder: sources are padded right, as in training; positions of some models count from the left."""
     width = max(len(source) for source in sources)

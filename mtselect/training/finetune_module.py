@@ -18,7 +18,7 @@ from mtselect.data.prompts import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader
-from mtselect.training.language_model import LanguageModel, target_logits, target_losses
+from mtselect.training.language_model import LanguageModel, Model, target_logits, target_losses
 from mtselect.training.trainer import make_trainer
 
 
@@ -57,7 +57,7 @@ class FinetuneModule(L.LightningModule):
         on_epoch: called with (epoch, dev loss) at each epoch's end; may raise to stop.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, n_steps: int, name: str, advance: Advance,
+    def __init__(self, model: Model, config: TrainConfig, n_steps: int, name: str, advance: Advance,
                  on_epoch: Callable[[int, float], None] | None) -> None:
         super().__init__()
         self.model = model.train()
@@ -71,7 +71,7 @@ class FinetuneModule(L.LightningModule):
         """Start the clock of a step."""
         self._begun = time.perf_counter()
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Stop it: forward, backward and optimiser, without loading and dev loss."""
         self.seconds += time.perf_counter() - self._begun
 
@@ -97,7 +97,7 @@ class FinetuneModule(L.LightningModule):
         if self._on_epoch is not None:
             self._on_epoch(last.epoch, dev_loss)
 
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
         """Scale the gradients to `max_grad_norm`. By hand: Lightning refuses a fused optimiser beside bf16, for the
         sake of a loss scaler that only float16 has."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ class GradientModule(L.LightningModule):
             Fisher), the same whatever the batches; else the reference targets count.
     """
 
-    def __init__(self, model: Any, layers: Mapping[str, nn.Module], consumer: GradientConsumer, advance: Advance,
-                 uniforms: NDArray[Any] | None = None) -> None:
+    def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module], consumer: GradientConsumer, advance: Advance,
+                 uniforms: NDArray[np.float64] | None = None) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self._layers = dict(layers)
@@ -43,7 +43,7 @@ class GradientModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Capture one batch. Raises NonFiniteError naming the row whose loss is NaN."""
-        encoder = None if batch.decoder_ids is None else self.model.get_encoder()
+        encoder = None if batch.decoder_ids is None else self.model.get_encoder()  # type: ignore[operator]
         with torch.enable_grad(), Capture(self._layers, encoder) as capture:
             logits = target_logits(self.model, batch)
             losses = target_losses(logits, self._targets(logits.detach(), batch))
@@ -72,7 +72,7 @@ def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
 
 def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], examples: Sequence[Example],
                       consumer: GradientConsumer, *, batch_size: int, accelerator: str, advance: Advance,
-                      uniforms: NDArray[Any] | None = None, rows: range | None = None) -> None:
+                      uniforms: NDArray[np.float64] | None = None, rows: range | None = None) -> None:
     """Feed every example's gradients (or those of some rows) to the consumer, in batches of like length."""
     module = GradientModule(lm.model, layers, consumer, advance, uniforms)
     trainer = make_trainer(accelerator=accelerator, inference_mode=False)

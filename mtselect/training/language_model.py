@@ -17,17 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from mtselect.config import ModelConfig
+from mtselect.data.prompts import Tokenizer
 from mtselect.errors import ModelError
 from mtselect.hub import is_local, located, pin
 from mtselect.training.batching import Batch
+
+# What transformers and peft give: their classes type few of their methods.
+Model = Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
     """A causal LM or an encoder-decoder, and its tokenizer."""
 
-    model: Any
-    tokenizer: Any
+    model: Model
+    tokenizer: Tokenizer
 
     @property
     def pad_id(self) -> int:
@@ -65,7 +69,7 @@ def pinned(name: str) -> str:
     return found
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of a hub name or folder. Raises ModelError if there is none or it has no EOS."""
     from transformers import AutoTokenizer
 
@@ -162,7 +166,7 @@ def _four_bits(dtype: torch.dtype, device: torch.device | None) -> dict[str, Any
     return {"quantization_config": config, "device_map": {"": "cpu" if device is None or device.type == "cpu" else 0}}
 
 
-def _leave_packed_as_saved(model: Any) -> None:
+def _leave_packed_as_saved(model: Model) -> None:
     """Keep bitsandbytes off its fused kernel for processors with avx512_bf16.
 
     At the first forward pass without a gradient that path packs a layer's weight anew, in place: rows or columns that are no
@@ -174,7 +178,7 @@ def _leave_packed_as_saved(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def add_lora(model: Any, config: ModelConfig) -> Any:
+def add_lora(model: Model, config: ModelConfig) -> Model:
     """The model with trainable float32 LoRA adapters on all its linear layers but the head."""
     from peft import LoraConfig, get_peft_model
 
@@ -198,7 +202,7 @@ def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out:
     tokenizer.save_pretrained(out)
 
 
-def empty_model(config: ModelConfig) -> Any:
+def empty_model(config: ModelConfig) -> Model:
     """The model without its weights: for its layers and their shapes.
 
     Raises:
@@ -216,7 +220,7 @@ def empty_model(config: ModelConfig) -> Any:
         raise ModelError(_not_loaded(str(config.name), error)) from error
 
 
-def weight_bytes(config: ModelConfig, model: Any) -> int:
+def weight_bytes(config: ModelConfig, model: Model) -> int:
     """Of a model's weights in its dtype (4 bytes a parameter where that is not decided); of its linear layers in 4 bits with
     their scales, if they are quantised."""
     size = 2 if config.dtype == "bfloat16" else 4
@@ -262,7 +266,7 @@ def tracked_layers(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
     return found
 
 
-def target_logits(model: Any, batch: Batch) -> Tensor:
+def target_logits(model: Model, batch: Batch) -> Tensor:
     """Logits [M, V], float32, at the M positions with a target, example by example.
 
     The output head is given only these positions, whatever the architecture does around it.
@@ -284,7 +288,7 @@ def target_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.new_zeros(len(targets)).index_add(0, wanted.nonzero()[:, 0], losses)
 
 
-def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from mtselect.data.prompts import Example
 from mtselect.errors import NonFiniteError
@@ -26,7 +26,7 @@ class LossModule(L.LightningModule):
         advance: called with the number of examples done.
     """
 
-    def __init__(self, model: Any, losses: NDArray[np.float64], advance: Advance) -> None:
+    def __init__(self, model: nn.Module, losses: NDArray[np.float64], advance: Advance) -> None:
         super().__init__()
         self.model = model.eval()
         self._losses, self._advance = losses, advance
