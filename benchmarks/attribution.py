@@ -163,7 +163,7 @@ class Ours(Contestant):
     def __init__(self, work: Work) -> None:
         from types import SimpleNamespace
 
-        from mtselect.data.prompts import Example
+        from mtselect.data.examples import Example
         from mtselect.training.gradient_module import run_gradient_pass
         from mtselect.training.language_model import LanguageModel, tracked_layers
 

@@ -46,8 +46,9 @@ from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.cli import quickstart_file
 from mtselect.config import Experiment, RuntimeConfig, load, with_fields
+from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
-from mtselect.data.prompts import Example, encode_pairs
+from mtselect.data.prompts import encode_pairs
 from mtselect.progress import ConsoleProgress
 from mtselect.resolve import resolve
 from mtselect.stages.corpus import corpus_of

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from mtselect.attribution.gradients import Captured, GradientConsumer, example_gradients
 from mtselect.config import AttributionConfig
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.training.batching import collate
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, _train_tokenizer, target_logits, target_losses

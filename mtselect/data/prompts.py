@@ -11,71 +11,15 @@ imports no model library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
 from mtselect.config import DataConfig, ModelConfig
+from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
-from mtselect.data.tables import Table, TableWriter
 from mtselect.errors import ConfigError
 
 Tokenizer = Any  # transformers', whose home is training/
-_EXAMPLES = pa.schema([("prompt", pa.list_(pa.int32())), ("target", pa.list_(pa.int32())), ("start", pa.int32())])
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids of a prompt and of its target, EOS included.
-
-    Args:
-        prompt: what the target follows; of an encoder-decoder, what the encoder reads.
-        target: what the loss is taken on.
-        start: token that the decoder of an encoder-decoder begins with; None for a causal LM.
-    """
-
-    prompt: list[int]
-    target: list[int]
-    start: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.target)
-
-
-class ExampleTable(Table[Example]):
-    """Examples on disk, as `write_examples` wrote them."""
-
-    def _made(self, fields: Mapping[str, Any]) -> Example:
-        return Example(**fields)
-
-    @cached_property
-    def target_lengths(self) -> NDArray[np.int32]:
-        """Tokens of each target [N]."""
-        return self._values(pc.list_value_length(self._table.column("target")))
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each example [N]."""
-        return self._values(pc.list_value_length(self._table.column("prompt"))) + self.target_lengths
-
-
-def write_examples(examples: Iterable[Example], path: Path) -> None:
-    """Write what an `ExampleTable` reads."""
-    with TableWriter(path, _EXAMPLES) as table:
-        for example in examples:
-            table.write(vars(example))
-
-
-def lengths_of(examples: Sequence[Example]) -> NDArray[np.int32]:
-    """Tokens of each example [N]; of those on disk, no row is read for it."""
-    return examples.lengths if isinstance(examples, ExampleTable) else np.array([len(one) for one in examples], np.int32)
 
 
 def prompt_text(source: str, data: DataConfig, model: ModelConfig) -> str:

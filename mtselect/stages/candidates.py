@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import Experiment
-from mtselect.data.prompts import ExampleTable
+from mtselect.data.examples import ExampleTable
 from mtselect.errors import DataError
 from mtselect.store import derive_seed
 

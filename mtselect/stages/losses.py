@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import RuntimeConfig
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.progress import Advance
 from mtselect.stages.candidates import READS, candidate_rows
 from mtselect.stages.gradients import SHARD_ROWS

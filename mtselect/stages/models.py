@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from mtselect.config import Experiment, RuntimeConfig
+from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
-from mtselect.data.prompts import Example, encode_pairs
+from mtselect.data.prompts import encode_pairs
 from mtselect.training.device import compute_device
 from mtselect.training.language_model import LanguageModel, decoder_start, load, load_tokenizer
 

@@ -1,4 +1,4 @@
-"""tokens: the pool's token ids, row for row (examples.arrow)."""
+"""tokens: the pool's token ids, row for row (`data/examples.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from mtselect.config import Experiment
-from mtselect.data.prompts import Example, ExampleTable, encode_pairs, write_examples
+from mtselect.data.examples import Example, ExampleTable, write_examples
+from mtselect.data.prompts import encode_pairs
 from mtselect.progress import Advance
 from mtselect.stages.base import BASE_MODEL
 from mtselect.stages.corpus import POOL
@@ -28,10 +29,10 @@ def _run(work: Work) -> None:
             advance(len(some))
 
     with work.bench.progress.task("tokens", len(pool)) as advance:
-        write_examples(examples(advance), work.out / "examples.arrow")
+        write_examples(examples(advance), work.out)
 
 
-TOKENS = Stage(name="tokens", version=1, reads=("model.prompt", "model.chat_template", "data.src_lang", "data.tgt_lang"),
+TOKENS = Stage(name="tokens", version=2, reads=("model.prompt", "model.chat_template", "data.src_lang", "data.tgt_lang"),
                inputs=lambda _: [POOL, BASE_MODEL], run=_run)
 
 
@@ -49,7 +50,7 @@ class PoolTokens:
 
     def read(self, lineage: Lineage) -> ExampleTable:
         """Row for row."""
-        return ExampleTable(lineage.path(TOKENS) / "examples.arrow")
+        return ExampleTable(lineage.path(TOKENS))
 
 
 POOL_TOKENS = PoolTokens()

@@ -12,7 +12,8 @@ from dataclasses import asdict
 import torch
 
 from mtselect.config import TrainConfig
-from mtselect.data.prompts import Example, set_languages
+from mtselect.data.examples import Example
+from mtselect.data.prompts import set_languages
 from mtselect.stages.lineage import Work
 from mtselect.stages.models import Weights, load_weights
 from mtselect.store import derive_seed, write_lines

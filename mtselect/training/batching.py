@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mtselect.data.prompts import Example, lengths_of
+from mtselect.data.examples import Example, lengths_of
 
 Rows = NDArray[np.int64]
 
@@ -57,16 +57,16 @@ def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int
     some = [examples[row] for row in rows]
     if some[0].start is not None:
         return _collate_encoder_decoder(rows, some, pad_id)
-    width = max(map(len, some))
-    input_ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros_like(input_ids, dtype=torch.bool)
-    targets = torch.full_like(input_ids, -100)
+    lengths = np.array([len(example) for example in some])
+    input_ids = np.full((len(rows), lengths.max()), pad_id, np.int64)  # numpy: a torch tensor for each row takes twice as long
+    targets = np.full_like(input_ids, -100)
     for i, example in enumerate(some):
         n_prompt, end = len(example.prompt), len(example)
-        input_ids[i, :end] = torch.tensor(example.prompt + example.target)
-        mask[i, :end] = True
-        targets[i, n_prompt - 1 : end - 1] = torch.tensor(example.target)
-    return Batch(rows=torch.as_tensor(rows), input_ids=input_ids, mask=mask, targets=targets)
+        input_ids[i, :end] = example.prompt + example.target
+        targets[i, n_prompt - 1 : end - 1] = example.target
+    mask = np.arange(input_ids.shape[1]) < lengths[:, None]
+    return Batch(rows=torch.as_tensor(rows), input_ids=torch.from_numpy(input_ids), mask=torch.from_numpy(mask),
+                 targets=torch.from_numpy(targets))
 
 
 def _collate_encoder_decoder(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:

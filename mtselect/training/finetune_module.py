@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mtselect.config import TrainConfig
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader

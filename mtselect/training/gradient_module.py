@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtselect.attribution.gradients import Capture, GradientConsumer
 from mtselect.attribution.tokens import along
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader

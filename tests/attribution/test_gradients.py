@@ -14,7 +14,7 @@ from torch import nn
 from mtselect.attribution import gradients
 from mtselect.attribution.gradients import Capture, Captured, example_gradients, layer_shape
 from mtselect.config import ModelConfig
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import ModelError
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, add_lora, tracked_layers

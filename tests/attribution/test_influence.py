@@ -16,7 +16,7 @@ from mtselect.attribution.gradients import Both, Captured, layer_shape
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.attribution.sketch import Sketcher, random_projections
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.training.language_model import LanguageModel, tracked_layers
 

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
-from mtselect.data.prompts import ExampleTable
+from mtselect.data.examples import ExampleTable
 from mtselect.progress import SilentProgress
 from mtselect.stages.adequacy import ADEQUACY
 from mtselect.stages.lineage import Bench, Lineage
@@ -47,7 +47,7 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
         return {"text": json.loads((folder / name).read_text()) if stage == "corpus" else {},
                 "ids": sorted(row["id"] for row in read_lines(folder / name)) if stage == "selection" else []}
     if stage == "tokens":
-        examples = [[*example.prompt, *example.target] for example in ExampleTable(folder / "examples.arrow")]
+        examples = [[*example.prompt, *example.target] for example in ExampleTable(folder)]
         return {"text": {"examples": hashlib.sha256(json.dumps(examples).encode()).hexdigest()}}
     if stage == "base":
         return {"text": {"tokenizer": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()},

@@ -13,7 +13,7 @@ import torch
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, load
-from mtselect.data.prompts import Example
+from mtselect.data.examples import Example
 from mtselect.plugins import part_names
 from mtselect.progress import SilentProgress
 from mtselect.resolve import resolve, trial_experiment

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtselect.data.prompts import Example, ExampleTable, lengths_of, write_examples
+from mtselect.data.examples import Example, ExampleTable, lengths_of, write_examples
 from mtselect.training.batching import collate, loader, shuffled_batches, sorted_batches
 
 PAD = 99
@@ -92,8 +92,8 @@ def test_a_shuffled_batch_holds_like_lengths(tiny: SimpleNamespace) -> None:
 
 def test_examples_on_disk_make_the_same_batches(tiny: SimpleNamespace, tmp_path: Path) -> None:
     examples = tiny.examples(50, longest=30)
-    write_examples(examples, tmp_path / "examples.arrow")
-    table = ExampleTable(tmp_path / "examples.arrow")
+    write_examples(examples, tmp_path)
+    table = ExampleTable(tmp_path)
     rows = np.array([7, 3, 40, 40, 0])
     for some, on_disk in ((examples, table), ([examples[row] for row in rows], table.take(rows))):
         assert list(on_disk) == some

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mtselect.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig
+from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
-from mtselect.data.prompts import Example, encode_pairs, encode_prompts, target_frame
+from mtselect.data.prompts import encode_pairs, encode_prompts, target_frame
 from mtselect.errors import ConfigError
 from mtselect.training.batching import collate
 from mtselect.training.decode import decode
