@@ -46,8 +46,9 @@ from mtselect.training.language_model import Model, decoder_start, load_tokenize
 from mtselect.training.sentence_encoder import pinned_encoder
 
 if TYPE_CHECKING:
-    import optuna
     from rich.console import Console
+
+    from mtselect.search.trials import Study
 
 _LOOKED_AT = 1000  # rows of each source
 _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
@@ -69,7 +70,7 @@ class Preflight:
     facts: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    study: optuna.Study | None = None
+    study: Study | None = None
 
     def finished(self) -> tuple[int, int]:
         """Trials and baselines of the study that are done: with a score, pruned, or failed for good."""

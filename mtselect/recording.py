@@ -30,10 +30,8 @@ from mtselect.stages.trial import TrialResult, all_stages, compare
 from mtselect.tracking.base import Tracker, jsonl
 
 if TYPE_CHECKING:
-    import optuna
-    from plotly.graph_objects import Figure
-
-    from mtselect.search.trials import TrialRow
+    from mtselect.reports.pages import Figure
+    from mtselect.search.trials import Study, TrialRow
 
 TABLE = "translations.json"
 _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
@@ -203,7 +201,7 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     return "\n\n".join([*said, *seeds, "\n".join(listed), "Replay: `python -m mtselect.sweep experiment.yaml`\n"])
 
 
-def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: optuna.Study, rows: Sequence[TrialRow],
+def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Study, rows: Sequence[TrialRow],
                  experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> None:
     """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as Figure
 
 _LONGEST = 2000  # characters of a text that a page of translations shows
 # Chinese characters and Japanese kana: written without spaces, so each is compared by itself.

@@ -21,6 +21,7 @@ import psutil
 from mtselect.metrics.base import direction
 from mtselect.tracking.base import Kind
 
+Study = optuna.Study
 SIGNING_SECONDS = 10  # a trial's worker writes its name within milliseconds of the start; one without is dead after this
 
 
