@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,15 +41,15 @@ _SMALLEST = 1e-8
 class Factors:
     """The seeds at one layer: left U [Q, O, r], right V [Q, r, I], and the mean of M over seeds [O, I]."""
 
-    left: Tensor
-    right: Tensor
-    mean: Tensor
+    left: Float[Tensor, "seeds outputs rank"]
+    right: Float[Tensor, "seeds rank inputs"]
+    mean: Float[Tensor, "outputs inputs"]
 
     def truncated(self, rank: int) -> Factors:
         """The same of a lower rank."""
         return replace(self, left=self.left[:, :, :rank], right=self.right[:, :rank])
 
-    def remainder(self) -> Tensor:
+    def remainder(self) -> Float[Tensor, "outputs inputs"]:
         """R [O, I]: what is cut off, in the mean over seeds."""
         return self.mean - torch.einsum("qor,qri->oi", self.left, self.right) / len(self.left)
 
@@ -116,7 +117,8 @@ class FactoredScorer(Scorer):
         return benefits, gradient_norms(a, g, lengths) if name in self._norms else None
 
 
-def truncate(matrices: Tensor, layer: LayerCurvature, rank: int) -> tuple[Tensor, Tensor]:
+def truncate(matrices: Float[Tensor, "examples outputs inputs"], layer: LayerCurvature, rank: int
+             ) -> tuple[Float[Tensor, "examples outputs cut"], Float[Tensor, "examples cut inputs"]]:
     """U [B, O, r] and V [B, r, I] whose product is near M [B, O, I], all in the eigenbasis; near as the module says."""
     rows, columns = _scale(layer.eigenvalues.mean(1)).unsqueeze(1), _scale(layer.eigenvalues.mean(0))
     left, values, right = torch.linalg.svd(rows * matrices * columns, full_matrices=False)
@@ -129,7 +131,8 @@ def _scale(marginals: Tensor) -> Tensor:
     return relative.clamp_min(_SMALLEST).sqrt()
 
 
-def gradient_norms(a: Tensor, g: Tensor, lengths: Sequence[int]) -> Tensor:
+def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
+                   ) -> Float[Tensor, " examples"]:
     """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
     parts = (torch.split_with_sizes(wide(x), list(lengths)) for x in (a, g))
     squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(*parts, strict=True)]

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mtselect.errors import ModelError
@@ -54,6 +55,7 @@ class Captured:
         return {name: first.setdefault(id(a), name) for name, (a, _) in self.layers.items()}
 
 
+@runtime_checkable
 class GradientConsumer(Protocol):
     """What a gradient pass feeds, one batch at a time."""
 
@@ -174,7 +176,9 @@ def layer_shape(layer: nn.Module) -> tuple[int, int]:
     return second, first
 
 
-def example_gradients(a: Tensor, g: Tensor, lengths: Sequence[int], out: Tensor | None = None) -> Tensor:
+def example_gradients(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int],
+                      out: Float[Tensor, "examples outputs inputs"] | None = None
+                      ) -> Float[Tensor, "examples outputs inputs"]:
     """G [B, O, I] from a [M, I] and g [M, O], in float32 or wider."""
     a, g = wide(a), wide(g)
     out = a.new_empty(len(lengths), g.shape[1], a.shape[1]) if out is None else out
@@ -191,7 +195,8 @@ class GradientBuffer:
     def __init__(self) -> None:
         self._memory = torch.empty(0)
 
-    def chunks(self, a: Tensor, g: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
+    def chunks(self, a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
+               ) -> Iterator[Float[Tensor, "_ outputs inputs"]]:
         """The examples' G [C, O, I] in order, each overwritten by the next."""
         n_out, n_in = g.shape[1], a.shape[1]
         size = _BUFFER_BYTES.get(a.device.type, _BUFFER_BYTES["cuda"]) // (4 * n_out * n_in)
@@ -207,7 +212,8 @@ class GradientBuffer:
             begin = end
 
 
-def add_squares(total: Tensor, a: Tensor, g: Tensor, lengths: Sequence[int]) -> None:
+def add_squares(total: Float[Tensor, "outputs inputs"], a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"],
+                lengths: Sequence[int]) -> None:
     """total [O, I] += sum over examples of G^2. On a CPU one example at a time, while it is in cache."""
     if a.device.type != "cpu":
         for gradients in GradientBuffer().chunks(a, g, lengths):

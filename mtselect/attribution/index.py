@@ -122,7 +122,7 @@ class IndexWriter:
         while missing := self.missing():
             taken = 0
             for rows in missing:
-                with suppress(Timeout), self._lock(rows, timeout=0):
+                with suppress(Timeout), self._lock(rows, timeout=0.0):
                     if not _shard_path(self._folder, rows).exists():
                         yield from self._fill(rows)
                         taken += 1
@@ -161,7 +161,7 @@ class IndexWriter:
         (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
         part.rename(path)
 
-    def _lock(self, rows: range, timeout: float = -1) -> FileLock:
+    def _lock(self, rows: range, timeout: float = -1.0) -> FileLock:
         return FileLock(f"{_shard_path(self._folder, rows)}.lock", timeout=timeout)
 
     def _finish(self) -> None:
@@ -212,7 +212,7 @@ class SketchIndex:
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         sketches = np.empty((len(rows), self._layout.width), dtype=np.float16)
         shard = rows // self._layout.shard_rows
-        for number in np.unique(shard):
+        for number in np.unique(shard).tolist():
             here = shard == number
             sketches[here] = self._map(number, "sketches")[rows[here] - self._shards[number].start]
         return sketches

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, GradientBuffer, example_gradients
@@ -78,7 +78,8 @@ class Scorer:
         first: the candidate at which the arrays begin.
     """
 
-    def __init__(self, *, benefits: NDArray[np.float32], norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+    def __init__(self, *, benefits: Float32[np.ndarray, "candidates seeds"],
+                 norms: Mapping[str, Float32[np.ndarray, " candidates"]], first: int = 0) -> None:
         self._benefits, self._norms, self._first = benefits, norms, first
 
     def update(self, captured: Captured) -> None:
@@ -111,8 +112,9 @@ class PoolScorer(Scorer):
         benefits, norms, first: as for `Scorer`.
     """
 
-    def __init__(self, preconditioned: Mapping[str, Tensor], *, benefits: NDArray[np.float32],
-                 norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+    def __init__(self, preconditioned: Mapping[str, Float[Tensor, "seeds _"]], *,
+                 benefits: Float32[np.ndarray, "candidates seeds"],
+                 norms: Mapping[str, Float32[np.ndarray, " candidates"]], first: int = 0) -> None:
         super().__init__(benefits=benefits, norms=norms, first=first)
         self._seeds = preconditioned
         self._buffer = GradientBuffer()
@@ -127,7 +129,7 @@ class PoolScorer(Scorer):
         return torch.cat(parts), torch.cat(norms) if norms else None
 
 
-def check_finite(values: Tensor, rows: Tensor, kind: str) -> None:
+def check_finite(values: Float[Tensor, "examples ..."], rows: Int[Tensor, " examples"], kind: str) -> None:
     """Raise NonFiniteError naming the first row [B] whose values [B, ...] hold NaN or infinity."""
     finite = torch.isfinite(values.sum(1))
     if not finite.all():

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, add_squares, wide
@@ -37,15 +38,15 @@ _BLOCKS, _SMALLEST = 4, 512
 class LayerCurvature:
     """Eigenbasis and eigenvalues of one layer: basis_a [I, I], basis_s [O, O] (columns), eigenvalues [O, I]."""
 
-    basis_a: Tensor
-    basis_s: Tensor
-    eigenvalues: Tensor
+    basis_a: Float[Tensor, "inputs inputs"]
+    basis_s: Float[Tensor, "outputs outputs"]
+    eigenvalues: Float[Tensor, "outputs inputs"]
 
-    def rotate(self, matrix: Tensor) -> Tensor:
+    def rotate(self, matrix: Float[Tensor, "*any outputs inputs"]) -> Float[Tensor, "*any outputs inputs"]:
         """Q_S^T V Q_A for V [..., O, I]."""
         return self.basis_s.mT @ matrix @ self.basis_a
 
-    def rotate_back(self, matrix: Tensor) -> Tensor:
+    def rotate_back(self, matrix: Float[Tensor, "*any outputs inputs"]) -> Float[Tensor, "*any outputs inputs"]:
         """Q_S V Q_A^T for V [..., O, I]."""
         return self.basis_s @ matrix @ self.basis_a.mT
 
@@ -54,12 +55,12 @@ class LayerCurvature:
         return LayerCurvature(basis_a=self.basis_a.to(device), basis_s=self.basis_s.to(device),
                               eigenvalues=self.eigenvalues.to(device))
 
-    def damped(self, damping: float) -> Tensor:
+    def damped(self, damping: float) -> Float[Tensor, "outputs inputs"]:
         """L + damping * mean(L), [O, I]; a layer without any gradient (L = 0) gets tiny."""
         shift = (damping * self.eigenvalues.mean()).clamp_min(torch.finfo(self.eigenvalues.dtype).tiny)
         return self.eigenvalues + shift
 
-    def solve(self, matrix: Tensor, damping: float) -> Tensor:
+    def solve(self, matrix: Float[Tensor, "*any outputs inputs"], damping: float) -> Float[Tensor, "*any outputs inputs"]:
         """(F + damping * mean(L))^-1 applied to V [..., O, I]."""
         return self.rotate_back(self.rotate(matrix) / self.damped(damping))
 
@@ -138,7 +139,7 @@ class EigenvalueRefit:
                 for name, layer in self._curvature.items()}
 
 
-def spectrum(eigenvalues: Tensor, points: int = 200) -> dict[str, list[float]]:
+def spectrum(eigenvalues: Float[Tensor, "outputs inputs"], points: int = 200) -> dict[str, list[int] | list[float]]:
     """Eigenvalues, largest first, at some ranks from 1 to the last one, evenly spaced on a log scale: `ranks` and `values`."""
     ordered = eigenvalues.flatten().sort(descending=True).values
     ranks = sorted({round(len(ordered) ** (i / (points - 1))) for i in range(points)})

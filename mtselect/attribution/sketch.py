@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float16, Float32
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients, wide
@@ -39,7 +39,7 @@ class Projections:
         """R, numbers in one sketch."""
         return sum(p_in.shape[1] * p_out.shape[1] for p_in, p_out in self.sides.values())
 
-    def sketch(self, captured: Captured) -> Tensor:
+    def sketch(self, captured: Captured) -> Float32[Tensor, "examples width"]:
         """Sketches [B, R] of a batch, float32."""
         blocks = []
         for name, (p_in, p_out) in self.sides.items():
@@ -59,8 +59,8 @@ class Sketcher:
         first: the candidate at which the arrays begin.
     """
 
-    def __init__(self, projections: Projections, *, sketches: NDArray[np.float16], sketch_norms: NDArray[np.float32],
-                 first: int = 0) -> None:
+    def __init__(self, projections: Projections, *, sketches: Float16[np.ndarray, "candidates width"],
+                 sketch_norms: Float32[np.ndarray, " candidates"], first: int = 0) -> None:
         self._projections, self._first = projections, first
         self._sketches, self._sketch_norms = sketches, sketch_norms
 
