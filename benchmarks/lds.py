@@ -59,8 +59,7 @@ from mtselect.store import Recipe, Store, derive_seed, hash_json
 from mtselect.training.batching import loader
 from mtselect.training.finetune_module import finetune
 from mtselect.training.gradient_module import run_gradient_pass
-from mtselect.training.language_model import LanguageModel, target_logits, target_losses, tracked_layers
-from mtselect.training.language_model import load as load_model
+from mtselect.training.language_model import LanguageModel, load_model, target_logits, target_losses, tracked_layers
 
 Array = NDArray[Any]
 DOT = "gradient dot product"

@@ -36,7 +36,7 @@ from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
 from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
-from mtselect.selection.resample import Columns, draw_evenly, rank_values, select
+from mtselect.selection.resample import Columns, draw_evenly, rank_values, select_rows
 from mtselect.store import Store
 
 
@@ -164,7 +164,7 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share",
                              rank="benefit_per_norm")
     passed = np.ones(len(index), bool)
-    chosen = step("selection at threshold 0.6", lambda: select(columns, index, passed, pool.budget, config, 0))
+    chosen = step("selection at threshold 0.6", lambda: select_rows(columns, index, passed, pool.budget, config, 0))
     facts["passed"] = chosen.n_passed
     return {"steps": steps, "facts": facts}
 

@@ -71,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command(console: Console) -> None:
         a, b = (read_side(name, arguments.uri, arguments.experiment) for name in (arguments.a, arguments.b))
-        found = compare(a, b, max(arguments.examples, 0))
+        found = compare_sets(a, b, max(arguments.examples, 0))
         if arguments.json:
             print(json.dumps(found, indent=1))
         else:
-            report(found, console)
+            print_difference(found, console)
 
     return cli.run(command, again="Nothing was written; run the same command again.")
 
@@ -133,7 +133,7 @@ def read_pairs(path: Path, name: str) -> Pairs:
     return pairs
 
 
-def compare(a: Side, b: Side, n_examples: int = 3) -> dict[str, Any]:
+def compare_sets(a: Side, b: Side, n_examples: int = 3) -> dict[str, Any]:
     """How two sets differ, as plain values for JSON: counts, `jaccard` (rows in common over rows in either), `cluster_ami`
     (adjusted mutual information of the two clusterings of the common rows; 1: the same, about 0: unrelated, null: unknown),
     and `a`, `b`, `only_a`, `only_b`, each described by `describe`."""
@@ -144,16 +144,16 @@ def compare(a: Side, b: Side, n_examples: int = 3) -> dict[str, Any]:
     labels = [(a.pairs[i].get("cluster"), b.pairs[i].get("cluster")) for i in common]
     clustered = [pair for pair in labels if None not in pair]
     union = len(a.pairs) + len(only[1])
-    sides = [{"name": side.name, **describe(side.pairs), "noise_share": side.noise_share,
+    sides = [{"name": side.name, **describe_set(side.pairs), "noise_share": side.noise_share,
               "scores": {name: list(score) for name, score in side.scores.items()}} for side in (a, b)]
     return {"common": len(common), "jaccard": len(common) / union if union else None,
             "cluster_ami": agreement(*zip(*clustered, strict=True)) if len(clustered) > 1 else None,
             "a": sides[0], "b": sides[1],
-            **{key: {**describe(pairs), "examples": _examples(pairs, n_examples)}
+            **{key: {**describe_set(pairs), "examples": _examples(pairs, n_examples)}
                for key, pairs in zip(("only_a", "only_b"), only, strict=True)}}
 
 
-def describe(pairs: Pairs) -> dict[str, Any]:
+def describe_set(pairs: Pairs) -> dict[str, Any]:
     """Of a set: `pairs`, `clusters` (sizes by number), `evenness` (entropy of the sizes over that of equal ones: 1 is even,
     null with fewer than two clusters), and 5th, 50th and 95th percentile of words and characters of either side, of the
     benefit (mean over the seeds) and of its share of the seeds; null where no row has one."""
@@ -170,8 +170,8 @@ def describe(pairs: Pairs) -> dict[str, Any]:
             **{key: np.percentile(some, _QUANTILES).tolist() if some else None for key, some in values.items()}}
 
 
-def report(found: Mapping[str, Any], console: Console) -> None:
-    """Print what `compare` found."""
+def print_difference(found: Mapping[str, Any], console: Console) -> None:
+    """Print what `compare_sets` found."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -236,12 +236,12 @@ def _score(score: Sequence[float | None] | None) -> str:
 
 def _examples(pairs: Pairs, count: int) -> list[dict[str, Any]]:
     """The most beneficial rows; texts cut, and without characters that a terminal would obey."""
-    from mtselect.reports.pages import excerpt
+    from mtselect.reports.pages import short_text
 
     def benefit(row: Mapping[str, Any]) -> float:
         return float("-inf") if row.get("benefit") is None else float(row["benefit"])
 
-    return [{"id": excerpt(row["id"]), "src": excerpt(row["src"], _EXCERPT), "tgt": excerpt(row["tgt"], _EXCERPT),
+    return [{"id": short_text(row["id"]), "src": short_text(row["src"], _EXCERPT), "tgt": short_text(row["tgt"], _EXCERPT),
              "benefit": row.get("benefit")} for row in sorted(pairs.values(), key=benefit, reverse=True)[:count]]
 
 

@@ -147,10 +147,10 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
 
 def free_bytes(runtime: RuntimeConfig) -> int:
     """Of the disk that the workdir is on, or will be."""
-    return shutil.disk_usage(nearest(Path(runtime.workdir))).free
+    return shutil.disk_usage(nearest_folder(Path(runtime.workdir))).free
 
 
-def nearest(path: Path) -> Path:
+def nearest_folder(path: Path) -> Path:
     """A path that exists, or the first of its parents that does."""
     return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 

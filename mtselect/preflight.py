@@ -20,7 +20,7 @@ from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
-from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest
+from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.plugins import part_names
 from mtselect.resolve import (
     USED_MEMORY,
@@ -159,7 +159,7 @@ def _look_at_encoder(found: Preflight) -> None:
 
 
 def _look_at_workdir(path: Path) -> None:
-    there = nearest(path)
+    there = nearest_folder(path)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise StorageError(f"runtime.workdir {str(path)!r} cannot be written ({there} is no folder that may be written to): "
                            "free space, or set runtime.workdir to another folder")

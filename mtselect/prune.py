@@ -60,7 +60,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
     """
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.search.question import refuse_other_content
-    from mtselect.search.storage import forget, read_studies
+    from mtselect.search.storage import forget_studies, read_studies
 
     there = {*bench.store.entries(), *_abandoned(bench.store.root)}  # first: what is finished from now on is not looked at
     kept: set[Path] = set()
@@ -83,7 +83,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
     _show(there, sizes, console)
     if not dry_run:
         stuck = [path for path in gone if not bench.store.remove(path)]
-        forget(sweep, forgotten)
+        forget_studies(sweep, forgotten)
         if stuck:
             raise StorageError(f"{len(stuck)} of {len(gone)} entries cannot be deleted, such as {stuck[0]}: they are another "
                                "user's, or the folder may not be written to")

@@ -26,7 +26,7 @@ from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.sketch_map import MAP
-from mtselect.stages.trial import TrialResult, all_stages, compare
+from mtselect.stages.trial import TrialResult, all_stages, compare_systems
 from mtselect.tracking.base import Tracker, jsonl
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
     rivals = [row for row in rows if row.kind == "baseline"
               and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
     lineage = Lineage(bench, experiments[best.run_id][0])
-    return {row.name: compare(lineage, metric, mine, evaluations(row)) for row in rivals}
+    return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
 
 
 def _dev_pairs(lineage: Lineage) -> list[Pair]:

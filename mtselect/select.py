@@ -26,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     def command(arguments: list[str], console: Console) -> None:
         out, rest = _take_out(arguments)
-        select(cli.read_arguments(rest), out, console)
+        write_selection(cli.read_arguments(rest), out, console)
 
     return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 
 
-def select(sweep: Sweep, out: Path, console: Console) -> None:
+def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
     """Select and write the set; it appears whole or not at all."""
     folder = out.parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mtselect.diff import Side, compare, describe, main, read_pairs, read_side
+from mtselect.diff import Side, compare_sets, describe_set, main, read_pairs, read_side
 from mtselect.errors import DataError, StorageError
 
 
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_rows_in_common_and_apart() -> None:
-    found = compare(side(pairs(0, 10)), side(pairs(4, 10)), n_examples=2)
+    found = compare_sets(side(pairs(0, 10)), side(pairs(4, 10)), n_examples=2)
     assert found["common"] == 6
     assert found["jaccard"] == pytest.approx(6 / 14)
     assert (found["only_a"]["pairs"], found["only_b"]["pairs"]) == (4, 4)
@@ -46,20 +46,20 @@ def test_rows_in_common_and_apart() -> None:
 def test_clusters_are_compared_whatever_their_numbers() -> None:
     rows = pairs(0, 12, clusters=3)
     renumbered = [{**row, "cluster": 7 - row["cluster"]} for row in rows]
-    assert compare(side(rows), side(renumbered))["cluster_ami"] == pytest.approx(1)
-    assert compare(side(rows), side(pairs(0, 12, clusters=2)))["cluster_ami"] < 0.3
-    assert compare(side(rows), side([{**row, "cluster": None} for row in rows]))["cluster_ami"] is None
+    assert compare_sets(side(rows), side(renumbered))["cluster_ami"] == pytest.approx(1)
+    assert compare_sets(side(rows), side(pairs(0, 12, clusters=2)))["cluster_ami"] < 0.3
+    assert compare_sets(side(rows), side([{**row, "cluster": None} for row in rows]))["cluster_ami"] is None
 
 
 def test_a_set_is_described() -> None:
-    found = describe({row["id"]: row for row in [*pairs(0, 3, clusters=1), *pairs(3, 1, clusters=99)]})
+    found = describe_set({row["id"]: row for row in [*pairs(0, 3, clusters=1), *pairs(3, 1, clusters=99)]})
     assert found["clusters"] == {"0": 3, "3": 1}
     assert found["evenness"] == pytest.approx(0.8113, abs=1e-4)  # entropy of (3/4, 1/4) in bits
     assert found["source_words"] == [2, 2, 2]
     assert found["target_words"] == [3, 3, 3]
     assert found["source_characters"] == [6, 6, 6]
     assert found["benefit"] == pytest.approx([0.15, 1.5, 2.85])
-    assert describe({row["id"]: row for row in pairs(0, 8)})["evenness"] == pytest.approx(1)
+    assert describe_set({row["id"]: row for row in pairs(0, 8)})["evenness"] == pytest.approx(1)
 
 
 def test_empty_sets_and_baselines_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

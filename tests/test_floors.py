@@ -42,7 +42,7 @@ HOMES = {  # third party -> the only parts that may import it
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},
     "pydantic": {"config"},
-    "huggingface_hub": {"hub"},
+    "huggingface_hub": {"hub", "promotion"},
 }
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtselect.selectors.base import Candidates, Chosen, Column, Plain, read_options
+from mtselect.selectors.base import Candidates, Chosen, Column, PlainSelector, read_options
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Options:
     share: float = 0.5
 
 
-class Middle(Plain):
+class Middle(PlainSelector):
     """Those of middling loss."""
 
     needs = frozenset({"losses"})
@@ -50,10 +50,10 @@ class Middle(Plain):
 METRIC = '''
 import numpy as np
 
-from mtselect.metrics.base import Plain
+from mtselect.metrics.base import PlainMetric
 
 
-class Length(Plain):
+class Length(PlainMetric):
     """Characters too many or too few for each of the reference's."""
 
     title = "length error"
@@ -69,7 +69,7 @@ class Length(Plain):
         return 100 * float(totals[0] / totals[1])
 '''
 READER = '''
-from mtselect.readers.base import FileReader, Record
+from mtselect.readers.base import FileReader, SourceRecord
 
 
 class Bars(FileReader):
@@ -78,7 +78,7 @@ class Bars(FileReader):
     def read(self, stream):
         for number, line in enumerate(stream, 1):
             source, target, noise = line.decode().split(" ||| ")
-            yield Record(number, {"src": source, "tgt": target, "noise": noise})
+            yield SourceRecord(number, {"src": source, "tgt": target, "noise": noise})
 '''
 POINTS = """\
 [mtselect.selectors]

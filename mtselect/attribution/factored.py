@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients, wide
-from mtselect.attribution.influence import Scorer, check_finite
+from mtselect.attribution.influence import Scorer, check_finite_rows
 from mtselect.attribution.kfac import Curvature, LayerCurvature, rotate_tokens
 
 # Marginals of L below this part of their mean count as it: float32 divides by its root without loss.
@@ -80,7 +80,7 @@ class FactoredSeeds:
         for name, (a, g) in rotated.layers.items():
             layer = self._curvature[name]
             gradients = example_gradients(a, g, rotated.lengths_of(name))
-            check_finite(gradients.flatten(1), captured.rows, "seed")
+            check_finite_rows(gradients.flatten(1), captured.rows, "seed")
             solved = gradients / layer.damped(self._damping)
             left, right = truncate(solved, layer, self._rank)
             if name not in self.factors:

@@ -63,7 +63,7 @@ class SeedGradients:
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
         flat = gradients.flatten(1)
-        check_finite(flat, rows, "seed")
+        check_finite_rows(flat, rows, "seed")
         if name not in self.preconditioned:
             self.preconditioned[name] = flat.new_zeros(self._n_seeds, flat.shape[1])
         self.preconditioned[name][rows] = flat
@@ -96,7 +96,7 @@ class Scorer:
             if norms is not None:
                 self._norms[name][index] = norms.cpu().numpy()
         assert isinstance(benefits, Tensor)
-        check_finite(benefits, captured.rows, "candidate")
+        check_finite_rows(benefits, captured.rows, "candidate")
         self._benefits[index] += benefits.cpu().numpy()
 
     def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
@@ -129,7 +129,7 @@ class PoolScorer(Scorer):
         return torch.cat(parts), torch.cat(norms) if norms else None
 
 
-def check_finite(values: Float[Tensor, "examples ..."], rows: Int[Tensor, " examples"], kind: str) -> None:
+def check_finite_rows(values: Float[Tensor, "examples ..."], rows: Int[Tensor, " examples"], kind: str) -> None:
     """Raise NonFiniteError naming the first row [B] whose values [B, ...] hold NaN or infinity."""
     finite = torch.isfinite(values.sum(1))
     if not finite.all():

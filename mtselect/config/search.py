@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mtselect.config.experiment import Experiment, with_fields
-from mtselect.config.section import describe, fields_of, is_section, nearest
+from mtselect.config.section import fault_line, fields_of, is_section, nearest
 from mtselect.config.sweep import Range, Sweep
 from mtselect.errors import ConfigError, Faults
 
@@ -86,14 +86,14 @@ def _other_faults(sweep: Sweep) -> Iterator[str]:
     objectives = sweep.study.objectives
     known = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
     if len(set(objectives)) < len(objectives):
-        yield describe("study.objectives", objectives, "different metrics")
+        yield fault_line("study.objectives", objectives, "different metrics")
     for name in objectives:
         if name not in known:
-            yield describe("study.objectives", name, f"of {', '.join(known)}", "no other metric decides")
+            yield fault_line("study.objectives", name, f"of {', '.join(known)}", "no other metric decides")
     if "select/noise_share" in objectives and sweep.experiment.data.label_column is None:
-        yield describe("study.objectives", "select/noise_share", "left out while data.label_column is null",
+        yield fault_line("study.objectives", "select/noise_share", "left out while data.label_column is null",
                        "name the label column")
     clusters = most_clusters(sweep.experiment, sweep.search)
     if clusters > 1 and sweep.experiment.attribution.sketch_rank == 0:
-        yield describe("attribution.sketch_rank", 0, f"at least 1 where selection.n_clusters is {clusters}",
+        yield fault_line("attribution.sketch_rank", 0, f"at least 1 where selection.n_clusters is {clusters}",
                        "raise it, or ask for 1 cluster")

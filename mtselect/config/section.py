@@ -121,12 +121,12 @@ def faults(error: ValidationError, cls: type[Section], prefix: str = "") -> Iter
             known = dict([*fields_of(owner, path.rpartition(".")[0]), *fields_of(cls, prefix)])
             yield f"unknown field {path!r}: {_RENAMED.get(path) or nearest(path, known)}"
         elif one["type"] == "value_error":
-            yield from (describe(_dotted(path, field), *rest) for field, *rest in one["ctx"]["error"].found)
+            yield from (fault_line(_dotted(path, field), *rest) for field, *rest in one["ctx"]["error"].found)
         else:
             allowed = _EXACTLY.get(one["type"]) or takes(info, bare=path in bounded)
             extra = info.json_schema_extra if info is not None and path in bounded else None
             advice = str(extra["$comment"]) if isinstance(extra, dict) else ""
-            yield describe(path or "sweep file", one["input"], allowed, advice)
+            yield fault_line(path or "sweep file", one["input"], allowed, advice)
 
 
 def _dotted(*names: str) -> str:
@@ -150,7 +150,7 @@ def _locate(steps: Sequence[int | str], owner: type[Section], path: str) -> tupl
     return path, owner, info
 
 
-def describe(path: str, value: object, allowed: str, advice: str = "") -> str:
+def fault_line(path: str, value: object, allowed: str, advice: str = "") -> str:
     """The line about a value that is not allowed."""
     return f"{path} must be {allowed}, got {value!r}{': ' + advice if advice else ''}"
 
@@ -193,7 +193,7 @@ def put(data: dict[str, object], names: Sequence[str], value: object) -> None:
     for depth, name in enumerate(sections, 1):
         inner = data[name] = {} if data.get(name) is None else data[name]
         if not isinstance(inner, dict):
-            raise ConfigError(describe(".".join(names[:depth]), inner, "a mapping of fields"))
+            raise ConfigError(fault_line(".".join(names[:depth]), inner, "a mapping of fields"))
         data = inner
     data[last] = value
 

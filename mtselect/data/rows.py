@@ -19,7 +19,7 @@ import pyarrow as pa
 from mtselect.config import DataConfig
 from mtselect.errors import DataError
 from mtselect.readers._lines import ESCAPED_BYTE, TOO_LONG
-from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, Record, excerpt, printable, reader_of
+from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, SourceRecord, excerpt, printable, reader_of
 
 Role = Literal["dev", "test", "seeds", "pool"]
 
@@ -81,7 +81,7 @@ def count_rows(config: DataConfig, role: Role) -> int:
     return sum(1 for _ in read_rows(config, role))
 
 
-def _row(record: Record, config: DataConfig, label_column: str | None) -> SourceRow:
+def _row(record: SourceRecord, config: DataConfig, label_column: str | None) -> SourceRow:
     if record.fields is None:
         return SourceRow(record.line, "", "", "", record.reason, record.excerpt)
     raw = [_cell(record.fields, column) for column in (config.src_column, config.tgt_column)]
@@ -115,7 +115,7 @@ def _length_reason(src: str, tgt: str, max_chars: int) -> str | None:
     return TOO_LONG if max(len(src), len(tgt)) > max_chars else None
 
 
-def _with_columns(records: Iterable[Record], source: str, columns: list[str]) -> Iterator[Record]:
+def _with_columns(records: Iterable[SourceRecord], source: str, columns: list[str]) -> Iterator[SourceRecord]:
     """The records, once it is clear that each column exists: in the first rows, at the latest in the last."""
     missing = list(columns)
     names: list[str] | None = None

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric as Sacre
 
 from mtselect.errors import DataError
-from mtselect.metrics.base import Plain, Scoring
+from mtselect.metrics.base import PlainMetric, Scoring
 
 
-class SacreBleu(Plain):
+class SacreBleu(PlainMetric):
     """A metric of sacreBLEU's."""
 
     def __init__(self) -> None:

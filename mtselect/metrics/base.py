@@ -78,7 +78,7 @@ class Metric(Protocol):
         """Of a corpus, from its summed statistics [S]; sacreBLEU's scale of 0 to 100."""
 
 
-class Plain:
+class PlainMetric:
     """What most metrics say to what is asked of one: nothing to load, no files, no wish to be alone."""
 
     higher_is_better = True

@@ -20,7 +20,7 @@ from mtselect.stages.corpus import CORPUS, Split, corpus_of, load_digests
 from mtselect.stages.evaluation import Evaluation, evaluate
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
-from mtselect.stages.trial import compare, forget, mean_scores, run_seeds
+from mtselect.stages.trial import compare_systems, discard_trial, mean_scores, run_seeds
 from mtselect.store import Store
 from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
 
@@ -54,7 +54,7 @@ class Candidate:
     gates: list[Gate]
 
 
-def check(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[RecordedRun],
+def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[RecordedRun],
           ask: Callable[[RecordedRun, list[Gate]], None], *, licence: str | None, from_scratch: bool) -> Candidate:
     """Compute the best trial's selection and dev scores afresh, then its and its rivals' test scores.
 
@@ -94,7 +94,7 @@ def check(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Recorde
     comparisons = {}
     for rival in rivals:
         theirs = evaluations(_experiment(tracker, rival), "test")
-        comparisons[rival.name] = compare(lineage, metric, test, theirs)
+        comparisons[rival.name] = compare_systems(lineage, metric, test, theirs)
     kinds = {rival.name: rival.params["method"] for rival in rivals}
     beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
@@ -116,7 +116,7 @@ def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratc
         return gate
 
     if not from_scratch:
-        forget(Lineage(bench, experiment))
+        discard_trial(Lineage(bench, experiment))
         lineage = Lineage(bench, experiment)
         weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
         return ask(lineage, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mtselect.config import Experiment, to_yaml
 from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
@@ -152,11 +150,12 @@ def _how(experiment: Experiment, selection: Selection) -> str:
 
 def _header(name: str, licence: str | None, n_rows: int) -> str:
     """The YAML that the Hugging Face hub and `datasets` read."""
+    from huggingface_hub import DatasetCardData
+
     sizes = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"]
-    fields = {"pretty_name": name, "license": licence or "unknown", "task_categories": ["translation"],
-              "size_categories": [sizes[min(max(len(str(n_rows)) - 3, 0), 4)]], "tags": ["mtselect"],
-              "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "selected.parquet"}]}]}
-    return yaml.safe_dump(fields, sort_keys=False)
+    files = [{"config_name": "default", "data_files": [{"split": "train", "path": "selected.parquet"}]}]
+    return DatasetCardData(pretty_name=name, license=licence or "unknown", task_categories=["translation"], tags=["mtselect"],
+                           size_categories=[sizes[min(max(len(str(n_rows)) - 3, 0), 4)]], configs=files).to_yaml() + "\n"
 
 
 def _cell(text: str) -> str:

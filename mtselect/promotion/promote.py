@@ -17,7 +17,7 @@ from mtselect import cli
 from mtselect.config import StudyConfig, Sweep, TrackingConfig
 from mtselect.errors import ConfigError, PromotionRefused
 from mtselect.promotion import gates
-from mtselect.promotion.candidate import Candidate, check, deciding_metric, read_study
+from mtselect.promotion.candidate import Candidate, assess, deciding_metric, read_study
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
 from mtselect.recording import scores_as_metrics
@@ -86,16 +86,16 @@ def promote(order: Order, console: Console) -> None:
             raise PromotionRefused(f"{run.name} is not promoted: {'; '.join(failed)}; --force promotes it all the same")
 
     with bench.progress.task("computed again", 1) as advance:
-        candidate = check(bench, tracker, sweep, runs, ask, licence=order.licence, from_scratch=order.from_scratch)
+        candidate = assess(bench, tracker, sweep, runs, ask, licence=order.licence, from_scratch=order.from_scratch)
         advance(1)
-    report(console, candidate, sweep)
+    print_comparisons(console, candidate, sweep)
     if not order.dry_run:
         _log(tracker, candidate)
     ask(candidate.run, candidate.gates[-1:])
     _register(tracker, registry, candidate, sweep, parent, console, force=order.force, dry_run=order.dry_run)
 
 
-def report(console: Console, candidate: Candidate, sweep: Sweep) -> None:
+def print_comparisons(console: Console, candidate: Candidate, sweep: Sweep) -> None:
     """Print test scores and comparisons."""
     metric = deciding_metric(sweep)
     table = Table(title=f"{sweep.study.name}: {candidate.run.name} on test, {len(candidate.selection.pairs):,} pairs")

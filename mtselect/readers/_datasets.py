@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from mtselect.errors import DataError
 from mtselect.readers._arrow import BATCH_ROWS, batch_records, top_columns
-from mtselect.readers.base import Record, forms
+from mtselect.readers.base import SourceRecord, forms
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def load(source: str, name: str, config: str | None, split: str, revision: str | None = None) -> Dataset:
+def load_split(source: str, name: str, config: str | None, split: str, revision: str | None = None) -> Dataset:
     """A split. Raises DataError naming the source."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
@@ -25,7 +25,7 @@ def load(source: str, name: str, config: str | None, split: str, revision: str |
                         f"check name, configuration, split and network; {forms()}") from error
 
 
-def dataset_records(dataset: Dataset, columns: list[str]) -> Iterator[Record]:
+def dataset_records(dataset: Dataset, columns: list[str]) -> Iterator[SourceRecord]:
     """Its rows."""
     names = top_columns(dataset.column_names, columns)
     chosen = dataset.select_columns(names) if names else dataset

@@ -17,7 +17,7 @@ NOT_UTF8 = "not UTF-8"
 NOT_A_ROW = "column missing"  # what has no columns at all lacks those that are wanted, too
 
 
-class Record(NamedTuple):
+class SourceRecord(NamedTuple):
     """A row before its columns are looked up.
 
     Args:
@@ -45,7 +45,7 @@ class Reader(Protocol):
     def takes(self, source: str) -> bool:
         """Whether a source is of this form; by its name, or what it is on disk."""
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Its rows in order, one at a time where the form allows it.
 
         Args:
@@ -83,13 +83,13 @@ class FileReader:
         zipped = self.zipped and path.suffix.lower() == ".gz"
         return (Path(path.stem) if zipped else path).suffix.lower() in self.suffixes and not path.expanduser().is_dir()
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of the file."""
         with open_file(existing(source)) as stream:
             yield from self.read(stream)
 
     @abstractmethod
-    def read(self, stream: IO[bytes]) -> Iterator[Record]:
+    def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Rows of an open file."""
 
     def count(self, source: str) -> int | None:

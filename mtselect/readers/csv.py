@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from mtselect.readers._lines import TOO_LONG
-from mtselect.readers.base import FileReader, Record, count_lines
+from mtselect.readers.base import FileReader, SourceRecord, count_lines
 from mtselect.readers.tsv import tabular
 
 
@@ -17,7 +17,7 @@ class Csv(FileReader):
 
     suffixes = (".csv",)
 
-    def read(self, stream: IO[bytes]) -> Iterator[Record]:
+    def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Row by row; a quoted cell may hold line breaks."""
         reader = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=""))
         header = next(reader, [])
@@ -28,7 +28,7 @@ class Csv(FileReader):
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Record(number, None, TOO_LONG, str(error))
+                yield SourceRecord(number, None, TOO_LONG, str(error))
                 continue
             if cells:
                 yield tabular(number, header, cells)

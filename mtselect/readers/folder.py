@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import DataError
-from mtselect.readers._datasets import dataset_records, load
-from mtselect.readers.base import Record
+from mtselect.readers._datasets import dataset_records, load_split
+from mtselect.readers.base import SourceRecord
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +24,7 @@ class Folder:
         """What is one."""
         return Path(source).expanduser().is_dir()
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of its dataset."""
         return dataset_records(_open(Path(source).expanduser()), columns)
 
@@ -47,7 +47,7 @@ def _open(path: Path) -> Dataset:
     if (path / "state.json").exists():
         return cast("Dataset", load_from_disk(str(path)))
     if not (path / "dataset_dict.json").exists():
-        return load(str(path), str(path), None, split="train")
+        return load_split(str(path), str(path), None, split="train")
     splits = cast("Mapping[str, Dataset]", load_from_disk(str(path)))
     if "train" not in splits:
         raise DataError(f"{path} must hold a split 'train', got {', '.join(splits)}: "

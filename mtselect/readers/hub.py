@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mtselect.errors import DataError
 from mtselect.hub import located, pin
-from mtselect.readers._datasets import dataset_records, load
-from mtselect.readers.base import Record
+from mtselect.readers._datasets import dataset_records, load_split
+from mtselect.readers.base import SourceRecord
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +26,7 @@ class Hub:
         """By its first letters."""
         return source.startswith("hub:")
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of the split."""
         return dataset_records(_open(source), columns)
 
@@ -47,7 +47,7 @@ class Hub:
 def _open(source: str) -> Dataset:
     match = _parts(source)
     name, revision = located(match["name"])
-    return load(source, name, match["config"], split=match["split"], revision=revision)
+    return load_split(source, name, match["config"], split=match["split"], revision=revision)
 
 
 def _parts(source: str) -> re.Match[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from mtselect.errors import DataError
-from mtselect.readers.base import FileReader, Record
+from mtselect.readers.base import FileReader, SourceRecord
 from mtselect.readers.jsonl import Jsonl, as_record
 
 
@@ -16,7 +16,7 @@ class Json(FileReader):
 
     suffixes = (".json",)
 
-    def read(self, stream: IO[bytes]) -> Iterator[Record]:
+    def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Of the list."""
         opening = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         stream.seek(0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO
 
 from mtselect.readers._lines import ESCAPED_BYTE, TOO_LONG, lines
-from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, FileReader, Record, count_lines, excerpt
+from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, FileReader, SourceRecord, count_lines, excerpt
 
 NOT_JSON = "not valid JSON"
 
@@ -17,11 +17,11 @@ class Jsonl(FileReader):
 
     suffixes = (".jsonl",)
 
-    def read(self, stream: IO[bytes]) -> Iterator[Record]:
+    def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Line by line."""
         for number, text in lines(stream):
             if text is None:
-                yield Record(number, None, TOO_LONG, "(line not read)")
+                yield SourceRecord(number, None, TOO_LONG, "(line not read)")
             elif text.strip():
                 yield _parsed(number, text)
 
@@ -30,17 +30,19 @@ class Jsonl(FileReader):
         return count_lines(source)
 
 
-def _parsed(number: int, text: str) -> Record:
+def _parsed(number: int, text: str) -> SourceRecord:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        return Record(number, None, NOT_UTF8 if ESCAPED_BYTE.search(text) else NOT_JSON, excerpt(text))
+        return SourceRecord(number, None, NOT_UTF8 if ESCAPED_BYTE.search(text) else NOT_JSON, excerpt(text))
     return as_record(number, fields)
 
 
-def as_record(number: int, fields: object) -> Record:
+def as_record(number: int, fields: object) -> SourceRecord:
     """Of what JSON holds."""
-    return Record(number, fields) if isinstance(fields, Mapping) else Record(number, None, NOT_A_ROW, excerpt(fields))
+    if isinstance(fields, Mapping):
+        return SourceRecord(number, fields)
+    return SourceRecord(number, None, NOT_A_ROW, excerpt(fields))
 
 
 READER = Jsonl

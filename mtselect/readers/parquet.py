@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mtselect.errors import DataError
 from mtselect.readers._arrow import BATCH_ROWS, batch_records, top_columns
-from mtselect.readers.base import FileReader, Record, existing
+from mtselect.readers.base import FileReader, SourceRecord, existing
 
 
 class Parquet(FileReader):
@@ -15,7 +15,7 @@ class Parquet(FileReader):
     suffixes = (".parquet",)
     zipped = False
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of the file."""
         import pyarrow.parquet as pq
         from pyarrow import ArrowException

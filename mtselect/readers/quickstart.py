@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mtselect.data.fingerprint import file_digest
 from mtselect.errors import DataError
-from mtselect.readers.base import Record, count_lines
+from mtselect.readers.base import SourceRecord, count_lines
 from mtselect.readers.jsonl import Jsonl
 
 _FOLDER = Path(__file__).parents[1] / "data" / "quickstart"
@@ -27,7 +27,7 @@ class Quickstart:
         """By its first letters."""
         return source.startswith("quickstart:")
 
-    def records(self, source: str, columns: list[str]) -> Iterator[Record]:
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of a part."""
         return Jsonl().records(_file(source), columns)
 

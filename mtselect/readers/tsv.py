@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from mtselect.readers._lines import TOO_LONG, lines
-from mtselect.readers.base import FileReader, Record, count_lines
+from mtselect.readers.base import FileReader, SourceRecord, count_lines
 
 TOO_MANY_COLUMNS = "too many columns"
 
@@ -16,12 +16,12 @@ class Tsv(FileReader):
 
     suffixes = (".tsv",)
 
-    def read(self, stream: IO[bytes]) -> Iterator[Record]:
+    def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Line by line."""
         header: list[str] | None = None
         for number, text in lines(stream):
             if text is None:
-                yield Record(number, None, TOO_LONG, "(line not read)")
+                yield SourceRecord(number, None, TOO_LONG, "(line not read)")
             elif header is None:
                 header = text.split("\t")
             elif text:
@@ -32,10 +32,10 @@ class Tsv(FileReader):
         return count_lines(source)
 
 
-def tabular(number: int, header: list[str], cells: list[str]) -> Record:
+def tabular(number: int, header: list[str], cells: list[str]) -> SourceRecord:
     """A row of a table; cells beyond the header make it unusable unless they are empty."""
     surplus = any(cells[len(header):])
-    return Record(number, dict(zip(header, cells, strict=False)), TOO_MANY_COLUMNS if surplus else None)
+    return SourceRecord(number, dict(zip(header, cells, strict=False)), TOO_MANY_COLUMNS if surplus else None)
 
 
 READER = Tsv

@@ -1,6 +1,6 @@
 """Pages of HTML that need no network, from `templates/`: a study's pictures, and what a trial changed in the translations.
 
-Texts come from a noisy pool: every one passes `excerpt`, and Jinja2 escapes what is not marked as HTML.
+Texts come from a noisy pool: every one passes `short_text`, and Jinja2 escapes what is not marked as HTML.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(rf"[{_UNSPACED}]|\s+|[{_MARKS}]|[^\s{_UNSPACED}{_MARKS}]+")
 
 
 
-def excerpt(text: str, limit: int = 80) -> str:
+def short_text(text: str, limit: int = 80) -> str:
     """The beginning of a text on one line: what cannot be printed (control characters, changes of direction, halves of a
     surrogate pair) and any white space becomes one space; joiners stay, which Persian and emoji need. Not escaped."""
     shown = "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text[: 4 * limit])
@@ -84,7 +84,7 @@ def translation_page(rows: Sequence[dict[str, Any]], *, before: str, after: str,
         count: so many improved and so many worsened sentences are shown.
     """
     better, worse = (sum(sign * row["difference"] > 0 for row in rows) for sign in (1, -1))
-    old, new = excerpt(before), excerpt(after)
+    old, new = short_text(before), short_text(after)
     changed = [{**row, "lines": _lines(row, old, new)} for row in most_changed(rows, count)]
     groups = [(anchor, heading, [row for row in changed if sign * row["difference"] > 0]) for anchor, heading, sign in
               (("better", "Most improved", 1), ("worse", "Most worsened", -1))]
@@ -95,7 +95,7 @@ def translation_page(rows: Sequence[dict[str, Any]], *, before: str, after: str,
 def marked_words(before: str, after: str) -> tuple[Markup, Markup]:
     """Two texts as escaped HTML, with what only the first has in <del> and what only the second has in <ins>; Chinese and
     Japanese are compared by character, the rest by word."""
-    old, new = (_TOKEN.findall(excerpt(text, _LONGEST)) for text in (before, after))
+    old, new = (_TOKEN.findall(short_text(text, _LONGEST)) for text in (before, after))
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     return (_marked("del", [(old[i:j], kind == "equal") for kind, i, j, _, _ in blocks]),
             _marked("ins", [(new[i:j], kind == "equal") for kind, _, _, i, j in blocks]))
@@ -110,7 +110,7 @@ def _marked(tag: Literal["del", "ins"], parts: Sequence[tuple[Sequence[str], boo
 def _lines(row: Mapping[str, Any], before: str, after: str) -> list[tuple[str, str]]:
     """What a page shows of a sentence, with labels."""
     marked = marked_words(row["before"], row["after"])
-    source, reference = (excerpt(row[key], _LONGEST) for key in ("src", "ref"))
+    source, reference = (short_text(row[key], _LONGEST) for key in ("src", "ref"))
     return [("source", source), ("reference", reference), (before, marked[0]), (after, marked[1])]
 
 
@@ -119,4 +119,4 @@ def _render(template: str, title: str, **values: object) -> str:
 
     pages = Environment(loader=PackageLoader("mtselect.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                         keep_trailing_newline=True)
-    return pages.get_template(template).render(title=excerpt(title), **values)
+    return pages.get_template(template).render(title=short_text(title), **values)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mtselect.data.pairs import Pair
 from mtselect.metrics.base import METRICS
 from mtselect.reports.figures import COLOURS, Array, line_label, point_groups, score_layout
-from mtselect.reports.pages import excerpt
+from mtselect.reports.pages import short_text
 
 if TYPE_CHECKING:
     import optuna
@@ -182,7 +182,7 @@ def _empty(title: str, reason: str) -> Figure:
 
 def _described(row: Mapping[str, Any], metric: str) -> str:
     """A row of scores as hover text."""
-    facts = [f"<b>{html.escape(excerpt(str(row.get('name', row['method']))), quote=False)}</b>",
+    facts = [f"<b>{html.escape(short_text(str(row.get('name', row['method']))), quote=False)}</b>",
              f"{metric} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]", f"{row['pairs']:,} pairs"]
     for key, form in (("clusters", "{:,} clusters"), ("threshold", "threshold {:.3f}"), ("noise_share", "noise {:.1%}")):
         facts += [form.format(row[key])] if row.get(key) is not None else []
@@ -191,9 +191,9 @@ def _described(row: Mapping[str, Any], metric: str) -> str:
 
 def _hover(pair: Pair, benefit: float, share: float, cluster: int | None) -> str:
     """A candidate as hover text."""
-    texts = [line for text in (pair.src, pair.tgt) for line in textwrap.wrap(excerpt(text), 60) or ["(empty)"]]
+    texts = [line for text in (pair.src, pair.tgt) for line in textwrap.wrap(short_text(text), 60) or ["(empty)"]]
     head = f"benefit {benefit:.3g}, above the pool's mean for {share:.1%} of the seeds"
-    facts = [head if cluster is None else f"cluster {cluster}, {head}", *texts, f"id {excerpt(pair.id, 40)}"]
+    facts = [head if cluster is None else f"cluster {cluster}, {head}", *texts, f"id {short_text(pair.id, 40)}"]
     return "<br>".join(html.escape(fact, quote=False) for fact in facts)
 
 

@@ -82,7 +82,7 @@ def remember(sweep: Sweep) -> None:
     write_whole(path, lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
 
 
-def forget(sweep: Sweep, names: Sequence[str]) -> None:
+def forget_studies(sweep: Sweep, names: Sequence[str]) -> None:
     """Take the notes back."""
     for path, note in _notes(sweep):
         if note["study"] in names:

@@ -47,7 +47,7 @@ class Sketches(Protocol):
         """The rows asked for, `[n, R]`."""
 
 
-def check_finite(name: str, values: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> None:
+def check_finite_column(name: str, values: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> None:
     """Stop at NaN or infinity in `values [N, ...]`; `rows [N]` are the numbers by which to name the rows.
 
     Raises:
@@ -67,7 +67,7 @@ def unit_rows(sketches: NDArray[np.floating], rows: NDArray[np.int64] | None = N
         NonFiniteError: a row holds NaN or infinity; the first one is named, by its number in `rows [N]` if given.
     """
     unit = np.array(sketches, dtype=np.float32)
-    check_finite("gradient sketches", unit, rows)
+    check_finite_column("gradient sketches", unit, rows)
     # Dividing by the largest entry first keeps the squares inside float32.
     largest = np.abs(unit).max(axis=1, keepdims=True, initial=0)
     largest[largest == 0] = 1

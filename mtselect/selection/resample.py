@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import SelectionConfig
-from mtselect.selection.cluster import Sketches, check_finite, cluster
+from mtselect.selection.cluster import Sketches, check_finite_column, cluster
 
 # Shares are multiples of 1/Q. A float32 share or a threshold such as 0.1 + 0.2 may miss its multiple by 6e-8;
 # the tolerance lies above that, and below 1/Q for any Q under ten million, so it never admits a lower count.
@@ -108,7 +108,7 @@ def draw_evenly(clusters: NDArray[np.integer], ranks: NDArray[np.floating], budg
     return np.sort(drawn)
 
 
-def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
+def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
            config: SelectionConfig, seed: int) -> SelectedSet:
     """Gate, threshold, cluster what passed, draw evenly.
 
@@ -127,8 +127,8 @@ def select(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_]
     Raises:
         NonFiniteError: a benefit, a norm or a passing row's sketch is NaN or infinite.
     """
-    check_finite("benefits", columns.mean)
-    check_finite("gradient norms", columns.norm)
+    check_finite_column("benefits", columns.mean)
+    check_finite_column("gradient norms", columns.norm)
     ranks = rank_values(columns, config.rank)
     passed = np.flatnonzero(gated & _reaches(columns, ranks, gated, config))
     if config.n_clusters == 1:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Column, Need, Plain, read_options, take_best
+from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options, take_best
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Options:
     copy_overlap: float = 0.6
 
 
-class Adequate(Plain):
+class Adequate(PlainSelector):
     """By `adequacy.encoder`."""
 
     needs: frozenset[Need] = frozenset({"adequacy"})

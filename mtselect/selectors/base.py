@@ -59,7 +59,7 @@ class Candidates:
         sketches: of the gradients, [N, R] (the same); null too where `attribution.sketch_rank` is 0.
         losses: per target token, [N] (forward passes).
         pmi: loss per target token after another pair's source, minus the loss, [N] (the same).
-        tokens: of the target, [N] (the same).
+        tokens: of the target, [N].
         adequacy: from a sentence encoder.
         states: of the hidden states (a forward pass).
     """
@@ -70,7 +70,7 @@ class Candidates:
     sketches: Sketches | None = None
     losses: NDArray[np.float64] | None = None
     pmi: NDArray[np.float64] | None = None
-    tokens: NDArray[np.float64] | None = None
+    tokens: NDArray[np.int32] | None = None
     adequacy: Adequacy | None = None
     states: States | None = None
 
@@ -144,7 +144,7 @@ class Selector(Protocol):
         """What was done, in a sentence, for cards and notes."""
 
 
-class Plain:
+class PlainSelector:
     """What most selectors are: behind the gate, of the budget's size, without options."""
 
     needs: frozenset[Need] = frozenset()
@@ -161,7 +161,7 @@ class Plain:
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
 
 
-def take_best(values: NDArray[np.floating], passed: NDArray[np.bool_], n_pairs: int) -> Chosen:
+def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int) -> Chosen:
     """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier."""
     rows = np.flatnonzero(passed)
     best = rows[np.argsort(-values[rows], kind="stable")[:n_pairs]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain, take_best
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector, take_best
 
 
-class Dot(Plain):
+class Dot(PlainSelector):
     """One checkpoint, no curvature: what EK-FAC is to beat."""
 
     needs: frozenset[Need] = frozenset({"benefits"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mtselect.config import Experiment, SelectionConfig
-from mtselect.selection.resample import select
-from mtselect.selectors.base import Candidates, Chosen, Column, Need, Plain
+from mtselect.selection.resample import select_rows
+from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector
 
 
-class Gdig(Plain):
+class Gdig(PlainSelector):
     """Threshold, rank and draw of `selection/resample.py`."""
 
     needs: frozenset[Need] = frozenset({"benefits", "sketches"})
@@ -25,7 +25,7 @@ class Gdig(Plain):
         """The best, or evenly over clusters. Raises NonFiniteError if a benefit or a sketch is NaN or infinite."""
         columns = candidates.benefits
         assert columns is not None
-        found = select(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
+        found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
         return Chosen(rows=found.rows, n_passed=found.n_passed, columns={
             "z": columns.z[found.rows], "benefit": columns.mean[found.rows], "benefit_share": columns.share[found.rows],
             "cluster": found.cluster})

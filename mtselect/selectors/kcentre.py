@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector
 
 
-class KCentre(Plain):
+class KCentre(PlainSelector):
     """Greedy, over vectors of hidden states: n passes over the candidates, so for thousands of pairs, not for millions."""
 
     needs: frozenset[Need] = frozenset({"states"})

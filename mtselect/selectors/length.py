@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain, take_best
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector, take_best
 
 
-class Length(Plain):
-    """In tokens of the model that scores."""
+class Length(PlainSelector):
+    """In tokens of the model."""
 
     needs: frozenset[Need] = frozenset({"tokens"})
 

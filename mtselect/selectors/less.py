@@ -14,10 +14,10 @@ import numpy as np
 
 from mtselect.config import SelectionConfig
 from mtselect.selection.turns import in_turns
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector
 
 
-class Less(Plain):
+class Less(PlainSelector):
     """At the tracked layers."""
 
     needs: frozenset[Need] = frozenset({"benefits", "benefit_matrix"})

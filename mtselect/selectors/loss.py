@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain, take_best
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector, take_best
 
 
-class Loss(Plain):
+class Loss(PlainSelector):
     """Ties go to the earlier row."""
 
     needs: frozenset[Need] = frozenset({"losses"})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain, read_options
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector, read_options
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Options:
     centre: float = 0.5
 
 
-class LossBand(Plain):
+class LossBand(PlainSelector):
     """Ranks next to each other; a band that would leave the losses there are is moved inside."""
 
     needs: frozenset[Need] = frozenset({"losses"})

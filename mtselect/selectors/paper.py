@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mtselect.config import SelectionConfig
-from mtselect.selection.resample import select
-from mtselect.selectors.base import Candidates, Chosen, Column, Need, Plain, read_options
+from mtselect.selection.resample import select_rows
+from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Options:
     clusters: int = 64
 
 
-class Paper(Plain):
+class Paper(PlainSelector):
     """No gate, raw benefits."""
 
     needs: frozenset[Need] = frozenset({"benefits", "sketches"})
@@ -39,7 +39,7 @@ class Paper(Plain):
         columns, options = candidates.benefits, read_options(self, config)
         assert columns is not None
         rule = SelectionConfig(threshold_on="raw_share", threshold=options.share, n_clusters=options.clusters, draw="random")
-        found = select(columns, candidates.sketches, candidates.passed, n_pairs, rule, seed)
+        found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, rule, seed)
         return Chosen(rows=found.rows, n_passed=found.n_passed, columns={
             "benefit_share": columns.raw_share[found.rows], "cluster": found.cluster})
 

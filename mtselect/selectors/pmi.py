@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain, take_best
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector, take_best
 
 
-class Pmi(Plain):
+class Pmi(PlainSelector):
     """Pointwise mutual information of source and target, as the model that scores has it, with one other source."""
 
     needs: frozenset[Need] = frozenset({"pmi"})

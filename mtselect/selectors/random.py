@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Plain
+from mtselect.selectors.base import Candidates, Chosen, PlainSelector
 
 
-class Random(Plain):
+class Random(PlainSelector):
     """Another set for each finetuning seed, so that intervals over seeds cover the draw."""
 
     drawn = True

@@ -6,10 +6,10 @@ import numpy as np
 
 from mtselect.config import SelectionConfig
 from mtselect.selection.turns import in_turns
-from mtselect.selectors.base import Candidates, Chosen, Need, Plain
+from mtselect.selectors.base import Candidates, Chosen, Need, PlainSelector
 
 
-class Rds(Plain):
+class Rds(PlainSelector):
     """Cosine of position-weighted means of the last layer's states, prompt and target."""
 
     needs: frozenset[Need] = frozenset({"states"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mtselect.config import SelectionConfig
-from mtselect.selectors.base import Candidates, Chosen, Plain
+from mtselect.selectors.base import Candidates, Chosen, PlainSelector
 
 
-class Untuned(Plain):
+class Untuned(PlainSelector):
     """No gate, no budget."""
 
     gated = sized = False

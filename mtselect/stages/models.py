@@ -13,7 +13,7 @@ from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
 from mtselect.training.device import compute_device
-from mtselect.training.language_model import LanguageModel, decoder_start, load, load_tokenizer
+from mtselect.training.language_model import LanguageModel, decoder_start, load_model, load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def load_weights(experiment: Experiment, runtime: RuntimeConfig, name: str, dtyp
                  adapter: str | None = None) -> LanguageModel:
     """A model in the experiment's dtype unless another is asked for, in 4 bits where it says so, and its adapters apart."""
     model = experiment.model
-    return load(name, dtype or getattr(torch, model.dtype), adapter=adapter, merge=False, quantize=model.quantize,
+    return load_model(name, dtype or getattr(torch, model.dtype), adapter=adapter, merge=False, quantize=model.quantize,
                 device=compute_device(runtime.accelerator))
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import Need
 from mtselect.stages.adequacy import COMPARED, load_adequacy
+from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.lineage import Input, Work
 from mtselect.stages.losses import MEASURED, loss_per_token
 from mtselect.stages.states import READ_STATES, load_states
+from mtselect.stages.tokens import POOL_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,11 @@ def _pmi(work: Work) -> object:
     return (index.column("other") - index.column("loss")) / index.column("tokens")
 
 
+def _target_tokens(work: Work) -> object:
+    pool = work.read(POOL_TOKENS)
+    return pool.take(candidate_rows(work.experiment, pool)).target_lengths
+
+
 SIGNALS: Mapping[Need, Signal] = {
     "benefits": Signal(inputs=(INDEXED, STANDARDISED),
                        read=lambda work: load_columns(SketchIndex(work.read(INDEXED)), work.read(STANDARDISED))),
@@ -48,7 +55,7 @@ SIGNALS: Mapping[Need, Signal] = {
     "sketches": Signal(inputs=(INDEXED,), read=_sketches),
     "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
-    "tokens": Signal(inputs=(MEASURED,), read=lambda work: SketchIndex(work.read(MEASURED)).column("tokens")),
+    "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),
     "states": Signal(inputs=(READ_STATES,), read=lambda work: load_states(work.read(READ_STATES))),
 }

@@ -84,7 +84,8 @@ def noise_share(corpus: Corpus, ids: Sequence[str]) -> float | None:
     return float(noisy[corpus.pool.among(ids)].mean())
 
 
-def compare(lineage: Lineage, metric: str, system: Sequence[Evaluation], baseline: Sequence[Evaluation]) -> PairedResult:
+def compare_systems(lineage: Lineage, metric: str, system: Sequence[Evaluation], baseline: Sequence[Evaluation]
+                    ) -> PairedResult:
     """Two systems on one split, each with the evaluations of its finetuning seeds."""
     ours, theirs = ([run.statistics[metric] for run in runs] for runs in (system, baseline))
     return compare_over_seeds(metric, lineage.bench.metrics[metric], ours, theirs,
@@ -115,7 +116,7 @@ def selecting_seconds(lineage: Lineage) -> float:
     return sum(lineage.entry(stage).seconds for stage in needed)
 
 
-def forget(lineage: Lineage) -> None:
+def discard_trial(lineage: Lineage) -> None:
     """Remove the selection and its dev evaluation from the store, so that the next call computes them again."""
     lineage.recipe(EVALUATION["dev"])
     lineage.discard(EVALUATION["dev"])

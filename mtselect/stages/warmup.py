@@ -16,7 +16,7 @@ from mtselect.stages.lineage import Lineage, Stage, Work
 from mtselect.stages.models import Weights
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.training import train
-from mtselect.training.language_model import load
+from mtselect.training.language_model import load_model
 
 
 def _run(work: Work) -> None:
@@ -28,7 +28,7 @@ def _run(work: Work) -> None:
     if experiment.model.lora_rank:
         model.save_pretrained(work.out / "adapter")
         model = (model.merge_and_unload() if experiment.model.quantize is None else
-                 load(base.name, getattr(torch, experiment.model.dtype), adapter=str(work.out / "adapter")).model)
+                 load_model(base.name, getattr(torch, experiment.model.dtype), adapter=str(work.out / "adapter")).model)
     model.save_pretrained(work.out / "model")
     lm.tokenizer.save_pretrained(work.out / "model")
 

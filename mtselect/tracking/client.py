@@ -112,12 +112,12 @@ def exists(uri: str) -> bool:
 def own_retries(count: int) -> Iterator[None]:
     """How often MLflow itself repeats a request, unless the environment says; its default takes minutes, without a word. A
     server that does not answer at the start is said within seconds."""
-    with environment("MLFLOW_HTTP_REQUEST_MAX_RETRIES", count):
+    with environment_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", count):
         yield
 
 
 @contextmanager
-def environment(name: str, value: int) -> Iterator[None]:
+def environment_variable(name: str, value: int) -> Iterator[None]:
     """A variable while the block runs, unless it was set before."""
     given = name in os.environ
     os.environ.setdefault(name, str(value))

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtselect.config import TrackingConfig
 from mtselect.errors import StorageError
 from mtselect.remote import PATIENCE, first_line, redact
-from mtselect.tracking.client import connect, environment, own_retries
+from mtselect.tracking.client import connect, environment_variable, own_retries
 from mtselect.tracking.mlflow import MlflowTracker
 
 _REACH_SECONDS = 8  # that a server is waited for before any work
@@ -61,7 +61,7 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
     lock = workdir / "mlflow.lock"
     try:
         _reach_database(config.uri or mlflow.get_tracking_uri())  # first: making a client already tries it for minutes
-        with (environment("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), own_retries(0),
+        with (environment_variable("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), own_retries(0),
               FileLock(lock) if lock.exists() else nullcontext(), connect(config.uri) as (client, uri)):
             if client is not None:
                 client.search_experiments(max_results=1)

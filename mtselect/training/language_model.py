@@ -110,7 +110,7 @@ def _decoder_start(config: Any) -> int | None:
     return int(config.bos_token_id if start is None else start)
 
 
-def load(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True,
+def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True,
          quantize: str | None = None, device: torch.device | None = None) -> LanguageModel:
     """Load weights from a hub name or folder, and LoRA adapters from another folder, merged into them or apart.
 

@@ -15,7 +15,7 @@ from sacrebleu.significance import PairedTest
 from mtselect.config import EvaluationConfig
 from mtselect.errors import ConfigError, DataError
 from mtselect.metrics.base import METRICS as KNOWN
-from mtselect.metrics.base import Metrics, Plain, Scoring
+from mtselect.metrics.base import Metrics, PlainMetric, Scoring
 from mtselect.metrics.bleu import bleu_tokenizer
 from mtselect.metrics.comet import Comet
 from mtselect.plugins import part_names
@@ -304,7 +304,7 @@ def test_no_sentences_are_refused() -> None:
         english("bleu", [], [])
 
 
-class Mean(Plain):
+class Mean(PlainMetric):
     """What COMET does with its scores."""
 
     title = "mean"

@@ -191,13 +191,13 @@ def test_no_text_of_a_pair_gets_out_of_its_hover(src: str, tgt: str) -> None:
     assert set(re.findall("<[^>]*>", hover)) <= {"<br>"}
     shown = [html.unescape(line) for line in hover.split("<br>")]
     assert all(len(line) <= 60 and (line.isprintable() or set(line) & set("\u200c\u200d")) for line in shown)
-    assert pages.excerpt(src).replace(" ", "") in "".join(shown).replace(" ", "")
+    assert pages.short_text(src).replace(" ", "") in "".join(shown).replace(" ", "")
     hover.encode("utf-8")
 
 
 @given(st.text())
 def test_an_excerpt_is_one_short_printable_line(text: str) -> None:
-    shown = pages.excerpt(text, 20)
+    shown = pages.short_text(text, 20)
     assert len(shown) <= 20
     assert all(c.isprintable() or c in "\u200c\u200d" for c in shown)
     if text.isprintable() and len(text) <= 20:
@@ -205,9 +205,9 @@ def test_an_excerpt_is_one_short_printable_line(text: str) -> None:
 
 
 def test_an_excerpt_that_is_cut_says_so() -> None:
-    assert pages.excerpt("a" * 81) == "a" * 79 + "…"
-    assert pages.excerpt("a" * 80) == "a" * 80
-    assert pages.excerpt(" " * 1000 + "a").endswith("…")
+    assert pages.short_text("a" * 81) == "a" * 79 + "…"
+    assert pages.short_text("a" * 80) == "a" * 80
+    assert pages.short_text(" " * 1000 + "a").endswith("…")
 
 
 @pytest.mark.parametrize(("before", "after", "marked"), [
@@ -226,7 +226,7 @@ def test_changed_words_are_marked(before: str, after: str, marked: tuple[str, st
 def test_marks_keep_the_texts_and_escape_them(before: str, after: str) -> None:
     for text, marked, tag in zip((before, after), pages.marked_words(before, after), ("del", "ins"), strict=True):
         tags = Tags(str(marked))
-        assert tags.text == pages.excerpt(text, 2000)
+        assert tags.text == pages.short_text(text, 2000)
         assert tags.tags <= {tag} and not tags.attributes
 
 
@@ -263,5 +263,5 @@ def test_no_text_becomes_a_tag_of_the_page(src: str, ref: str, before: str, afte
     assert tags.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ins", "del", "a", "article", "b",
                          "i", "span", "dl", "dt", "dd"}
     assert tags.attributes <= {"lang", "charset", "name", "content", "id", "href", "class", "dir"}
-    assert pages.excerpt(ref, 2000) in tags.text
+    assert pages.short_text(ref, 2000) in tags.text
     page.encode("utf-8")

@@ -15,7 +15,7 @@ from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import SelectionConfig
 from mtselect.errors import NonFiniteError
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_evenly, passes, rank_values, select
+from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_evenly, passes, rank_values, select_rows
 from mtselect.selection.standardise import standardise
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
@@ -159,7 +159,7 @@ def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config
               gated: NDArray[np.bool_] | None = None) -> SelectedSet:
     """From all benefits [N, Q]."""
     gated = np.ones(len(benefits), bool) if gated is None else gated
-    return select(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config, config.seed)
+    return select_rows(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config, config.seed)
 
 
 def paper(**changes: Any) -> SelectionConfig:

@@ -15,6 +15,7 @@ N, Q, D = 60, 7, 5
 RNG = np.random.default_rng(11)
 PASSED = np.arange(N) % 5 != 0
 VALUES = RNG.normal(size=N).round(1)  # with ties
+TOKENS = RNG.integers(1, 30, N).astype(np.int32)
 MATRIX = RNG.normal(size=(N, Q)).astype(np.float32)
 NORM = RNG.uniform(0.5, 2, N)
 NORM[3] = 0.0
@@ -28,7 +29,7 @@ def unit(rows: int) -> NDArray[np.float32]:
 STATES = States(pool=unit(N), seeds=unit(Q))
 ADEQUACY = Adequacy(cosine=VALUES, overlap=RNG.uniform(0, 1, N))
 COLUMNS = Columns(mean=MATRIX.mean(1), z=MATRIX.mean(1), share=(MATRIX > 0).mean(1), raw_share=(MATRIX > 0).mean(1), norm=NORM)
-SHOWN = Candidates(passed=PASSED, pmi=VALUES, tokens=VALUES, adequacy=ADEQUACY, states=STATES, benefits=COLUMNS,
+SHOWN = Candidates(passed=PASSED, pmi=VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES, benefits=COLUMNS,
                    benefit_matrix=MATRIX)
 
 
@@ -52,10 +53,10 @@ def turn_by_turn(scores: NDArray[np.floating], n_rows: int) -> list[int]:
     return sorted(taken)
 
 
-@pytest.mark.parametrize("name", ["pmi", "length"])
+@pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("length", TOKENS.astype(np.float64))])
 @pytest.mark.parametrize("n_pairs", [0, 1, 9, 48, 70])
-def test_the_highest_values(name: str, n_pairs: int) -> None:
-    assert chosen(name, n_pairs) == best(VALUES, PASSED, n_pairs)
+def test_the_highest_values(name: str, values: NDArray[np.float64], n_pairs: int) -> None:
+    assert chosen(name, n_pairs) == best(values, PASSED, n_pairs)
 
 
 def test_dot_takes_the_largest_mean_product() -> None:

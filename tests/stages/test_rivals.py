@@ -64,7 +64,9 @@ def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None,
 def test_what_needs_no_gradient_computes_none(method: str, study: tuple[Bench, Experiment]) -> None:
     _, base = study
     experiment = trial_experiment(base, {"selection.method": method, "selection.gate": None})
-    assert not {"gradients", "curvature", "columns"} & {stage.name for stage in shared_stages(experiment)}
+    stages = {stage.name for stage in shared_stages(experiment)}
+    assert not {"gradients", "curvature", "columns"} & stages
+    assert ("losses" in stages) == (method in ("pmi", "loss_band"))
 
 
 def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experiment]) -> None:

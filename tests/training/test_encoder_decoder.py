@@ -23,7 +23,7 @@ from mtselect.training.language_model import (
     LanguageModel,
     add_lora,
     decoder_start,
-    load,
+    load_model,
     target_logits,
     target_losses,
     tracked_layers,
@@ -237,7 +237,7 @@ def test_a_saved_model_loads_as_what_it_is(tmp_path: Path, tiny: SimpleNamespace
     model = tiny.model("marian", vocab_size=len(tokenizer)).model
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    lm = load(str(tmp_path))
+    lm = load_model(str(tmp_path))
     assert type(lm.model) is type(model)
     assert decoder_start(str(tmp_path)) == lm.decoder_start == tiny.start
     batch = collate([0], [Example([5, 6, 2], [7, 2], tiny.start)], 0)

@@ -21,7 +21,7 @@ from mtselect.training.language_model import (
     add_lora,
     build_small_llama,
     compute_dtype,
-    load,
+    load_model,
     load_tokenizer,
     target_logits,
     target_losses,
@@ -98,7 +98,7 @@ def test_a_pattern_without_layers_raises(wrong: str, message: str, tiny: SimpleN
         tracked_layers(tiny.model("llama").model, wrong)
 
 
-@pytest.mark.parametrize("loads", [load, load_tokenizer])
+@pytest.mark.parametrize("loads", [load_model, load_tokenizer])
 def test_a_missing_model_is_named(loads: Any, tmp_path: Path) -> None:
     name = str(tmp_path / "none")
     with pytest.raises(ModelError, match=f"model.name '{name}' cannot be loaded .*: give a folder with a causal LM"):
@@ -108,7 +108,7 @@ def test_a_missing_model_is_named(loads: Any, tmp_path: Path) -> None:
 def test_a_folder_with_a_tokenizer_and_no_model_is_named(folder: Path, tmp_path: Path) -> None:
     load_tokenizer(str(folder)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"cannot be loaded .*: give a folder with a causal LM"):
-        load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 def test_a_package_the_tokenizer_wants_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_the_built_tokenizer_gives_any_text_back(folder: Path) -> None:
 
 def randomised_lora(folder: Path) -> Any:
     """Adapters that do something: peft starts them at zero."""
-    model = add_lora(load(str(folder)).model, SMALL)
+    model = add_lora(load_model(str(folder)).model, SMALL)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -187,7 +187,7 @@ def randomised_lora(folder: Path) -> Any:
 
 
 def test_lora_trains_only_adapters_in_float32(folder: Path) -> None:
-    model = add_lora(load(str(folder), torch.bfloat16).model, SMALL)
+    model = add_lora(load_model(str(folder), torch.bfloat16).model, SMALL)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all("lora_" in name and "lm_head" not in name for name in trained)
@@ -201,9 +201,9 @@ def test_saved_adapters_load_to_the_same_logits(folder: Path, tmp_path: Path, ti
     model.save_pretrained(tmp_path)
     batch = collate([0, 1, 2], tiny.examples(3), tiny.pad)
     with torch.no_grad():
-        before = target_logits(load(str(folder)).model, batch)
+        before = target_logits(load_model(str(folder)).model, batch)
         expected = target_logits(model, batch)
-        ratio = relative(target_logits(load(str(folder), adapter=str(tmp_path)).model, batch), expected)
+        ratio = relative(target_logits(load_model(str(folder), adapter=str(tmp_path)).model, batch), expected)
     assert relative(before, expected) > 0.1
     assert ratio < ROUNDING, f"relative error {ratio:.1e}"
 
