@@ -38,8 +38,9 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
     Raises:
         ConfigError, ModelError, DataError: what is wrong with the model, its layers or the seeds, if they have to be looked at.
     """
-    fixed = with_fields(experiment, dict(SELECTORS.load(experiment.selection.method).fixes))
-    found = choose_sketch_rank(pin_names(fixed, runtime), search or {})
+    if "selection.method" not in (search or {}):  # else each trial has those of its own (`trial_experiment`)
+        experiment = with_fields(experiment, dict(SELECTORS.load(experiment.selection.method).fixes))
+    found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found
     return choose_seed_rank(found, runtime)

@@ -11,6 +11,7 @@ from mtselect.config import Sweep, with_fields
 from mtselect.search.question import directions, question, refuse_other
 from mtselect.search.samplers import make_pruner
 from mtselect.search.storage import remember, storage, unusable
+from mtselect.selectors.base import SELECTORS
 from mtselect.stages.lineage import Stage
 from mtselect.stages.trial import shared_stages
 
@@ -39,13 +40,16 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
 
 def shared_by_trials(sweep: Sweep) -> list[Stage]:
-    """The stages that every trial asks for with the same settings: those that read nothing that is searched, up to the first
-    one that does. A sweep that searches the selector computes before its trials only what all of them need."""
-    def alike(stage: Stage) -> bool:
-        return not any(path == read or path.startswith(f"{read}.") for path in sweep.search for read in stage.reads)
-
+    """The stages that every trial asks for with the same settings: those that read nothing that is searched, or that a selector
+    among those searched fixes, up to the first one that does. A sweep that searches the selector computes before its trials
+    only what all of them need."""
     searched = {path: sweep.search[path].choices or []
                 for path in ("selection.method", "selection.gate") if path in sweep.search}
+    varied = {*sweep.search, *(path for name in searched.get("selection.method", []) for path in SELECTORS.load(name).fixes)}
+
+    def alike(stage: Stage) -> bool:
+        return not any(path == read or path.startswith(f"{read}.") for path in varied for read in stage.reads)
+
     needed = [shared_stages(with_fields(sweep.experiment, dict(zip(searched, values, strict=True))))
               for values in itertools.product(*searched.values())]
     return list(itertools.takewhile(alike, (stage for stage in needed[0] if all(stage in others for others in needed))))

@@ -17,6 +17,7 @@ from mtselect.data.examples import Example
 from mtselect.plugins import part_names
 from mtselect.progress import SilentProgress
 from mtselect.resolve import resolve, trial_experiment
+from mtselect.search.study import shared_by_trials
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.adequacy import ADEQUACY, load_adequacy
@@ -74,6 +75,18 @@ def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experim
     keys = {method: Lineage(bench, trial_experiment(base, {"selection.method": method})).key(GRADIENTS)
             for method in ("less", "dot", "gdig")}
     assert keys["less"] == keys["dot"] != keys["gdig"]
+
+
+@pytest.mark.parametrize(("methods", "there"), [
+    (["less", "dot"], {"tokens", "warmup"}), (["gdig"], {"gradients", "columns"}), (["gdig", "loss"], {"tokens", "warmup"})])
+def test_a_search_over_selectors_begins_with_what_all_of_them_share(methods: list[str], there: set[str]) -> None:
+    sweep = load(None, ["--search.selection.method", str({"choices": methods}), "--experiment.selection.gate", "null",
+                        "--experiment.warmup.epochs", "1"])
+    found = {stage.name for stage in shared_by_trials(sweep)}
+    assert there <= found and ("gradients" in found) == (methods == ["gdig"])
+    base = resolve(sweep.experiment, sweep.runtime, sweep.search)
+    assert base.attribution.curvature == "ekfac"
+    assert trial_experiment(base, {"selection.method": "dot"}).attribution.curvature == "identity"
 
 
 def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]) -> None:
