@@ -150,7 +150,9 @@ def _look_at_encoder(found: Preflight) -> None:
     sweep = found.sweep
     searched = sweep.search["selection.method"].choices or [] if "selection.method" in sweep.search else []
     named = {sweep.experiment.selection.method, *searched, *sweep.study.baselines} & set(part_names("mtselect.selectors"))
-    if not any("adequacy" in SELECTORS.load(name).needs for name in named):
+    gates = sweep.search["selection.gate"].choices or [] if "selection.gate" in sweep.search else []
+    if "adequacy" not in (sweep.experiment.selection.gate, *gates) and not any(
+            "adequacy" in SELECTORS.load(name).needs for name in named):
         return
     with found.part():
         encoder = pinned_encoder(sweep.experiment.adequacy.encoder)

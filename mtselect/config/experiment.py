@@ -184,9 +184,10 @@ class SelectionConfig(Section):
     method: Method = Field(default="gdig", description="`gdig` is the product; `loss` takes the lowest loss per token, "
         "`random` draws, `pool` takes everything and `untuned` nothing. A gate may stand before the first three.")
     budget: Budget = Field(default=0.33, description="pairs to select, or below 1 their share of the pool.")
-    gate: Literal["learned", "seed_loss"] | None = Field(default="learned", description="which candidates pass before they are "
-        "ranked. `learned`: a classifier tells them from corruptions of the seeds by losses and surface; `seed_loss`: loss "
-        "per token at most a quantile of the seeds'; null: all.")
+    gate: Literal["learned", "seed_loss", "adequacy"] | None = Field(default="learned", description="which candidates pass "
+        "before they are ranked. `learned`: a classifier tells them from corruptions of the seeds by losses and surface; "
+        "`seed_loss`: loss per token at most a quantile of the seeds'; `adequacy`: sides as near in meaning as the seeds' "
+        "(`adequacy.encoder`), and no copy; null: all.")
     gate_keeps: float = Field(default=0.95, gt=0, le=1, description="share of the seeds that the gate has to let through; it "
         "decides how strict it is.")
     rank: Literal["z", "benefit", "benefit_per_norm"] = Field(default="z", description="`z` is the mean over the seeds of "

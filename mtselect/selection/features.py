@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 NAMES = ("loss", "pmi", "tokens", "chars", "words", "overlap", "digits", "repeats", "ending")
 _NUMBER = re.compile(r"\d+")
+COPY_OVERLAP = 0.6  # of character trigrams, from which a target counts as a copy of its source
 _LEAST_LOSS = 1e-3  # nats per token: below, differences say nothing
 
 

@@ -1,6 +1,7 @@
 """Which candidates look like the seeds: a filter calibrated on the trusted pairs, before influence ranks what passes.
 
     seed_loss   score = -loss per token
+    adequacy    score = cosine of the sentence embeddings of both sides, -1 for a copy
     learned     score = probability of being a seed, by a classifier that was shown the seeds and their own corruptions
                 (`corrupt`) as features (`features`); a seed's own score is of a classifier that saw neither it nor what was
                 made of it
@@ -20,6 +21,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GroupKFold
 
 from mtselect.errors import ConfigError
+from mtselect.selection.features import COPY_OVERLAP
 
 MIN_SEEDS = 10
 _FOLDS = 5
@@ -53,6 +55,13 @@ def bound(seeds: NDArray[np.float64], keeps: float) -> float:
 def by_loss(pool: NDArray[np.float64], seeds: NDArray[np.float64]) -> Gated:
     """The gate `seed_loss`, from losses per token of candidates [N] and seeds [Q]."""
     return Gated(pool=-pool, seeds=-seeds, looks=np.zeros(len(pool), np.uint8), kinds=("a higher loss than the seeds",))
+
+
+def by_adequacy(pool: NDArray[np.float64], seeds: NDArray[np.float64]) -> Gated:
+    """The gate `adequacy`, from cosine and overlap of the two sides of candidates [N, 2] and seeds [Q, 2]."""
+    scores = [np.where(overlap >= COPY_OVERLAP, -1.0, cosine) for cosine, overlap in (pool.T, seeds.T)]
+    return Gated(pool=scores[0], seeds=scores[1], looks=(pool[:, 1] >= COPY_OVERLAP).astype(np.uint8),
+                 kinds=("further from their source than the seeds", "a copy of their source"))
 
 
 def learn(seeds: NDArray[np.float64], wrong: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]],

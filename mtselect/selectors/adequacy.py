@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mtselect.config import SelectionConfig
+from mtselect.selection.features import COPY_OVERLAP
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options, take_best
 
 
@@ -22,7 +23,7 @@ class Options:
             above 1 no pair does.
     """
 
-    copy_overlap: float = 0.6
+    copy_overlap: float = COPY_OVERLAP
 
 
 class Adequate(PlainSelector):

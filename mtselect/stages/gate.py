@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
@@ -16,20 +17,26 @@ from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
 from mtselect.progress import Advance
 from mtselect.selection.corrupt import corruptions
-from mtselect.selection.features import features
-from mtselect.selection.gate import Gated, by_loss, learn
+from mtselect.selection.features import features, trigram_overlap
+from mtselect.selection.gate import Gated, by_adequacy, by_loss, learn
 from mtselect.selectors.base import SELECTORS
+from mtselect.stages.adequacy import COMPARED, load_adequacy
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED, NAMES, fill_losses, loss_per_token, other_rows
 from mtselect.stages.models import load_weights
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed
+from mtselect.training.device import compute_device
 from mtselect.training.language_model import LanguageModel
+from mtselect.training.sentence_encoder import load_encoder
 
 
 def _run(work: Work) -> None:
-    gated = _by_loss(work) if work.experiment.selection.gate == "seed_loss" else _learned(work)
+    _write(work, _by_loss(work) if work.experiment.selection.gate == "seed_loss" else _learned(work))
+
+
+def _write(work: Work, gated: Gated) -> None:
     for name in ("pool", "seeds", "looks"):
         np.save(work.out / f"{name}.npy", getattr(gated, name))
     (work.out / "kinds.json").write_text(json.dumps(gated.kinds), encoding="utf-8")
@@ -66,6 +73,17 @@ def _learned(work: Work) -> Gated:
     return learn(right, shown, pool_features(), derive_seed(seed, "gate"))
 
 
+def _adequate(work: Work) -> None:
+    """`adequacy`, by the encoder that the candidates were compared by."""
+    texts, runtime = [(pair.src, pair.tgt) for pair in work.read(SEEDS)], work.bench.runtime
+    encode = load_encoder(work.experiment.adequacy.encoder, compute_device(runtime.accelerator).type,
+                          runtime.threads or cpu_count())
+    sources, targets = (encode(side) for side in zip(*texts, strict=True))
+    seeds = np.column_stack([np.einsum("nd,nd->n", sources, targets), [trigram_overlap(*text) for text in texts]])
+    found = load_adequacy(work.read(COMPARED))
+    _write(work, by_adequacy(np.column_stack([found.cosine, found.overlap]), seeds))
+
+
 def _model(work: Work) -> LanguageModel:
     return load_weights(work.experiment, work.bench.runtime, work.read(WARM_MODEL).name)
 
@@ -82,12 +100,18 @@ def _losses(work: Work, lm: LanguageModel, pairs: Sequence[Pair], advance: Advan
 
 GATE = Stage(name="gate", version=1, inputs=lambda _: [POOL, SEEDS, WARM_MODEL, MEASURED], run=_run,
              reads=("selection.gate", "model", "data.src_lang", "data.tgt_lang", "seed"))
-GATED = Output(stage=GATE)
+ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "adequacy"}, inputs=lambda _: [SEEDS, COMPARED],
+                      run=_adequate, reads=("adequacy",))
 
 
 def is_gated(chosen: SelectionConfig) -> bool:
     """Whether a gate stands before this selector."""
     return chosen.gate is not None and SELECTORS.load(chosen.method).gated
+
+
+def gate_output(chosen: SelectionConfig) -> Output:
+    """The input that is the gate's scores."""
+    return Output(stage=ADEQUACY_GATE if chosen.gate == "adequacy" else GATE)
 
 
 def load_gated(folder: Path) -> Gated:

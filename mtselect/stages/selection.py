@@ -18,8 +18,8 @@ from mtselect.selection.gate import Gated, bound
 from mtselect.selectors.base import SELECTORS, Candidates
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
-from mtselect.stages.gate import GATED, is_gated, load_gated
-from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.gate import gate_output, is_gated, load_gated
+from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import hash_ids, read_lines, write_lines
@@ -87,7 +87,7 @@ def _run(work: Work) -> None:
     experiment, chosen, pool, tokens = work.experiment, work.experiment.selection, work.read(POOL), work.read(POOL_TOKENS)
     selector = SELECTORS.load(chosen.method)()
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
-    gated = load_gated(work.read(GATED)) if is_gated(chosen) else None
+    gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
@@ -138,7 +138,11 @@ def _stage(method: str) -> Stage:
     fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
     needs = list(dict.fromkeys(given for need in sorted(selector.needs) for given in SIGNALS[need].inputs))
     return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *draws, *READS),
-                 inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *([GATED] if is_gated(experiment.selection) else [])])
+                 inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_gates(experiment.selection)])
+
+
+def _gates(chosen: SelectionConfig) -> list[Output]:
+    return [gate_output(chosen)] if is_gated(chosen) else []
 
 
 def selection_stage(experiment: Experiment) -> Stage:

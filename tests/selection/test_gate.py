@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from mtselect.errors import ConfigError
 from mtselect.selection.corrupt import KINDS, corruptions
 from mtselect.selection.features import NAMES, features
-from mtselect.selection.gate import MIN_SEEDS, Gated, bound, by_loss, learn
+from mtselect.selection.gate import MIN_SEEDS, Gated, bound, by_adequacy, by_loss, learn
 
 ENGLISH = {"haus": "house", "baum": "tree", "hund": "dog", "weg": "way", "licht": "light", "wasser": "water", "stein": "stone",
            "wolke": "cloud", "kind": "child", "lied": "song", "fenster": "window", "garten": "garden"}
@@ -126,6 +126,18 @@ def noisy_pool() -> tuple[list[tuple[str, str]], NDArray[np.str_]]:
     made = corruptions(pairs[:80], 9)
     kinds = [kind for kind, some in made.items() for _ in some]
     return [*pairs[80:], *(text for some in made.values() for _, text in some)], np.array([""] * 80 + kinds)
+
+
+def test_adequacy_gate_is_a_quantile_of_the_seeds_without_copies() -> None:
+    rng = np.random.default_rng(5)
+    pool, seeds = (np.column_stack([rng.uniform(-0.2, 1, n), rng.uniform(0, 1, n)]) for n in (200, 40))
+    seeds[:, 1] *= 0.5
+    gated = by_adequacy(pool, seeds)
+    passed = gated.pool >= bound(gated.seeds, 0.9)
+    least = sorted(seeds[:, 0])[4]  # 36 of 40 reach it
+    assert passed.tolist() == [cosine >= least and overlap < 0.6 for cosine, overlap in pool]
+    assert [gated.kinds[look] for look in gated.looks] == [
+        "a copy of their source" if overlap >= 0.6 else "further from their source than the seeds" for _, overlap in pool]
 
 
 def test_learned_gate_tells_right_from_wrong() -> None:

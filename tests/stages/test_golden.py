@@ -26,6 +26,7 @@ from mtselect.config import load, with_fields
 from mtselect.data.examples import ExampleTable
 from mtselect.progress import SilentProgress
 from mtselect.stages.adequacy import ADEQUACY
+from mtselect.stages.gate import ADEQUACY_GATE
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
@@ -102,7 +103,7 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
         lineage = Lineage(bench, experiment)
         stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
-                  for stage in [*all_stages(experiment), ADEQUACY, STATES]}
+                  for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, STATES]}
         return {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
 
 

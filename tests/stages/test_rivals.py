@@ -45,7 +45,7 @@ def study(warm_lab: Callable[..., Any]) -> Iterator[tuple[Bench, Experiment]]:
         yield bench, resolve(sweep.experiment, sweep.runtime)
 
 
-@pytest.mark.parametrize("gate", [None, "seed_loss", "learned"])
+@pytest.mark.parametrize("gate", [None, "seed_loss", "learned", "adequacy"])
 @pytest.mark.parametrize("method", part_names("mtselect.selectors"))
 def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None, study: tuple[Bench, Experiment]) -> None:
     bench, base = study
