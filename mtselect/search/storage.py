@@ -198,6 +198,7 @@ def database_storage(url: str) -> Any:
 
         return call
 
+    # Private ones too: Optuna's cache, which it puts around this, calls `_create_new_trial` and `_get_trials`.
     for name, method in {**vars(RDBStorage), **vars(PatientStorage)}.items():
         if inspect.isfunction(method) and not name.startswith("__") and name != "record_heartbeat":
             setattr(PatientStorage, name, patient(method))
