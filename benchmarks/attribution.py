@@ -104,7 +104,8 @@ def build(size: Size, device: str) -> Any:
     config = LlamaConfig(vocab_size=size.vocabulary, hidden_size=size.hidden, intermediate_size=size.intermediate,
                          num_hidden_layers=size.layers, num_attention_heads=size.heads, max_position_embeddings=4096,
                          pad_token_id=0, bos_token_id=1, eos_token_id=2, use_cache=False)
-    return LlamaForCausalLM(config).to(device, torch.bfloat16 if device == "cuda" else torch.float32).eval()
+    model: Any = LlamaForCausalLM(config)
+    return model.to(device, torch.bfloat16 if device == "cuda" else torch.float32).eval()
 
 
 def rows(size: Size, count: int, seed: int) -> list[Row]:
@@ -139,7 +140,7 @@ def floor(model: Any, work: Work) -> None:
     """Plain forward and backward, every weight gradient."""
     for i in range(0, len(work.candidates), work.size.batch):
         batch = {name: x.to(work.device) for name, x in collate(work.candidates[i : i + work.size.batch]).items()}
-        loss(model, batch).backward()
+        loss(model, batch).backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
 
 
@@ -262,7 +263,7 @@ class Kronfluence(Contestant):
 
         super().__init__(work)
 
-        class Translation(Task):
+        class Translation(Task):  # type: ignore[misc]
             def compute_train_loss(self, batch: Any, model: Any, sample: bool = False) -> Any:
                 return loss(model, batch)
 
@@ -408,7 +409,7 @@ class DattriLLM(Contestant):
             return library.GradientStreamer(work.model, data, arguments, batch_size=work.size.batch, loss_fn=loss,
                                             collate_fn=collate, **options)
 
-        class Attributor(library.EKFACAttributor):  # type: ignore[name-defined,misc]
+        class Attributor(library.EKFACAttributor):  # type: ignore[misc]
             def generate_train_rep(self, data: Any, *, checkpoint_step: int = 0, hook_config: Any = None, **_: Any) -> Any:
                 return streamer(data, checkpoint_step=checkpoint_step, config=hook_config)
 
@@ -491,7 +492,8 @@ def measure(name: str, size: Size, repeats: int, device: str, out: Path) -> dict
         work = Work(size=size, model=model, candidates=rows(size, size.candidates, 1), seeds=rows(size, size.seeds, 2),
                     layers=layers, folder=Path(folder), device=device)
         untouched = build(size, device)
-        floors, stages = [], {}
+        floors: list[float] = []
+        stages: dict[str, Any] = {}
 
         def take_floor() -> None:
             start = clock(device)

@@ -45,7 +45,7 @@ from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.cli import quickstart_file
-from mtselect.config import Experiment, RuntimeConfig, load, with_fields
+from mtselect.config import Experiment, RuntimeConfig, decided, load, with_fields
 from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
@@ -89,9 +89,10 @@ def spearman(x: Array, y: Array) -> Array:
 
 def standard_ranks(x: Array) -> Array:
     """Ranks in each column of x [M, Q], centred and of unit length; zeros where it is constant."""
-    ranks = rankdata(x, axis=0)
+    ranks: Array = rankdata(x, axis=0)
     ranks -= ranks.mean(0)
-    return ranks / np.maximum(np.linalg.norm(ranks, axis=0), 1e-9)
+    unit: Array = ranks / np.maximum(np.linalg.norm(ranks, axis=0), 1e-9)
+    return unit
 
 
 def ceiling(losses: Array) -> tuple[Array, Array]:
@@ -132,6 +133,7 @@ def set_up(bench: Bench, experiment: Experiment, n_candidates: int, n_seeds: int
     def encode(pairs: list[Pair]) -> list[Example]:
         return encode_pairs(pairs, warm.tokenizer, experiment.data, experiment.model)
 
+    assert corpus.noisy is not None
     return Setting(bench=bench, experiment=experiment, warm=warm, warm_key=key, ids=[pair.id for pair in drawn.pairs],
                    candidates=encode([Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in drawn.pairs]),
                    clean=~corpus.noisy[corpus.pool.among([pair.id for pair in drawn.pairs])],
@@ -224,7 +226,7 @@ class Predictor:
 
     def sketched(self) -> Array:
         """Dot products [N, Q] of random sketches."""
-        projections = random_projections({name: layer_shape(layer) for name, layer in self.layers.items()}, self.rank,
+        projections = random_projections({name: layer_shape(layer) for name, layer in self.layers.items()}, decided(self.rank),
                                          torch.Generator().manual_seed(0))
 
         def sketch(examples: list[Example]) -> Array:
@@ -315,7 +317,7 @@ def main() -> int:
     console = Console(highlight=False)
     bench = Bench(store=Store(arguments.work), runtime=RuntimeConfig(workdir=str(arguments.work), accelerator="cpu"),
                   progress=ConsoleProgress(console))
-    sweep = load(quickstart_file(), overrides, "python benchmarks/lds.py")
+    sweep = load(quickstart_file(), overrides)
     experiment = resolve(sweep.experiment, sweep.runtime)
     setting = set_up(bench, experiment, arguments.candidates, arguments.seeds)
     subsets = draw_subsets(arguments.subsets, len(setting.candidates))

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--gates", nargs="+", default=GATES)
     parser.add_argument("--metric", default="chrf")
     arguments, overrides = parser.parse_known_args()
-    sweep = load(arguments.sweep, overrides, "python benchmarks/rules.py")
+    sweep = load(arguments.sweep, overrides)
     bench = make_bench(sweep.runtime, Console())
     experiment = resolve(sweep.experiment, sweep.runtime, sweep.search)
     grid = cells(experiment, arguments.rules, arguments.gates, arguments.budgets, experiment.finetune.steps)

@@ -58,8 +58,9 @@ class Pool:
 
     def groups(self) -> torch.Tensor:
         """The planted directions, [K, R], of unit length."""
-        directions = torch.randn(self.clusters, self.width, generator=torch.Generator().manual_seed(1))
-        return directions / directions.norm(dim=1, keepdim=True)
+        directions: torch.Tensor = torch.randn(self.clusters, self.width, generator=torch.Generator().manual_seed(1))
+        unit: torch.Tensor = directions / directions.norm(dim=1, keepdim=True)
+        return unit
 
     def planted(self) -> np.ndarray[Any, Any]:
         """Group of every row; sizes differ by up to ten times."""
@@ -99,7 +100,8 @@ def write_corpus(pool: Pool, folder: Path) -> Experiment:
             for _ in range(size):
                 src, tgt = (" ".join(words[rng.integers(0, len(words), n)]) for n in rng.integers(5, 26, 2))
                 file.write(json.dumps({"src": src, "tgt": tgt}) + "\n")
-    data = DataConfig(**{part: str(folder / f"{part}.jsonl") for part in sizes})
+    pool_file, seeds_file, dev_file, test_file = (str(folder / f"{part}.jsonl") for part in sizes)
+    data = DataConfig(pool=pool_file, seeds=seeds_file, dev=dev_file, test=test_file)
     return Experiment(data=data, model=ModelConfig(vocab_size=4096))
 
 
