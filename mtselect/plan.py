@@ -22,7 +22,7 @@ import torch
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decided
 from mtselect.data.rows import count_rows, read_rows
-from mtselect.resolve import scored_model
+from mtselect.resolve import scored_model, trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage
@@ -81,7 +81,7 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
         baselines: that are not done; each is finetuned with several seeds.
     """
     left = trials + sweep.study.finetune_seeds * baselines
-    experiment = sweep.experiment
+    experiment = trial_experiment(sweep.experiment, {})
     cached = cached_stages(bench, experiment)
     pairs, seeds, dev, tokens = _sizes(bench, experiment, CORPUS in cached)
     model, shapes = (scored_model(experiment) if GRADIENTS in shared_stages(experiment) else
@@ -104,7 +104,7 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
 
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
     """What the baseline that trains on the whole pool for its own epochs takes beyond one of a trial's steps."""
-    experiment = sweep.experiment
+    experiment = trial_experiment(sweep.experiment, {})
     trial = experiment.finetune.steps_for(largest_budget(sweep, pairs))
     more = replace(experiment.finetune, steps=None).steps_for(pairs) - trial
     one = next(step.minutes for step in steps if step.name == "finetune")

@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
-from mtselect.config import Sweep, cross_faults, with_fields
+from mtselect.config import OPTIONS, Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
-from mtselect.plugins import part_names
 from mtselect.resolve import (
     USED_MEMORY,
     Scored,
     adopt,
     choose_seed_rank,
     choose_sketch_rank,
+    own_selectors,
     pin_names,
     pin_search,
     scored_model,
+    selectors_of,
+    trial_experiment,
+    wants_benefits,
 )
 from mtselect.search.question import Question, directions, refuse_other
 from mtselect.search.storage import begun_study
@@ -148,11 +151,9 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
 def _look_at_encoder(found: Preflight) -> None:
     """Where a trial or a rival asks for one: whether its package is there, and its commit on the hub."""
     sweep = found.sweep
-    searched = sweep.search["selection.method"].choices or [] if "selection.method" in sweep.search else []
-    named = {sweep.experiment.selection.method, *searched, *sweep.study.baselines} & set(part_names("mtselect.selectors"))
     gates = sweep.search["selection.gate"].choices or [] if "selection.gate" in sweep.search else []
     if "adequacy" not in (sweep.experiment.selection.gate, *gates) and not any(
-            "adequacy" in SELECTORS.load(name).needs for name in named):
+            "adequacy" in SELECTORS.load(name).needs for name in selectors_of(sweep)):
         return
     with found.part():
         encoder = pinned_encoder(sweep.experiment.adequacy.encoder)
@@ -200,7 +201,7 @@ def _look_at_model(found: Preflight) -> Scored | None:
         experiment = choose_sketch_rank(pin_names(found.sweep.experiment, runtime), found.sweep.search)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
         device = device_name(compute_device(runtime.accelerator))
-        if "benefits" in SELECTORS.load(experiment.selection.method).needs:
+        if any(map(wants_benefits, selectors_of(found.sweep))):
             model = scored_model(experiment)
             network, shapes = model
             found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: {_millions(_size(network))} "
@@ -238,6 +239,12 @@ def _look_at_rows(found: Preflight) -> None:
     selector = SELECTORS.load(experiment.selection.method)
     with found.part():
         read_options(selector, experiment.selection)
+    for path, space in found.sweep.search.items():
+        if path.startswith(OPTIONS):
+            asked = {path.removeprefix(OPTIONS): space.choices[0] if space.choices else space.low}
+            for name in own_selectors(found.sweep):
+                with found.part():
+                    read_options(SELECTORS.load(name), dataclasses.replace(experiment.selection, method=name, options=asked))
     if selector.sized:
         with found.part():
             budget = largest_budget(found.sweep, pool)
@@ -248,11 +255,12 @@ def _look_at_rows(found: Preflight) -> None:
 def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Scored) -> None:
     """Whether training, curvature and seeds fit the device, unless they are in the store; and the rank at which seeds do, where
     `auto` was asked for."""
-    experiment, runtime, (network, shapes) = found.sweep.experiment, found.sweep.runtime, scored
-    if experiment.attribution.seed_rank == "auto":
+    runtime, (network, shapes) = found.sweep.runtime, scored
+    if found.sweep.experiment.attribution.seed_rank == "auto":
         with found.part():
-            experiment = choose_seed_rank(experiment, runtime, scored)
-            found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
+            decided = choose_seed_rank(found.sweep.experiment, runtime, scored, selectors_of(found.sweep))
+            found.sweep = dataclasses.replace(found.sweep, experiment=decided)
+    experiment = trial_experiment(found.sweep.experiment, {})
     cached: set[Stage] = set()
     with found.part():
         cached = cached_stages(bench, experiment)

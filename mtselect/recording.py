@@ -22,6 +22,7 @@ from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
+from mtselect.stages.gate import is_gated
 from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
@@ -53,7 +54,7 @@ def trial_params(experiment: Experiment, searched: Mapping[str, object], rival: 
     selector = SELECTORS.load(selection.method)
     if selector.sized:
         params["budget"] = selection.budget
-        if selection.gate is not None:
+        if is_gated(selection):
             params |= {"gate": selection.gate, "gate_keeps": round(selection.gate_keeps, 4)}
     shown = {name: getattr(selection, name) for name in selector.shown}
     params |= {name: round(value, 4) if isinstance(value, float) else value for name, value in shown.items()}
@@ -285,7 +286,7 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
     metric = objective.removeprefix("eval/")
     mine = evaluations(best)
     rivals = [row for row in rows if row.kind == "baseline"
-              and (row.params["method"] in plots.LEVELS or row.params["budget"] == best.pairs)]
+              and (row.params["method"] in plots.LEVELS or row.pairs == best.pairs or row.params.get("budget") == best.pairs)]
     lineage = Lineage(bench, experiments[best.run_id][0])
     return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
 

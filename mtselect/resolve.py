@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, most_cluste
 from mtselect.data.corpus import ROLES
 from mtselect.data.rows import count_rows
 from mtselect.errors import ConfigError
+from mtselect.plugins import part_names
 from mtselect.readers.base import pinned_source
 from mtselect.search.question import Question
 from mtselect.selectors.base import SELECTORS
@@ -38,8 +40,10 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
     Raises:
         ConfigError, ModelError, DataError: what is wrong with the model, its layers or the seeds, if they have to be looked at.
     """
-    if "selection.method" not in (search or {}):  # else each trial has those of its own (`trial_experiment`)
-        experiment = with_fields(experiment, dict(SELECTORS.load(experiment.selection.method).fixes))
+    if "selection.method" not in (search or {}):  # else each trial has what its own selector fixes
+        experiment = trial_experiment(experiment, {})
+    if experiment.selection.gate == "adequacy" or "adequacy" in SELECTORS.load(experiment.selection.method).needs:
+        experiment = with_fields(experiment, {"adequacy.encoder": pinned_encoder(experiment.adequacy.encoder)})
     found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found
@@ -119,18 +123,39 @@ def choose_sketch_rank(experiment: Experiment, search: dict[str, Range]) -> Expe
     return with_fields(experiment, {"attribution.sketch_rank": _SKETCH_RANK if most_clusters(experiment, search) > 1 else 0})
 
 
-def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Scored | None = None) -> Experiment:
+def selectors_of(sweep: Sweep) -> list[str]:
+    """Names of the selectors that a sweep may run: its own or those that are searched, and those among its rivals."""
+    named = {*own_selectors(sweep), *sweep.study.baselines}
+    return [name for name in part_names("mtselect.selectors") if name in named]
+
+
+def own_selectors(sweep: Sweep) -> list[str]:
+    """Names of the selectors that its trials may have."""
+    space = sweep.search.get("selection.method")
+    return [sweep.experiment.selection.method] if space is None else list(space.choices or [])
+
+
+def wants_benefits(name: str) -> bool:
+    """Whether a selector asks for a gradient pass."""
+    return bool(SELECTORS.load(name).needs & {"benefits", "benefit_matrix", "sketches"})
+
+
+def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Scored | None = None,
+                     selectors: Sequence[str] = ()) -> Experiment:
     """The experiment with what `attribution.seed_rank: auto` stands for on this machine.
 
     Args:
         experiment: with `auto`.
         runtime: its accelerator counts.
         scored: what `scored_model` gives, if that was asked for before.
+        selectors: that may run with it; the experiment's own if none is named.
 
     Raises:
         ConfigError: not even one direction of each seed fits.
     """
-    if experiment.attribution.curvature == "identity" or "benefits" not in SELECTORS.load(experiment.selection.method).needs:
+    own = experiment.attribution.curvature
+    if not any(wants_benefits(name) and SELECTORS.load(name).fixes.get("attribution.curvature", own) != "identity"
+               for name in selectors or [experiment.selection.method]):
         rank = None  # there is no eigenbasis to cut in, or no seed is asked for
     else:
         model, shapes = scored or scored_model(experiment)

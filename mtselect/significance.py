@@ -136,7 +136,7 @@ def compare_over_seeds(name: str, metric: Metric, system: Sequence[NDArray[np.fl
                             - _over_seeds(theirs, np.random.default_rng([seed, 1])))
     low, high = _difference_interval(differences)
     return PairedResult(name=name, system=float(values.mean()), baseline=float(others.mean()),
-                        difference=better * float(values.mean() - others.mean()), low=low, high=high,
+                        difference=better * float(values.mean() - others.mean()) + 0.0, low=low + 0.0, high=high + 0.0,
                         p_value=_p_value(differences), n_bootstrap=scoring.settings.bootstrap,
                         n_seeds=min(len(system), len(baseline)),
                         signature=f"{_signature(metric, scoring, seed)}|seeds:{len(system)}")

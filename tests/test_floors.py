@@ -41,7 +41,7 @@ HOMES = {  # third party -> the only parts that may import it
     "torch": {"attribution", "training", "stages", "plan", "cli", "metrics"},  # metrics: COMET's worker, elsewhere
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "selectors"},
     "huggingface_hub": {"hub", "promotion"},
 }
 

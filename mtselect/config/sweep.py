@@ -51,7 +51,7 @@ class StudyConfig(Section):
     n_trials: Count = Field(default=20, description="search trials that should be finished in the end, over all workers and "
         "runs.")
     objectives: Annotated[list[str], hint("name one, such as eval/chrf")] = Field(default=["eval/chrf"], min_length=1,
-        description="logged metrics to optimise; `select/pairs` is minimised, scores are maximised.")
+        description="logged metrics to optimise; `select/pairs` is minimised, scores go where they are better.")
     sampler: Literal["tpe", "gp", "nsga2", "random"] = Field(default="tpe", description="Optuna's TPE, Gaussian process, "
         "NSGA-II or random sampler.")
     pruner: Literal["none", "median", "successive_halving"] = Field(default="none",

@@ -137,7 +137,8 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
     best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
     size = best.metrics["select/pairs"]
     rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
-              and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}")}
+              and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}"
+                   or run.metrics.get("select/pairs") == size)}
     missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
     if missing:
         raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the "

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from mtselect.config import Experiment, Sweep
+from mtselect.config import Experiment, Sweep, validated
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local
@@ -50,7 +50,8 @@ def refuse_other_content(experiment: Experiment, begun: Question) -> None:
 
 def refuse_other(sweep: Sweep, begun: Question) -> None:
     """Raise ConfigError with both values where a study was begun with another question."""
-    if changed := differences(begun, question(sweep)):
+    then = {**begun, "experiment": dataclasses.asdict(validated(Experiment, begun["experiment"], lenient=True))}
+    if changed := differences(then, question(sweep)):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")
 

@@ -52,14 +52,15 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
     steps = experiment.finetune.steps_for(size)
     others = {path: value for path, value in values.items() if not path.startswith("selection.")}
     suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
-    same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "finetune.steps": steps}
-    pool = {**others, "selection.method": "pool"}
+    same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "selection.options": None,
+                 "finetune.steps": steps}
+    pool = {**others, "selection.method": "pool", "selection.options": None}
     more = 0
     if "pool-cost" in kinds and result.evaluation.cost is not None:
         cost = result.evaluation.cost
         more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / max(1, cost["steps"])))
     known: dict[str, tuple[str, dict[str, object]]] = {
-        "untuned": ("untuned", {"selection.method": "untuned"}),
+        "untuned": ("untuned", {"selection.method": "untuned", "selection.options": None}),
         "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
         "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
         "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps + more}),

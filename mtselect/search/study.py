@@ -7,7 +7,8 @@ import warnings
 
 import optuna
 
-from mtselect.config import Sweep, with_fields
+from mtselect.config import Sweep
+from mtselect.resolve import trial_experiment
 from mtselect.search.question import directions, question, refuse_other
 from mtselect.search.samplers import make_pruner
 from mtselect.search.storage import remember, storage, unusable
@@ -50,6 +51,6 @@ def shared_by_trials(sweep: Sweep) -> list[Stage]:
     def alike(stage: Stage) -> bool:
         return not any(path == read or path.startswith(f"{read}.") for path in varied for read in stage.reads)
 
-    needed = [shared_stages(with_fields(sweep.experiment, dict(zip(searched, values, strict=True))))
+    needed = [shared_stages(trial_experiment(sweep.experiment, dict(zip(searched, values, strict=True))))
               for values in itertools.product(*searched.values())]
     return list(itertools.takewhile(alike, (stage for stage in needed[0] if all(stage in others for others in needed))))

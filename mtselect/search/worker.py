@@ -59,7 +59,7 @@ class Worker:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
         self._check_records()
         prepare_metrics(self.bench, self.sweep.experiment)
-        lineage = Lineage(self.bench, self.sweep.experiment)
+        lineage = Lineage(self.bench, trial_experiment(self.sweep.experiment, {}))
         stages = shared_by_trials(self.sweep)
         with self.bench.progress.task("shared stages", len(stages)) as advance:
             for stage in stages:

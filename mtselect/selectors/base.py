@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from mtselect.config import Experiment, SelectionConfig
 from mtselect.errors import ConfigError
@@ -175,7 +176,12 @@ def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -
         if name not in known:
             raise ConfigError(f"selection.options.{name} is no option of selection.method {config.method!r}, which has "
                               f"{', '.join(known) or 'none'}: correct or remove it")
-    return selector.options(**(config.options or {}))
+    try:
+        return TypeAdapter(selector.options).validate_python(dict(config.options or {}))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"]))
+        raise ConfigError(f"selection.options.{name}: {wrong['msg']}, got {wrong['input']!r}") from error
 
 
 SELECTORS: Plugins[type[Selector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")

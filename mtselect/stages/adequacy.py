@@ -14,6 +14,9 @@ import numpy as np
 from joblib import cpu_count
 
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.config import Experiment
+from mtselect.data.fingerprint import path_digest
+from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
 from mtselect.stages.candidates import READS, candidate_rows
@@ -46,8 +49,14 @@ def _run(work: Work) -> None:
                 advance(len(pairs))
 
 
+def encoder_digest(experiment: Experiment) -> list[str]:
+    """What an encoder's folder holds; a name is what it says."""
+    name = experiment.adequacy.encoder
+    return [path_digest(Path(name))] if is_local(name) else []
+
+
 ADEQUACY = Stage(name="adequacy", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
-                 reads=("adequacy", *READS))
+                 reads=("adequacy", *READS), sources=encoder_digest)
 COMPARED = Output(stage=ADEQUACY)
 
 

@@ -20,7 +20,7 @@ from mtselect.selection.corrupt import corruptions
 from mtselect.selection.features import features, trigram_overlap
 from mtselect.selection.gate import Gated, by_adequacy, by_loss, learn
 from mtselect.selectors.base import SELECTORS
-from mtselect.stages.adequacy import COMPARED, load_adequacy
+from mtselect.stages.adequacy import COMPARED, encoder_digest, load_adequacy
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED, NAMES, fill_losses, loss_per_token, other_rows
@@ -101,7 +101,7 @@ def _losses(work: Work, lm: LanguageModel, pairs: Sequence[Pair], advance: Advan
 GATE = Stage(name="gate", version=1, inputs=lambda _: [POOL, SEEDS, WARM_MODEL, MEASURED], run=_run,
              reads=("selection.gate", "model", "data.src_lang", "data.tgt_lang", "seed"))
 ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "adequacy"}, inputs=lambda _: [SEEDS, COMPARED],
-                      run=_adequate, reads=("adequacy",))
+                      run=_adequate, reads=("adequacy",), sources=encoder_digest)
 
 
 def is_gated(chosen: SelectionConfig) -> bool:

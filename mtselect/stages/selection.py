@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mtselect.config import Experiment, SelectionConfig, budget_pairs
 from mtselect.data.pairs import Pair, PairTable
 from mtselect.selection.gate import Gated, bound
-from mtselect.selectors.base import SELECTORS, Candidates
+from mtselect.selectors.base import SELECTORS, Candidates, read_options
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gate import gate_output, is_gated, load_gated
@@ -86,6 +86,7 @@ class Selection:
 def _run(work: Work) -> None:
     experiment, chosen, pool, tokens = work.experiment, work.experiment.selection, work.read(POOL), work.read(POOL_TOKENS)
     selector = SELECTORS.load(chosen.method)()
+    read_options(selector, chosen)  # for its errors
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
     gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)

@@ -40,7 +40,9 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     if lm.decoder_start is not None:
         set_languages(lm.tokenizer, experiment.data)  # it is saved with them
     if lora:
-        lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
+        with torch.random.fork_rng():  # peft draws the adapters' first weights
+            torch.manual_seed(derive_seed(experiment.seed, f"{purpose}: adapters"))
+            lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
     per_epoch = -(-len(examples) // config.batch_size)
     n_pairs = n_steps // per_epoch * len(examples) + min(n_steps % per_epoch * config.batch_size, len(examples))
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:

@@ -33,7 +33,7 @@ def _run(work: Work) -> None:
     lm.tokenizer.save_pretrained(work.out / "model")
 
 
-WARMUP = Stage(name="warmup", version=3, reads=("model", "data.src_lang", "data.tgt_lang", "warmup", "seed"),
+WARMUP = Stage(name="warmup", version=4, reads=("model", "data.src_lang", "data.tgt_lang", "warmup", "seed"),
                inputs=lambda _: [POOL_TOKENS, BASE_MODEL], run=_run)
 
 

@@ -1,0 +1,45 @@
+"""Whole sweeps whose trials and rivals are other selectors than the product's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+ONE = {"selection.seed": {"choices": [0]}}
+
+
+def test_rivals_have_no_options_of_the_trials_selector(warm_lab: Callable[..., Any]) -> None:
+    """And where a rival alone asks for gradients, their rank is decided before any work."""
+    lab = warm_lab(experiment__selection={"method": "loss_band", "options": {"centre": 0.4}, "budget": 20, "gate": None},
+                   experiment__attribution__seed_rank="auto", search=ONE, study__n_trials=1,
+                   study__baselines=["random", "length", "gdig"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children()
+    assert {"random-20", "length-20", "gdig-20", "t000"} <= children.keys()
+    assert children["t000"].data.params["selection.options.centre"] == "0.4"
+    assert not [name for name in children["length-20"].data.params if name.startswith("selection.options")]
+
+
+def test_a_selector_that_fixes_the_curvature_takes_one_pass(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), search=ONE,
+                   experiment__selection={"method": "dot", "budget": 20, "gate": None},
+                   study__n_trials=1, study__baselines=["random", "paper"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    assert len(lab.manifests("curvature")) == 2 and len(lab.manifests("gradients")) == 2, "dot's, and paper's with its sketches"
+    assert "gate" not in lab.children()["paper-20"].data.params
+
+
+@pytest.mark.parametrize(("method", "space", "said"), [
+    ("loss_band", {"centr": {"low": 0.1, "high": 0.2}}, "selection.options.centr is no option of selection.method"),
+    ("loss_band", {"centre": {"choices": ["high"]}}, "selection.options.centre: Input should be a valid number"),
+    ("gdig", {"x": {"choices": [1]}}, "selection.options.x is no option of selection.method 'gdig', which has none")])
+def test_options_are_looked_at_before_any_work(method: str, space: dict[str, Any], said: str, warm_lab: Callable[..., Any],
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=(), experiment__selection={"method": method, "budget": 20},
+                   search={f"selection.options.{name}": values for name, values in space.items()})
+    assert lab.run("sweep", "sweep.yaml") == 2
+    assert said in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert not lab.manifests()
