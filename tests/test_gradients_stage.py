@@ -18,7 +18,7 @@ from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ConfigError, NonFiniteError
 from mtselect.progress import SilentProgress
-from mtselect.stages import gradients
+from mtselect.stages import candidates, gradients
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage
@@ -46,14 +46,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "SHARD_ROWS", 40)
+    monkeypatch.setattr(candidates, "SHARD_ROWS", 40)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(warm_lab: Callable[..., Any]) -> Iterator[Path]:
     lab = warm_lab(stages=BEFORE)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(lab.folder):
-        patch.setattr(gradients, "SHARD_ROWS", 40)
+        patch.setattr(candidates, "SHARD_ROWS", 40)
         yield write(lab)
 
 
@@ -92,7 +92,7 @@ def stopped_in(*shards: int) -> Iterator[None]:
 
 def test_shards_hold_what_one_pass_gives(undisturbed: Path, warm_lab: Callable[..., Any],
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "SHARD_ROWS", 10_000)
+    monkeypatch.setattr(candidates, "SHARD_ROWS", 10_000)
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
         whole = SketchIndex(write(lab))

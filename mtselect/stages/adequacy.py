@@ -7,24 +7,21 @@ An index with `cosine` of the two sides' vectors and `overlap` of their characte
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
 
-from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment
 from mtselect.data.fingerprint import path_digest
 from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
-from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.corpus import POOL
-from mtselect.stages.gradients import SHARD_ROWS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
-from mtselect.store import write_whole
 from mtselect.training.device import compute_device
 from mtselect.training.sentence_encoder import load_encoder
 
@@ -35,9 +32,7 @@ def _run(work: Work) -> None:
     start, experiment, runtime, pool = time.monotonic(), work.experiment, work.bench.runtime, work.read(POOL)
     rows = candidate_rows(experiment, work.read(POOL_TOKENS))
     encode = load_encoder(experiment.adequacy.encoder, compute_device(runtime.accelerator).type, runtime.threads or cpu_count())
-    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
-    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key, values=["cosine", "overlap"])
-    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    writer = index_writer(work, rows, start, values=("cosine", "overlap"))
     with work.bench.progress.task("adequacy", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             for begin in range(0, len(shard.rows), _BATCH):

@@ -1,17 +1,26 @@
-"""Which rows of the pool can be selected, and which the warm-up learns."""
+"""Which rows of the pool can be selected, which the warm-up learns, and the index of what a stage finds of each."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtselect.attribution.index import IndexWriter, Layout
 from mtselect.config import Experiment
 from mtselect.data.examples import ExampleTable
 from mtselect.errors import DataError
-from mtselect.store import derive_seed
+from mtselect.stages.lineage import Work
+from mtselect.store import derive_seed, write_whole
 
 # Fields that decide the candidates, beside the pool's tokens.
 READS = ("model.max_tokens", "warmup.epochs", "warmup.exclude", "warmup.rows", "seed")
+
+# Candidates of a shard: what a killed pass loses.
+SHARD_ROWS = 4096
 
 
 def usable_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int64]:
@@ -42,3 +51,21 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
         raise DataError(f"warmup.exclude leaves no candidate: warmup.rows ({experiment.warmup.rows}) must be below "
                         f"the {len(usable)} usable pool rows: lower it")
     return rows
+
+
+def index_writer(work: Work, rows: NDArray[np.int64], start: float, *, width: int = 0, columns: Mapping[str, int] | None = None,
+                 values: Sequence[str] = ()) -> IndexWriter:
+    """Writer of a shared stage's entry: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
+
+    Args:
+        work: of the stage.
+        rows: of the candidates in the pool, [N].
+        start: `time.monotonic()` when the stage began; what it did since then counts in the manifest.
+        width: of sketches; 0 where nothing is sketched.
+        columns: name -> width of further float32 arrays.
+        values: names of further float64 arrays, one number a candidate.
+    """
+    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
+    layout = Layout(n_rows=len(rows), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key, columns=dict(columns or {}),
+                    values=list(values))
+    return IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Both, GradientConsumer, layer_shape
-from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
+from mtselect.attribution.index import Shard, SketchIndex
 from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
 from mtselect.attribution.kfac import Curvature
 from mtselect.attribution.memory import seed_pass_bytes
@@ -27,7 +27,7 @@ from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import AttributionConfig, RuntimeConfig, decided
 from mtselect.errors import ConfigError
 from mtselect.selection.resample import benefit_share
-from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.curvature import FITTED, load_curvature
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
@@ -38,9 +38,6 @@ from mtselect.store import derive_seed, write_whole
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
-
-# Candidates of a shard: what a killed pass loses.
-SHARD_ROWS = 4096
 
 
 def _run(work: Work) -> None:
@@ -62,12 +59,9 @@ def _run(work: Work) -> None:
     _refuse_too_large(lm, runtime, needed, len(seeds), len(shapes))
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
-    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
     write_whole(work.out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
-    layout = Layout(n_rows=len(rows), width=projections.width if projections else 0, shard_rows=SHARD_ROWS,
-                    content=work.recipe.key, columns={"benefits": len(seeds), "gradient_norms": len(layers)},
-                    values=["mean", "share", "norm"])
-    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    writer = index_writer(work, rows, start, width=projections.width if projections else 0, values=("mean", "share", "norm"),
+                          columns={"benefits": len(seeds), "gradient_norms": len(layers)})
     with work.bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}

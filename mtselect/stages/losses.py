@@ -14,17 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.attribution.index import SketchIndex
 from mtselect.config import RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.progress import Advance
-from mtselect.stages.candidates import READS, candidate_rows
-from mtselect.stages.gradients import SHARD_ROWS
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import load_weights
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
-from mtselect.store import derive_seed, write_whole
+from mtselect.store import derive_seed
 from mtselect.training.language_model import LanguageModel
 from mtselect.training.loss_module import example_losses
 
@@ -37,9 +36,7 @@ def _run(work: Work) -> None:
     pool = work.read(POOL_TOKENS)
     rows = candidate_rows(experiment, pool)
     others = other_rows(len(rows), experiment.seed)
-    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
-    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key, values=list(NAMES))
-    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    writer = index_writer(work, rows, start, values=NAMES)
     with work.bench.progress.task("pool losses", 2 * sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             here = slice(shard.rows.start, shard.rows.stop)

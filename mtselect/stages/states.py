@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
+from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import States
-from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.corpus import SEEDS
-from mtselect.stages.gradients import SHARD_ROWS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import encode, load_weights
 from mtselect.stages.tokens import POOL_TOKENS
@@ -34,10 +33,7 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("states of seeds", len(seeds)) as advance:
         vectors = run(seeds, advance=advance)
     write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
-    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
-    layout = Layout(n_rows=len(rows), width=0, shard_rows=SHARD_ROWS, content=work.recipe.key,
-                    columns={"states": vectors.shape[1]})
-    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    writer = index_writer(work, rows, start, columns={"states": vectors.shape[1]})
     with work.bench.progress.task("pool states", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             here = slice(shard.rows.start, shard.rows.stop)
