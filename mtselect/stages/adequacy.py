@@ -7,14 +7,16 @@ An index with `cosine` of the two sides' vectors and `overlap` of their characte
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from joblib import cpu_count
 
 from mtselect.attribution.index import SketchIndex
-from mtselect.config import Experiment
+from mtselect.config import Experiment, RuntimeConfig
 from mtselect.data.fingerprint import path_digest
+from mtselect.data.pairs import Pair
 from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
@@ -29,19 +31,30 @@ _BATCH = 256  # pairs that are encoded between two steps of the progress bar
 
 
 def _run(work: Work) -> None:
-    start, experiment, runtime, pool = time.monotonic(), work.experiment, work.bench.runtime, work.read(POOL)
+    start, experiment, pool = time.monotonic(), work.experiment, work.read(POOL)
     rows = candidate_rows(experiment, work.read(POOL_TOKENS))
-    encode = load_encoder(experiment.adequacy.encoder, compute_device(runtime.accelerator).type, runtime.threads or cpu_count())
+    compare = comparer(experiment, work.bench.runtime)
     writer = index_writer(work, rows, start, values=("cosine", "overlap"))
     with work.bench.progress.task("adequacy", sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():
             for begin in range(0, len(shard.rows), _BATCH):
                 here = slice(begin, min(begin + _BATCH, len(shard.rows)))
                 pairs = pool.take(rows[shard.rows.start + begin : shard.rows.start + here.stop])[:]
-                sides = [[pair.src for pair in pairs], [pair.tgt for pair in pairs]]
-                shard.values["cosine"][here] = np.einsum("nd,nd->n", encode(sides[0]), encode(sides[1]))
-                shard.values["overlap"][here] = [trigram_overlap(source, target) for source, target in zip(*sides, strict=True)]
+                found = compare(pairs)
+                shard.values["cosine"][here], shard.values["overlap"][here] = found.cosine, found.overlap
                 advance(len(pairs))
+
+
+def comparer(experiment: Experiment, runtime: RuntimeConfig) -> Callable[[Sequence[Pair]], Adequacy]:
+    """Compares pairs, by the encoder of `adequacy.encoder`."""
+    encode = load_encoder(experiment.adequacy.encoder, compute_device(runtime.accelerator).type, runtime.threads or cpu_count())
+
+    def compare(pairs: Sequence[Pair]) -> Adequacy:
+        sources, targets = encode([pair.src for pair in pairs]), encode([pair.tgt for pair in pairs])
+        return Adequacy(cosine=np.einsum("nd,nd->n", sources, targets),
+                        overlap=np.array([trigram_overlap(pair.src, pair.tgt) for pair in pairs]))
+
+    return compare
 
 
 def encoder_digest(experiment: Experiment) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
@@ -17,19 +16,17 @@ from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
 from mtselect.progress import Advance
 from mtselect.selection.corrupt import corruptions
-from mtselect.selection.features import features, trigram_overlap
+from mtselect.selection.features import features
 from mtselect.selection.gate import Gated, by_adequacy, by_loss, learn
 from mtselect.selectors.base import SELECTORS
-from mtselect.stages.adequacy import COMPARED, encoder_digest, load_adequacy
+from mtselect.stages.adequacy import COMPARED, comparer, encoder_digest, load_adequacy
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED, NAMES, fill_losses, loss_per_token, other_rows
 from mtselect.stages.models import load_weights
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed
-from mtselect.training.device import compute_device
 from mtselect.training.language_model import LanguageModel
-from mtselect.training.sentence_encoder import load_encoder
 
 
 def _run(work: Work) -> None:
@@ -75,13 +72,9 @@ def _learned(work: Work) -> Gated:
 
 def _adequate(work: Work) -> None:
     """`adequacy`, by the encoder that the candidates were compared by."""
-    texts, runtime = [(pair.src, pair.tgt) for pair in work.read(SEEDS)], work.bench.runtime
-    encode = load_encoder(work.experiment.adequacy.encoder, compute_device(runtime.accelerator).type,
-                          runtime.threads or cpu_count())
-    sources, targets = (encode(side) for side in zip(*texts, strict=True))
-    seeds = np.column_stack([np.einsum("nd,nd->n", sources, targets), [trigram_overlap(*text) for text in texts]])
-    found = load_adequacy(work.read(COMPARED))
-    _write(work, by_adequacy(np.column_stack([found.cosine, found.overlap]), seeds))
+    seeds = comparer(work.experiment, work.bench.runtime)(work.read(SEEDS)[:])
+    pool = load_adequacy(work.read(COMPARED))
+    _write(work, by_adequacy(*(np.column_stack([found.cosine, found.overlap]) for found in (pool, seeds))))
 
 
 def _model(work: Work) -> LanguageModel:
