@@ -60,11 +60,12 @@ class Plugins(Generic[T]):
                               "that package") from error
 
 
-def _own(package: str) -> list[str]:
+@cache
+def _own(package: str) -> tuple[str, ...]:
     spec = find_spec(package)
     assert spec is not None and spec.submodule_search_locations is not None, package
-    return [module.name for module in iter_modules(spec.submodule_search_locations)
-            if module.name != "base" and not module.name.startswith("_")]
+    return tuple(module.name for module in iter_modules(spec.submodule_search_locations)
+                 if module.name != "base" and not module.name.startswith("_"))
 
 
 @cache
