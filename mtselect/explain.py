@@ -8,7 +8,6 @@ sentence, add up to its benefit. Without --ids the N candidates with the largest
 from __future__ import annotations
 
 import io
-import json
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -159,9 +158,11 @@ def _page(found: Sequence[Explained]) -> str:
 
 
 def _lines(found: Sequence[Explained]) -> str:
+    from mtselect.store import jsonl
+
     rows = [{"id": one.pair.id, "src": one.pair.src, "tgt": one.pair.tgt, "benefit": one.benefit,
              "words": [{"text": word, "benefit": benefit} for word, benefit in one.words]} for one in found]
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return jsonl(rows)
 
 
 if __name__ == "__main__":

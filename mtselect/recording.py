@@ -28,7 +28,8 @@ from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.trial import TrialResult, all_stages, compare_systems
-from mtselect.tracking.base import Tracker, jsonl
+from mtselect.store import jsonl
+from mtselect.tracking.base import Tracker
 
 if TYPE_CHECKING:
     from mtselect.reports.pages import Figure

@@ -41,15 +41,14 @@ def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
     from mtselect.search.storage import continued
     from mtselect.stages.lineage import Lineage
     from mtselect.stages.selection import select_pairs
-    from mtselect.store import write_whole
-    from mtselect.tracking.base import jsonl
+    from mtselect.store import write_lines, write_whole
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
         begun = continued(sweep)
         selection = select_pairs(Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search)))
         advance(1)
-    write_whole(out, lambda path: path.write_text(jsonl(pair.row() for pair in selection.pairs), encoding="utf-8"))
+    write_whole(out, lambda path: write_lines(path, (pair.row() for pair in selection.pairs)))
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})")
 

@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -220,10 +220,19 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """JSON lines."""
+def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as JSON lines."""
+    return "".join(_lines(rows))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write JSON lines."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(_lines(rows))
+
+
+def _lines(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from mtselect.config import Experiment, to_yaml
 from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
-from mtselect.tracking.base import jsonl
+from mtselect.store import write_lines
 from mtselect.tracking.mlflow import RecordedRun
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     from pyarrow import parquet
 
     rows = [pair.row() for pair in selection.pairs]
-    (folder / "selected.jsonl").write_text(jsonl(pair.row() for pair in selection.pairs), encoding="utf-8")
+    write_lines(folder / "selected.jsonl", rows)
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
     (folder / "experiment.yaml").write_text(to_yaml(experiment, "experiment"), encoding="utf-8")
     seen = {split: [asdict(score) for score in some] for split, some in scores.items()}

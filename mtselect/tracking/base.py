@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -82,8 +81,3 @@ class Tracker(Protocol):
 
     def run_link(self, run_id: str) -> str:
         """Address of a run; empty where nothing is kept."""
-
-
-def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
-    """JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

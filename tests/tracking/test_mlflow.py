@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from mtselect.config import Sweep, TrackingConfig
 from mtselect.errors import PromotionRefused, StorageError
-from mtselect.tracking.base import jsonl
+from mtselect.store import jsonl
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow
 
