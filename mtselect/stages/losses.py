@@ -24,8 +24,8 @@ from mtselect.stages.models import load_weights
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed
+from mtselect.training.forward_module import example_losses
 from mtselect.training.language_model import LanguageModel
-from mtselect.training.loss_module import example_losses
 
 NAMES = ("loss", "other", "tokens")
 

@@ -1,4 +1,4 @@
-"""states: a vector for every candidate and seed, from hidden states of the model that scores (`training/state_module.py`).
+"""states: a vector for every candidate and seed, from hidden states of the model that scores (`training/forward_module.py`).
 
 An index with `states` [N, D], of unit length; seeds.npy [Q, D]; rows.npy [N] (in the pool). Workers share it.
 """
@@ -20,7 +20,7 @@ from mtselect.stages.models import encode, load_weights
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import write_whole
-from mtselect.training.state_module import example_states
+from mtselect.training.forward_module import example_states
 
 
 def _run(work: Work) -> None:

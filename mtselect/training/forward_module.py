@@ -1,0 +1,106 @@
+"""Forward passes alone: what is read of each example, as a LightningModule.
+
+The loss is summed over target tokens and EOS. The vector of hidden states is
+
+    v(z) = Σ_t t · h_t / Σ_t t      over the tokens t = 1, 2, ... of the pair, prompt and target
+
+with h the last layer's output (of an encoder-decoder its decoder's): the weighted mean of RDS+ (Ivison et al., arXiv
+2503.01807) and of SGPT before it (Muennighoff, arXiv 2202.08904). Later states of a causal model have seen more of the pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mtselect.data.examples import Example
+from mtselect.errors import NonFiniteError
+from mtselect.progress import Advance
+from mtselect.training.batching import Batch, loader
+from mtselect.training.language_model import LanguageModel, target_logits, target_losses
+from mtselect.training.trainer import make_trainer
+
+Read = Callable[[nn.Module, Batch], Tensor]
+
+
+class ForwardModule(L.LightningModule):
+    """Collects what is read.
+
+    Args:
+        model: causal LM or encoder-decoder.
+        read: of a batch, [B, ...].
+        found: [N, ...], filled in.
+        advance: called with the number of examples done.
+    """
+
+    def __init__(self, model: nn.Module, read: Read, found: NDArray[Any], advance: Advance) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self._read, self._found, self._advance = read, found, advance
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Read one batch."""
+        self._found[batch.rows.cpu().numpy()] = self._read(self.model, batch).cpu().numpy()
+        self._advance(len(batch.rows))
+
+
+def example_losses(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
+                   advance: Advance) -> NDArray[np.float64]:
+    """Cross-entropy of each example, [N], summed over its target tokens and EOS.
+
+    Raises:
+        NonFiniteError: one is NaN or infinite; names its row.
+    """
+    losses = np.zeros(len(examples))
+    _read_all(lm, examples, _losses, losses, batch_size, accelerator, advance)
+    _check(losses, "the loss of row {} is")
+    return losses
+
+
+def example_states(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
+                   advance: Advance) -> NDArray[np.float32]:
+    """Vectors [N, D] of examples, of unit length.
+
+    Raises:
+        NonFiniteError: one is NaN or infinite; names its row.
+    """
+    states = np.zeros((len(examples), lm.model.config.get_text_config().hidden_size), np.float32)
+    _read_all(lm, examples, _states, states, batch_size, accelerator, advance)
+    _check(states, "the hidden states of row {} are")
+    return states
+
+
+def _losses(model: nn.Module, batch: Batch) -> Tensor:
+    return target_losses(target_logits(model, batch).float(), batch.targets).double()
+
+
+def _states(model: nn.Module, batch: Batch) -> Tensor:
+    decoder = {} if batch.decoder_ids is None else {"decoder_input_ids": batch.decoder_ids}
+    found = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, output_hidden_states=True,
+                  **decoder)
+    if batch.decoder_ids is None:
+        hidden, mask = found.hidden_states[-1], batch.mask
+    else:
+        hidden, mask = found.decoder_hidden_states[-1], batch.targets != -100
+    weights = mask.cumsum(1) * mask
+    return nn.functional.normalize(torch.einsum("btd,bt->bd", hidden.float(), weights.float()), dim=1)
+
+
+def _read_all(lm: LanguageModel, examples: Sequence[Example], read: Read, found: NDArray[Any], batch_size: int,
+              accelerator: str, advance: Advance) -> None:
+    if examples:
+        make_trainer(accelerator=accelerator).predict(ForwardModule(lm.model, read, found, advance),
+                                                      loader(examples, batch_size, lm.pad_id), return_predictions=False)
+
+
+def _check(found: NDArray[Any], said: str) -> None:
+    bad = np.argwhere(~np.isfinite(found))
+    if len(bad):
+        raise NonFiniteError(f"{said.format(bad[0, 0])} NaN or infinite at the model that scores: lower "
+                             "warmup.learning_rate, or set model.dtype to float32")
