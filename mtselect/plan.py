@@ -184,7 +184,7 @@ def _products(sweep: Sweep, model: Model, shapes: Shapes, pairs: int, seeds: int
     return {"warmup": 6.0 * size * tokens * warmed * experiment.warmup.epochs,
             "curvature": fitted * tokens * (4.0 * size + 4.0 * rotated + 2.0 * tracked),
             "gradients": candidates * (tokens * (4.0 * size + 2.0 * tracked) + 2.0 * tracked * seeds),
-            "losses": 2 * candidates * tokens * 2.0 * size,
+            "losses": 2 * candidates * tokens * 2.0 * size, "drops": candidates * tokens * 2.0 * size,
             "finetune": 6.0 * size * tokens * steps * experiment.finetune.batch_size,
             # Each new token is a pass of its own, whose small products run at a tenth of the speed.
             "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
@@ -197,8 +197,8 @@ def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, see
             "warmup": weights if experiment.warmup.epochs else 0.0,
             "curvature": curvature_bytes(shapes, fitting=False),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
-            "columns": 16.0 * pairs, "losses": 24.0 * pairs, "gate": 9.0 * pairs,
-            "finetune": weights * (0.02 if experiment.model.lora_rank else 1.0)}
+            "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs, "gate": 9.0 * pairs,
+            **dict.fromkeys(("seeded", "finetune"), weights * (0.02 if experiment.model.lora_rank else 1.0))}
 
 
 def _measured(folder: Path, model: ModelConfig, pairs: int | None) -> float | None:

@@ -34,6 +34,7 @@ from mtselect.resolve import (
     selectors_of,
     trial_experiment,
     wants_benefits,
+    wants_encoder,
 )
 from mtselect.search.question import Question, directions, refuse_other
 from mtselect.search.storage import begun_study
@@ -152,8 +153,7 @@ def _look_at_encoder(found: Preflight) -> None:
     """Where a trial or a rival asks for one: whether its package is there, and its commit on the hub."""
     sweep = found.sweep
     gates = sweep.search["selection.gate"].choices or [] if "selection.gate" in sweep.search else []
-    if "adequacy" not in (sweep.experiment.selection.gate, *gates) and not any(
-            "adequacy" in SELECTORS.load(name).needs for name in selectors_of(sweep)):
+    if not wants_encoder([sweep.experiment.selection.gate, *gates], selectors_of(sweep)):
         return
     with found.part():
         encoder = pinned_encoder(sweep.experiment.adequacy.encoder)
@@ -230,8 +230,9 @@ def _look_at_rows(found: Preflight) -> None:
                 return
             candidates -= warmup.rows
             found.facts["warm-up"] += f"; {candidates:,} candidates are left"
-    if experiment.selection.gate == "learned" and count_rows(experiment.data, "seeds") < MIN_SEEDS:
-        found.faults.append(f"selection.gate: learned needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted "
+    gate = experiment.selection.gate
+    if gate in ("learned", "learned_adequacy") and count_rows(experiment.data, "seeds") < MIN_SEEDS:
+        found.faults.append(f"selection.gate: {gate} needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted "
                             "pairs, or set selection.gate to seed_loss or null")
     if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,12 +42,18 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
     """
     if "selection.method" not in (search or {}):  # else each trial has what its own selector fixes
         experiment = trial_experiment(experiment, {})
-    if experiment.selection.gate == "adequacy" or "adequacy" in SELECTORS.load(experiment.selection.method).needs:
+    if wants_encoder([experiment.selection.gate], [experiment.selection.method]):
         experiment = with_fields(experiment, {"adequacy.encoder": pinned_encoder(experiment.adequacy.encoder)})
     found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found
     return choose_seed_rank(found, runtime)
+
+
+def wants_encoder(gates: Iterable[object], methods: Iterable[str]) -> bool:
+    """Whether one of these gates or selectors compares pairs by their meaning."""
+    return not {"adequacy", "learned_adequacy"}.isdisjoint(gates) or any("adequacy" in SELECTORS.load(name).needs
+                                                                         for name in methods)
 
 
 def adopt(sweep: Sweep, begun: Question) -> Sweep:

@@ -20,7 +20,7 @@ from mtselect.selection.cluster import Sketches
 from mtselect.selection.resample import Columns
 
 # What can be looked at, each a field of `Candidates`; `stages/signals.py` says where it comes from and so what it costs.
-Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "pmi", "tokens", "adequacy", "states"]
+Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "drops", "pmi", "tokens", "adequacy", "states"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +59,7 @@ class Candidates:
         benefit_matrix: for each seed, [N, Q] (the same pass; held in memory whole).
         sketches: of the gradients, [N, R] (the same); null too where `attribution.sketch_rank` is 0.
         losses: per target token, [N] (forward passes).
+        drops: share of the loss that a short training on the seeds takes away, [N] (training, and forward passes).
         pmi: loss per target token after another pair's source, minus the loss, [N] (the same).
         tokens: of the target, [N].
         adequacy: from a sentence encoder.
@@ -70,6 +71,7 @@ class Candidates:
     benefit_matrix: NDArray[np.float32] | None = None
     sketches: Sketches | None = None
     losses: NDArray[np.float64] | None = None
+    drops: NDArray[np.float64] | None = None
     pmi: NDArray[np.float64] | None = None
     tokens: NDArray[np.int32] | None = None
     adequacy: Adequacy | None = None

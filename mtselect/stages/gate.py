@@ -46,21 +46,26 @@ def _by_loss(work: Work) -> Gated:
     return by_loss(loss_per_token(work.read(MEASURED)), found["loss"] / found["tokens"])
 
 
-def _learned(work: Work) -> Gated:
+def _learned(work: Work, compared: bool = False) -> Gated:
+    """`learned`; with `compared`, `learned_adequacy`."""
     pool, lm, seed = work.read(POOL), _model(work), work.experiment.seed
     texts = [(pair.src, pair.tgt) for pair in work.read(SEEDS)]
     wrong = corruptions(texts, derive_seed(seed, "corruptions"))
+    compare = comparer(work.experiment, work.bench.runtime) if compared else None
+    cosines = load_adequacy(work.read(COMPARED)).cosine if compared else None
 
     def seen(some: Sequence[tuple[str, str]], advance: Advance) -> NDArray[np.float64]:
         pairs = [Pair(id="", src=source, tgt=target) for source, target in some]
-        return features(some, **_losses(work, lm, pairs, advance))
+        found = features(some, **_losses(work, lm, pairs, advance))
+        return found if compare is None else np.column_stack([found, compare(pairs).cosine])
 
     def pool_features() -> Iterator[NDArray[np.float64]]:
         folder = work.read(MEASURED)
         index, rows, begin = SketchIndex(folder), np.load(folder / "rows.npy"), 0
         for loss, other, tokens in zip(*(index.shards(name) for name in NAMES), strict=True):
-            pairs = pool.take(rows[begin : begin + len(loss)])
-            yield features([(pair.src, pair.tgt) for pair in pairs], loss, other, tokens)
+            here = slice(begin, begin + len(loss))
+            found = features([(pair.src, pair.tgt) for pair in pool.take(rows[here])], loss, other, tokens)
+            yield found if cosines is None else np.column_stack([found, cosines[here]])
             begin += len(loss)
 
     with work.bench.progress.task("losses of seeds", 2 * (len(texts) + sum(map(len, wrong.values())))) as advance:
@@ -93,6 +98,10 @@ def _losses(work: Work, lm: LanguageModel, pairs: Sequence[Pair], advance: Advan
 
 GATE = Stage(name="gate", version=1, inputs=lambda _: [POOL, SEEDS, WARM_MODEL, MEASURED], run=_run,
              reads=("selection.gate", "model", "data.src_lang", "data.tgt_lang", "seed"))
+LEARNED_ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "learned_adequacy"}, sources=encoder_digest,
+                              inputs=lambda _: [POOL, SEEDS, WARM_MODEL, MEASURED, COMPARED],
+                              run=lambda work: _write(work, _learned(work, compared=True)),
+                              reads=("model", "data.src_lang", "data.tgt_lang", "seed", "adequacy"))
 ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "adequacy"}, inputs=lambda _: [SEEDS, COMPARED],
                       run=_adequate, reads=("adequacy",), sources=encoder_digest)
 
@@ -104,7 +113,7 @@ def is_gated(chosen: SelectionConfig) -> bool:
 
 def gate_output(chosen: SelectionConfig) -> Output:
     """The input that is the gate's scores."""
-    return Output(stage=ADEQUACY_GATE if chosen.gate == "adequacy" else GATE)
+    return Output(stage={"adequacy": ADEQUACY_GATE, "learned_adequacy": LEARNED_ADEQUACY_GATE}.get(chosen.gate or "", GATE))
 
 
 def load_gated(folder: Path) -> Gated:

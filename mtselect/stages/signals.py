@@ -13,6 +13,7 @@ from mtselect.selectors.base import Need
 from mtselect.stages.adequacy import COMPARED, load_adequacy
 from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
+from mtselect.stages.drops import DROPPED, load_drops
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.lineage import Input, Work
 from mtselect.stages.losses import MEASURED, loss_per_token
@@ -54,6 +55,7 @@ SIGNALS: Mapping[Need, Signal] = {
     "benefit_matrix": Signal(inputs=(INDEXED,), read=lambda work: SketchIndex(work.read(INDEXED)).column("benefits")),
     "sketches": Signal(inputs=(INDEXED,), read=_sketches),
     "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
+    "drops": Signal(inputs=(MEASURED, DROPPED), read=load_drops),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
     "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),

@@ -29,7 +29,7 @@ def unit(rows: int) -> NDArray[np.float32]:
 STATES = States(pool=unit(N), seeds=unit(Q))
 ADEQUACY = Adequacy(cosine=VALUES, overlap=RNG.uniform(0, 1, N))
 COLUMNS = Columns(mean=MATRIX.mean(1), z=MATRIX.mean(1), share=(MATRIX > 0).mean(1), raw_share=(MATRIX > 0).mean(1), norm=NORM)
-SHOWN = Candidates(passed=PASSED, pmi=VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES, benefits=COLUMNS,
+SHOWN = Candidates(passed=PASSED, pmi=VALUES, drops=-VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES, benefits=COLUMNS,
                    benefit_matrix=MATRIX)
 
 
@@ -53,7 +53,7 @@ def turn_by_turn(scores: NDArray[np.floating], n_rows: int) -> list[int]:
     return sorted(taken)
 
 
-@pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("length", TOKENS.astype(np.float64))])
+@pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("loss_drop", -VALUES), ("length", TOKENS.astype(np.float64))])
 @pytest.mark.parametrize("n_pairs", [0, 1, 9, 48, 70])
 def test_the_highest_values(name: str, values: NDArray[np.float64], n_pairs: int) -> None:
     assert chosen(name, n_pairs) == best(values, PASSED, n_pairs)

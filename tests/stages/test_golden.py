@@ -26,14 +26,15 @@ from mtselect.config import load, with_fields
 from mtselect.data.examples import ExampleTable
 from mtselect.progress import SilentProgress
 from mtselect.stages.adequacy import ADEQUACY
-from mtselect.stages.gate import ADEQUACY_GATE
+from mtselect.stages.drops import DROPS, SEEDED
+from mtselect.stages.gate import ADEQUACY_GATE, LEARNED_ADEQUACY_GATE
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
 from mtselect.store import Store, read_lines
 
 INDEXED = {"gradients": ("mean", "norm"), "losses": ("loss", "other", "tokens"), "adequacy": ("cosine", "overlap"),
-           "states": ("states",)}
+           "states": ("states",), "drops": ("loss",)}
 GOLDEN = Path(__file__).with_name("golden.json")
 # Float32 sums of another order move the curves by some 1e-5 between processors; of the largest number for those near zero.
 TOLERANCE, TOLERANCE_OF_LARGEST = 2e-3, 1e-4
@@ -53,7 +54,7 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
     if stage == "base":
         return {"text": {"tokenizer": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()},
                 "numbers": weights(folder)}
-    if stage in ("warmup", "finetune"):
+    if stage in ("warmup", "finetune", "seeded"):
         return {"numbers": [row["train_loss"] for row in read_lines(folder / "curve.jsonl")]}
     if stage == "curvature":
         spectra = json.loads((folder / "spectra.json").read_text())
@@ -106,7 +107,8 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
         lineage = Lineage(bench, experiment)
         stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
-                  for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, STATES]}
+                  for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, LEARNED_ADEQUACY_GATE, STATES, SEEDED,
+                                                                     DROPS]}
         return {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
 
 

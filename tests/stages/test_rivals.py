@@ -21,16 +21,19 @@ from mtselect.search.study import shared_by_trials
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.adequacy import ADEQUACY, load_adequacy
-from mtselect.stages.corpus import POOL
+from mtselect.stages.corpus import POOL, SEEDS
+from mtselect.stages.drops import DROPS, SEEDED
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage
-from mtselect.stages.models import load_weights
+from mtselect.stages.models import encode, load_weights
 from mtselect.stages.selection import select_pairs, selection_stage
 from mtselect.stages.states import STATES, load_states
+from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.trial import shared_stages
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import Store
-from mtselect.training.state_module import example_states
+from mtselect.training.forward_module import example_states
+from mtselect.training.language_model import LanguageModel
 
 BUDGET = 20
 
@@ -45,7 +48,7 @@ def study(warm_lab: Callable[..., Any]) -> Iterator[tuple[Bench, Experiment]]:
         yield bench, resolve(sweep.experiment, sweep.runtime)
 
 
-@pytest.mark.parametrize("gate", [None, "seed_loss", "learned", "adequacy"])
+@pytest.mark.parametrize("gate", [None, "seed_loss", "learned", "learned_adequacy", "adequacy"])
 @pytest.mark.parametrize("method", part_names("mtselect.selectors"))
 def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None, study: tuple[Bench, Experiment]) -> None:
     bench, base = study
@@ -61,13 +64,13 @@ def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None,
     assert selection.digest == select_pairs(Lineage(bench, trial_experiment(base, values))).digest
 
 
-@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band"])
+@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop"])
 def test_what_needs_no_gradient_computes_none(method: str, study: tuple[Bench, Experiment]) -> None:
     _, base = study
     experiment = trial_experiment(base, {"selection.method": method, "selection.gate": None})
     stages = {stage.name for stage in shared_stages(experiment)}
     assert not {"gradients", "curvature", "columns"} & stages
-    assert ("losses" in stages) == (method in ("pmi", "loss_band"))
+    assert ("losses" in stages) == (method in ("pmi", "loss_band", "loss_drop"))
 
 
 def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experiment]) -> None:
@@ -105,6 +108,35 @@ def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]
     assert copied and (found.overlap[copied] == 1).all() and (found.cosine[copied] > 0.99).all()
     chosen = select_pairs(Lineage(bench, trial_experiment(base, {"selection.method": "adequacy", "selection.gate": None})))
     assert not any(pair.src == pair.tgt for pair in chosen.pairs)
+
+
+def test_a_drop_is_the_share_of_the_loss_that_training_on_the_seeds_takes(study: tuple[Bench, Experiment]) -> None:
+    """Beside one example at a time; and the seeds' own losses fall."""
+    bench, base = study
+    experiment = trial_experiment(base, {"selection.method": "loss_drop", "selection.gate": None,
+                                         "finetune.learning_rate": 3e-3})
+    lineage = Lineage(bench, experiment)
+    before = load_weights(experiment, bench.runtime, WARM_MODEL.read(lineage).name)
+    after = load_weights(experiment, bench.runtime, str(lineage.path(SEEDED) / "model"))
+
+    def loss(lm: LanguageModel, example: Example) -> float:
+        with torch.no_grad():
+            logits = lm.model(torch.tensor([example.prompt + example.target])).logits[0, len(example.prompt) - 1 : -1].float()
+        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(example.target), reduction="sum"))
+
+    folder = lineage.path(DROPS)
+    rows, found = np.load(folder / "rows.npy"), SketchIndex(folder).column("loss")
+    examples = POOL_TOKENS.read(lineage).take(rows)
+    drops = {}
+    for row in range(0, len(rows), 29):
+        assert found[row] == pytest.approx(loss(after, examples[row]), rel=2e-2)
+        drops[row] = (loss(before, examples[row]) - found[row]) / loss(before, examples[row])
+    chosen = {pair.id for pair in select_pairs(lineage).pairs}
+    taken = [drops[row] for row in drops if POOL.read(lineage)[int(rows[row])].id in chosen]
+    left = [drop for drop in drops.values() if drop not in taken]
+    assert not taken or min(taken) > max(left) - 1e-2
+    seeds = encode(experiment, WARM_MODEL.read(lineage).name, SEEDS.read(lineage)[:])
+    assert np.mean([loss(after, seed) for seed in seeds]) < np.mean([loss(before, seed) for seed in seeds])
 
 
 def test_states_are_weighted_means_of_the_last_layer(study: tuple[Bench, Experiment]) -> None:

@@ -1,0 +1,72 @@
+"""seeded: the model that scores after a short training on the seeds; drops: every candidate's loss there.
+
+seeded has curve.jsonl, cost.json and model/, or adapter/ with LoRA. drops is an index with `loss`, summed over target tokens,
+[N]; rows.npy [N] (in the pool). Workers share it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.attribution.index import SketchIndex
+from mtselect.config import TrainConfig
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.corpus import SEEDS
+from mtselect.stages.lineage import Output, Stage, Work
+from mtselect.stages.losses import MEASURED
+from mtselect.stages.models import encode, load_weights
+from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.training import train
+from mtselect.stages.warmup import WARM_MODEL
+from mtselect.training.forward_module import example_losses
+
+_EPOCHS = 3  # over the seeds: short, so that what drops is what they share, and not they by heart
+_TRAINING = ("learning_rate", "batch_size", "weight_decay", "ramp_share", "max_grad_norm")  # as trials are finetuned
+
+
+def _train(work: Work) -> None:
+    experiment, start = work.experiment, work.read(WARM_MODEL)
+    examples = encode(experiment, start.name, work.read(SEEDS)[:])
+    config = TrainConfig(epochs=_EPOCHS, **{name: getattr(experiment.finetune, name) for name in _TRAINING})
+    lm = train(work, start, examples, [], config, _EPOCHS * -(-len(examples) // config.batch_size), "seeded")
+    lm.model.save_pretrained(work.out / ("adapter" if experiment.model.lora_rank else "model"))
+    lm.tokenizer.save_pretrained(work.out / "model")
+
+
+SEEDED = Stage(name="seeded", version=1, inputs=lambda _: [SEEDS, WARM_MODEL], run=_train,
+               reads=("model", "data.src_lang", "data.tgt_lang", "seed", *(f"finetune.{name}" for name in _TRAINING)))
+TRAINED = Output(stage=SEEDED)
+
+
+def _measure(work: Work) -> None:
+    start, experiment, runtime, trained = time.monotonic(), work.experiment, work.bench.runtime, work.read(TRAINED)
+    adapter = str(trained / "adapter") if experiment.model.lora_rank else None
+    lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name if adapter else str(trained / "model"), adapter=adapter)
+    pool = work.read(POOL_TOKENS)
+    rows = candidate_rows(experiment, pool)
+    writer = index_writer(work, rows, start, values=("loss",))
+    with work.bench.progress.task("pool losses after the seeds", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            examples = list(pool.take(rows[shard.rows.start : shard.rows.stop]))
+            shard.values["loss"][:] = example_losses(lm, examples, batch_size=4 * runtime.batch_size,
+                                                     accelerator=runtime.accelerator, advance=advance)
+
+
+DROPS = Stage(name="drops", version=1, shared=True, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,
+              reads=("model", *READS))
+DROPPED = Output(stage=DROPS)
+
+
+def load_drops(work: Work) -> NDArray[np.float64]:
+    """Share of its loss that each candidate lost with the training, [N]: (before - after) / before."""
+    before, after = _losses(work.read(MEASURED)), _losses(work.read(DROPPED))
+    found: NDArray[np.float64] = (before - after) / np.maximum(before, 1e-12)
+    return found
+
+
+def _losses(folder: Path) -> NDArray[np.float64]:
+    return SketchIndex(folder).column("loss")
