@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from mtselect.config import load
 
 ONE = {"selection.seed": {"choices": [0]}}
 
@@ -21,6 +24,19 @@ def test_rivals_have_no_options_of_the_trials_selector(warm_lab: Callable[..., A
     assert {"random-20", "length-20", "gdig-20", "t000"} <= children.keys()
     assert children["t000"].data.params["selection.options.centre"] == "0.4"
     assert not [name for name in children["length-20"].data.params if name.startswith("selection.options")]
+
+
+def test_few_shot_trains_nothing_and_reads_seeds(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(experiment__selection={"method": "random", "budget": 20, "gate": None}, search=ONE, study__n_trials=1,
+                   study__baselines=["untuned", "few-shot"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children()
+    assert children["few-shot"].data.metrics["select/pairs"] == 0
+    found = load(lab.artifact(children["few-shot"], "experiment.yaml"), []).experiment
+    seed = json.loads((lab.folder / "data" / "seeds.jsonl").read_text().splitlines()[0])
+    assert f"{seed['src']}\n{seed['tgt']}\n\n" in found.model.prompt and found.model.prompt.endswith("{src}\n")
+    assert found.evaluation.stop == "\n"
+    assert children["few-shot"].data.params["method"] == "few-shot"
 
 
 def test_a_selector_that_fixes_the_curvature_takes_one_pass(warm_lab: Callable[..., Any]) -> None:

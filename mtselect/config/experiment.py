@@ -20,9 +20,11 @@ Rank = TypeVar("Rank", int, int | None)
 Rows = Annotated[Count | None, hint("null takes all")]
 Steps = Annotated[Count | None, hint("null trains for finetune.epochs")]
 Prompt = Annotated[str, must(lambda text: "{src}" in text, "a template that holds {src}")]
+Stop = Annotated[str, must(lambda text: text != "", "a text of at least one character, or null")]
 Method = Annotated[str, one_of(lambda: part_names("mtselect.selectors"))]
 Budget = Annotated[int | float, must(lambda size: 0 < size < 1 or (size >= 1 and size == int(size)),
                                      "a whole number of pairs, or between 0 and 1 a share of the pool")]
+Gate = Literal["learned", "learned_adequacy", "seed_loss", "adequacy"]
 Metric = Annotated[str, one_of(lambda: part_names("mtselect.metrics"))]
 Metrics = Annotated[list[Metric], Field(min_length=1), must(lambda names: len(set(names)) == len(names), "different metrics"),
                     hint("name one, such as chrf")]
@@ -184,10 +186,10 @@ class SelectionConfig(Section):
     method: Method = Field(default="gdig", description="`gdig` is the product; `loss` takes the lowest loss per token, "
         "`random` draws, `pool` takes everything and `untuned` nothing. A gate may stand before the first three.")
     budget: Budget = Field(default=0.33, description="pairs to select, or below 1 their share of the pool.")
-    gate: Literal["learned", "seed_loss", "adequacy"] | None = Field(default="learned", description="which candidates pass "
-        "before they are ranked. `learned`: a classifier tells them from corruptions of the seeds by losses and surface; "
-        "`seed_loss`: loss per token at most a quantile of the seeds'; `adequacy`: sides as near in meaning as the seeds' "
-        "(`adequacy.encoder`), and no copy; null: all.")
+    gate: Gate | None = Field(default="learned", description="which candidates pass before they are ranked. `learned`: a "
+        "classifier tells them from corruptions of the seeds by losses and surface, `learned_adequacy` by their nearness in "
+        "meaning too (`adequacy.encoder`); `seed_loss`: loss per token at most a quantile of the seeds'; `adequacy`: sides as "
+        "near in meaning as the seeds' (by the same encoder), and no copy; null: all.")
     gate_keeps: float = Field(default=0.95, gt=0, le=1, description="share of the seeds that the gate has to let through; it "
         "decides how strict it is.")
     rank: Literal["z", "benefit", "benefit_per_norm"] = Field(default="z", description="`z` is the mean over the seeds of "
@@ -231,6 +233,8 @@ class EvaluationConfig(Section):
         description="divides the scores of tokens that the prompt or the hypothesis has already; 1 is none. Models tuned for "
         "chat ship with more, which punishes names and numbers that a translation copies.")
     no_repeat_ngram_size: Natural = Field(default=0, description="no n-gram of this size comes twice; 0 allows all.")
+    stop: Stop | None = Field(default=None, description="text at which a hypothesis ends, a newline say, for a "
+        "model that was not taught to end with EOS; null waits for EOS.")
     dev_rows: Rows = Field(default=None, description="only this many dev rows, from the start, decide between trials; null "
         "takes all.")
     bootstrap: int = Field(default=1000, ge=100, le=100_000, description="resamples behind the intervals.")

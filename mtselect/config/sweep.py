@@ -14,7 +14,8 @@ from mtselect.plugins import part_names
 
 Name = Annotated[str, must(re.compile(r"[\w.-]*\w[\w.-]*").fullmatch, "a name of letters, digits, '-', '_' and '.'",
                            "it names files, an MLflow experiment and a dataset")]
-Baseline = Annotated[str, one_of(lambda: ["pool-epochs", "pool-cost", "filter-random", *part_names("mtselect.selectors")])]
+Baseline = Annotated[str, one_of(lambda: ["few-shot", "pool-epochs", "pool-cost", "filter-random",
+                                          *part_names("mtselect.selectors")])]
 Storage = Annotated[str | None, must(
     lambda url: url is None or not re.fullmatch(r"sqlite(\+\w+)?://(/?:memory:)?/?", url),
     "a database that outlives its process, or null for a journal file")]
@@ -60,7 +61,8 @@ class StudyConfig(Section):
         "file under `runtime.workdir`.")
     baselines: list[Baseline] = Field(
         default=["untuned", "pool", "pool-epochs", "pool-cost", "random", "filter-random", "loss"],
-        description="what the best trial is compared with, each at the trial's number of optimiser steps: the model `untuned`; "
+        description="what the best trial is compared with, each at the trial's number of optimiser steps: the model `untuned`, "
+        "and it with three seeds in its prompt (`few-shot`, for a base that was pretrained); "
         "the whole `pool`, and it for its own epochs (`pool-epochs`) and for as many more steps as the selecting took seconds "
         "(`pool-cost`); and of the best trial's size `random` pairs, random ones of those that pass the gate "
         "(`filter-random`), those of lowest `loss`, or of any other selector.")

@@ -28,6 +28,12 @@ def prompt_text(source: str, data: DataConfig, model: ModelConfig) -> str:
     return text.replace("{src}", source)
 
 
+def few_shot_prompt(shown: Sequence[Pair], data: DataConfig, model: ModelConfig) -> str:
+    """The template with some pairs before it, as a model reads them that was not taught the task (Brown et al., arXiv
+    2005.14165): each target ends with an empty line."""
+    return "".join(f"{prompt_text(pair.src, data, model)}{pair.tgt}\n\n" for pair in shown) + model.prompt
+
+
 def encode_prompts(sources: Sequence[str], tokenizer: Tokenizer, data: DataConfig, model: ModelConfig,
                    decoder_start: int | None = None) -> list[list[int]]:
     """Token ids of the prompts, with the tokenizer's chat template or its BOS.

@@ -96,7 +96,7 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
         theirs = evaluations(_experiment(tracker, rival), "test")
         comparisons[rival.name] = compare_systems(lineage, metric, test, theirs)
     kinds = {rival.name: rival.params["method"] for rival in rivals}
-    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in LEVELS or kind in ("pool", "untuned")}
+    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in ("pool-epochs", "pool-cost")}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
                      dev=mean_scores(lineage, evaluations(again, "dev")),

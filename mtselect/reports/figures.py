@@ -19,7 +19,7 @@ Array = NDArray[Any]
 # Okabe and Ito's colours, which colour-blind people can tell apart, without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Baselines that are a level to compare with, whatever the size of a set.
-LEVELS = ("untuned", "pool", "pool-epochs", "pool-cost")
+LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
 
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:

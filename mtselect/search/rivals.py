@@ -1,6 +1,7 @@
 """What a study's best trial is compared with: everything else its user could have done, with the same number of steps.
 
     untuned         nothing
+    few-shot        nothing, with some seeds as examples in the prompt
     pool            everything, for the trial's optimiser steps
     pool-epochs     everything, for its own epochs (finetune.epochs)
     pool-cost       everything, for the trial's steps and as many more as the seconds of the selecting would have paid for
@@ -18,9 +19,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mtselect.config import Experiment
+from mtselect.data.pairs import Corpus
+from mtselect.data.prompts import few_shot_prompt
+from mtselect.stages.corpus import corpus_of
 from mtselect.stages.trial import TrialResult, selecting_seconds
 
 AGAIN = "again"
+_SHOTS = 3  # seeds in the prompt of `few-shot`, the first there are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +77,22 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
         "loss": (f"loss-{size}{suffix}", {**same_size, "selection.method": "loss", "selection.gate": None}),
     }
     for kind in kinds:
-        if kind not in known:  # another selector
+        if kind == "few-shot":
+            known[kind] = (f"{kind}{suffix}", {**others, **few_shot(experiment, corpus_of(result.lineage))})
+        elif kind not in known:  # another selector
             known[kind] = (f"{kind}-{size}{suffix}", {**same_size, "selection.method": kind, "selection.gate": None})
-    wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in kinds if size or kind == "untuned"}
+    asked = kinds if size else [kind for kind in kinds if kind in ("untuned", "few-shot")]
+    wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in asked}
     if size and kinds:
         wanted[f"{name}-{AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})
     return wanted
+
+
+def few_shot(experiment: Experiment, corpus: Corpus) -> dict[str, object]:
+    """Fields of the rival: a hypothesis ends with its line, and the longer prompt leaves no pool row out."""
+    return {"selection.method": "untuned", "selection.options": None, "evaluation.stop": "\n",
+            "model.prompt": few_shot_prompt(corpus.seeds[:_SHOTS], experiment.data, experiment.model),
+            "model.max_tokens": 100 * experiment.model.max_tokens}
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,8 @@ def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], con
            batch_size: int, dtype: str, advance: Advance, decoder_start: int | None = None) -> list[str]:
     """Translate prompts (token ids), in batches of like length; hypotheses come back in the prompts' order.
 
-    Greedy for `num_beams` 1, else beam search; generation stops at EOS or `max_new_tokens`, and padding is never generated.
+    Greedy for `num_beams` 1, else beam search; generation stops at EOS, `stop` or `max_new_tokens`, and padding is never
+    generated.
     Whitespace runs, newlines too, become one space, so that a hypothesis is one line. `decoder_start` is an encoder-decoder's
     (`LanguageModel`).
     """
@@ -36,7 +37,8 @@ def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], con
         part.generation_config = fresh()  # `generate` fills in from it what it is not told
     settings = fresh(**generation_fields(config), do_sample=False, pad_token_id=pad_id,
                      eos_token_id=tokenizer.eos_token_id,
-                     suppress_tokens=[pad_id] if pad_id != tokenizer.eos_token_id else None)
+                     suppress_tokens=[pad_id] if pad_id != tokenizer.eos_token_id else None,
+                     stop_strings=None if config.stop is None else [config.stop])
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     hypotheses = [""] * len(prompts)
     device = next(model.parameters()).device
@@ -47,7 +49,7 @@ def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], con
             texts = (_generate(model, tokenizer, some, settings, device) if decoder_start is None
                      else _translate(model, tokenizer, some, settings, device, decoder_start))
             for row, text in zip(rows, texts, strict=True):
-                hypotheses[row] = " ".join(text.split())
+                hypotheses[row] = " ".join((text if config.stop is None else text.split(config.stop)[0]).split())
             advance(len(rows))
     return hypotheses
 
@@ -65,7 +67,8 @@ def generation_fields(config: EvaluationConfig) -> dict[str, Any]:
 
 def decoding_signature(config: EvaluationConfig, dtype: str) -> str:
     """What decides the hypotheses beside the model and its prompts, in the form of sacreBLEU's signatures."""
-    fields = {**generation_fields(config), "dtype": dtype, "transformers": version("transformers")}
+    stop = {} if config.stop is None else {"stop": repr(config.stop)}
+    fields = {**generation_fields(config), **stop, "dtype": dtype, "transformers": version("transformers")}
     return "|".join(f"{name}:{value}" for name, value in fields.items())
 
 
@@ -75,7 +78,7 @@ def _generate(model: Model, tokenizer: Tokenizer, prompts: list[list[int]], sett
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad_id] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, tokenizer=tokenizer)
     return list(tokenizer.batch_decode(output[:, width:], skip_special_tokens=True))
 
 
@@ -88,5 +91,5 @@ def _translate(model: Model, tokenizer: Tokenizer, sources: list[list[int]], set
     start, head = target_frame(tokenizer, decoder_start)
     settings = copy.copy(settings)
     settings.decoder_start_token_id, settings.forced_bos_token_id = start, head[0] if head else None
-    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings, tokenizer=tokenizer)
     return list(tokenizer.batch_decode(output[:, 1 + len(head) :], skip_special_tokens=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from mtselect.config import EvaluationConfig, ModelConfig
-from mtselect.training.decode import decode
-from mtselect.training.language_model import add_lora
+from mtselect.training.decode import decode, decoding_signature
+from mtselect.training.language_model import add_lora, build_small_llama, load_model
 
 SETTINGS = EvaluationConfig(max_new_tokens=12)
 
@@ -65,8 +66,6 @@ def test_nor_does_what_an_encoder_decoder_came_with(theirs: dict[str, Any], lora
 @pytest.mark.parametrize("changed", [{"repetition_penalty": 5.0}, {"no_repeat_ngram_size": 1}, {"max_new_tokens": 3},
                                      {"num_beams": 4, "length_penalty": 9.0}])
 def test_what_is_configured_decides(changed: dict[str, Any], tiny: SimpleNamespace) -> None:
-    from mtselect.training.decode import decoding_signature
-
     config = EvaluationConfig(**{"max_new_tokens": 12, **changed})
     assert decoded(tiny, config) != decoded(tiny)
     one, two = decoding_signature(config, "float32"), decoding_signature(SETTINGS, "float32")
@@ -84,3 +83,25 @@ def test_padding_is_never_generated(tiny: SimpleNamespace) -> None:
     texts = decode(lm.model, Spelled(), [[1, 5, 7]], SETTINGS, pad_id=tiny.pad, batch_size=1, dtype="float32",
                    advance=lambda n: None)
     assert len(texts[0].split()) > 1
+
+
+def test_a_hypothesis_ends_at_stop(tmp_path: Path) -> None:
+    """As if it was cut off afterwards, and the model is not asked for more."""
+    build_small_llama(ModelConfig(hidden_size=16, n_layers=1, n_heads=2, vocab_size=300), ["a b c d e f g"] * 20, 1, tmp_path)
+    lm = load_model(str(tmp_path), torch.float32)
+    prompts = [lm.tokenizer("a b c")["input_ids"]]
+    steps: list[int] = []
+    lm.model.register_forward_hook(lambda module, inputs, output: steps.append(1))
+
+    def one(config: EvaluationConfig) -> tuple[str, int]:
+        steps.clear()
+        texts = decode(lm.model, lm.tokenizer, prompts, config, pad_id=lm.pad_id, batch_size=1, dtype="float32",
+                       advance=lambda n: None)
+        return texts[0], len(steps)
+
+    long, many = one(EvaluationConfig(max_new_tokens=40))
+    stop = long.split()[-1][-1]
+    cut, few = one(EvaluationConfig(max_new_tokens=40, stop=stop))
+    assert few < many and stop not in cut
+    assert cut == " ".join(long.split(stop)[0].split()) != long
+    assert "|stop:" in decoding_signature(EvaluationConfig(stop=stop), "float32")
