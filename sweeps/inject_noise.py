@@ -1,10 +1,10 @@
 """Make a noisy pool with known labels from clean parallel data: python sweeps/inject_noise.py CLEAN... OUT [options]
 
 CLEAN is a folder with train, dev and test as .jsonl or .jsonl.gz (columns src and tgt); of several, as many rows are taken of
-each and mixed. OUT gets pool.jsonl (src, tgt, noise), seeds.jsonl, dev.jsonl and test.jsonl. Seeds are drawn from train and
-leave the pool; they stay clean, as do dev and test. A sentence of any test leaves every dev, one of either leaves train
-(`mtselect.data.normalise` says what is the same sentence). The label is a column of its own, which `data.label_column` keeps
-from every selector. Each noisy row has one kind:
+each and mixed; with --target, seeds, dev and test are of one of them alone: a domain to reach. OUT gets pool.jsonl (src, tgt,
+noise), seeds.jsonl, dev.jsonl and test.jsonl. Seeds are drawn from train and leave the pool; they stay clean, as do dev and
+test. A sentence of any test leaves every dev, one of either leaves train (`mtselect.data.normalise` says what is the same
+sentence). The label is a column of its own, which `data.label_column` keeps from every selector. Each noisy row has one kind:
 
     misaligned     the target of another pool row
     untranslated   the target is the source
@@ -40,12 +40,16 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=18000, help="pool rows of each CLEAN (default: 18000, or what train has)")
     parser.add_argument("--share", type=float, default=0.5, help="share of noisy pool rows (default: 0.5)")
     parser.add_argument("--seeds", type=int, default=128, help="trusted pairs of each CLEAN (default: 128)")
+    parser.add_argument("--target", type=Path, help="the CLEAN whose seeds, dev and test they are (default: of all)")
     parser.add_argument("--held-out", type=int, help="dev and test rows of each CLEAN (default: all)")
     parser.add_argument("--kinds", nargs="+", choices=[*KINDS, SWAPPED], default=KINDS, help=f"default: {' '.join(KINDS)}")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.target not in (None, *arguments.clean):
+        parser.error(f"--target must be one of {', '.join(map(str, arguments.clean))}, got {arguments.target}")
     folders = [{name: read(folder, name) for name in ("train", "dev", "test")} for folder in arguments.clean]
-    splits = {name: [row for folder in folders for row in folder[name][: arguments.held_out]] for name in ("dev", "test")}
+    reached = [folder for path, folder in zip(arguments.clean, folders, strict=True) if arguments.target in (None, path)]
+    splits = {name: [row for folder in reached for row in folder[name][: arguments.held_out]] for name in ("dev", "test")}
     in_test = {normalise(row["src"]) for row in splits["test"]}
     splits["dev"] = [row for row in splits["dev"] if normalise(row["src"]) not in in_test]
     held_out = in_test | {normalise(row["src"]) for row in splits["dev"]}
@@ -55,7 +59,7 @@ def main() -> int:
         train = [row for row in unique(folder["train"]) if normalise(row["src"]) not in held_out]
         rng.shuffle(train)
         held_out |= {normalise(row["src"]) for row in train}
-        seeds += train[: arguments.seeds]
+        seeds += train[: arguments.seeds] if folder in reached else []
         clean = train[arguments.seeds : arguments.seeds + arguments.rows]
         pool += inject(clean, arguments.share, arguments.kinds, rng)
     if len(folders) > 1:

@@ -72,3 +72,19 @@ def test_the_same_arguments_give_the_same_bytes(noisy: Path, tmp_path: Path) -> 
     inject(tmp_path)
     assert all((tmp_path / f"{name}.jsonl").read_bytes() == (noisy / f"{name}.jsonl").read_bytes()
                for name in ("pool", "seeds", "dev", "test"))
+
+
+def test_a_target_has_the_seeds_dev_and_test_to_itself(tmp_path: Path) -> None:
+    other = CLEAN.with_name("software.de-en")
+    command = [sys.executable, "sweeps/inject_noise.py", str(other), str(CLEAN), str(tmp_path), "--rows", "300", "--seeds",
+               "50", "--held-out", "40", "--target", str(CLEAN)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60, capture_output=True)
+
+    def chinese(row: dict[str, str]) -> bool:
+        return any("\u4e00" <= sign <= "\u9fff" for sign in row["src"])
+
+    assert len(rows(tmp_path, "pool")) == 600 and 200 < sum(map(chinese, rows(tmp_path, "pool"))) <= 300
+    for name, size in (("seeds", 50), ("test", 40)):
+        assert len(rows(tmp_path, name)) == size and all(map(chinese, rows(tmp_path, name)))
+    wrong = subprocess.run([*command[:-1], "elsewhere"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "--target must be one of" in wrong.stderr and "got elsewhere" in wrong.stderr
