@@ -96,8 +96,8 @@ def mean_over_seeds(name: str, metric: Metric, runs: Sequence[NDArray[np.float64
         scoring: its settings say how many resamples.
         seed: of the resamples.
     """
-    scores, values = _scored_runs(metric, runs, scoring, seed)
-    low, high = _interval(_over_seeds(scores, np.random.default_rng([seed, 0])))
+    scores, values = scored_runs(metric, runs, scoring, seed)
+    low, high = _interval(redrawn_mean(scores, np.random.default_rng([seed, 0])))
     signature = f"{_signature(metric, scoring, seed)}|seeds:{len(runs)}"
     return Score(name=name, value=float(values.mean()), low=low, high=high, signature=signature)
 
@@ -129,29 +129,30 @@ def compare_over_seeds(name: str, metric: Metric, system: Sequence[NDArray[np.fl
     """
     if len({len(run) for run in (*system, *baseline)}) > 1:
         raise DataError(f"systems must have translated the same sentences, got {[len(run) for run in (*system, *baseline)]}")
-    ours, values = _scored_runs(metric, system, scoring, seed)
-    theirs, others = _scored_runs(metric, baseline, scoring, seed)
+    ours, values = scored_runs(metric, system, scoring, seed)
+    theirs, others = scored_runs(metric, baseline, scoring, seed)
     better = 1 if metric.higher_is_better else -1
-    differences = better * (_over_seeds(ours, np.random.default_rng([seed, 0]))
-                            - _over_seeds(theirs, np.random.default_rng([seed, 1])))
-    low, high = _difference_interval(differences)
+    differences = better * (redrawn_mean(ours, np.random.default_rng([seed, 0]))
+                            - redrawn_mean(theirs, np.random.default_rng([seed, 1])))
+    low, high = difference_interval(differences)
     return PairedResult(name=name, system=float(values.mean()), baseline=float(others.mean()),
                         difference=better * float(values.mean() - others.mean()) + 0.0, low=low + 0.0, high=high + 0.0,
-                        p_value=_p_value(differences), n_bootstrap=scoring.settings.bootstrap,
+                        p_value=two_sided_p(differences), n_bootstrap=scoring.settings.bootstrap,
                         n_seeds=min(len(system), len(baseline)),
                         signature=f"{_signature(metric, scoring, seed)}|seeds:{len(system)}")
 
 
-def _scored_runs(metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Scoring, seed: int
+def scored_runs(metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Scoring, seed: int
                  ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of the resamples [S, B] and of the whole split [S]."""
+    """Scores of the resamples [S, B] and of the whole split [S], from statistics [S][n, ...]."""
     corpus_score = partial(_corpus_score, metric, scoring)
     resampled = np.stack([_resampled(corpus_score, one, scoring.settings.bootstrap, seed) for one in runs])
     return resampled, np.array([corpus_score(one) for one in runs])
 
 
-def _over_seeds(scores: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Mean of seeds drawn with replacement in each resample, [B] from [S, B]."""
+def redrawn_mean(scores: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Mean of seeds (or whatever the rows are) drawn with replacement in each resample, [B] from [S, B], their deviations
+    widened as `compare_over_seeds` says."""
     n_seeds, bootstrap = scores.shape
     mean: NDArray[np.float64] = scores.mean(0)
     if n_seeds == 1:
@@ -183,14 +184,15 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
 
 
-def _difference_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95%, cut where `_p_value` passes 0.05 rather than one value further in."""
+def difference_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle 95%, cut where `two_sided_p` passes 0.05 rather than one value further in."""
     ordered = np.sort(differences)
     cut = math.ceil(0.025 * (len(ordered) + 1)) - 2
     return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
 
 
-def _p_value(differences: NDArray[np.float64]) -> float:
+def two_sided_p(differences: NDArray[np.float64]) -> float:
+    """Of the hypothesis that the mean of what the differences [B] were drawn of is 0 (`compare_over_seeds`)."""
     side = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
     return min(1.0, 2 * (1 + side) / (1 + len(differences)))
 
