@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from mtselect import preflight, resolve
 from mtselect.config import load
+from mtselect.training.device import Memory
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = {"zh": "Chinese", "de": "German"}
@@ -53,7 +55,11 @@ def test_they_say_what_the_paper_did(language: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_real_shape_is_checked_without_weights(language: str, make_lab: Callable[..., Any],
+                                                   monkeypatch: pytest.MonkeyPatch,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """With the memory of the GPU that the sweep is for."""
+    for module in (preflight, resolve):
+        monkeypatch.setattr(module, "device_memory", lambda device: Memory(total=80 * 10**9, free=79 * 10**9))
     lab = make_lab(database=False)
     shape = lab.folder / "qwen"
     shape.mkdir()
@@ -73,8 +79,10 @@ def test_they_run_with_a_tiny_model(language: str, warm_lab: Callable[..., Any])
     tiny = {f"model.{name}": json.dumps(value) for name, value in model.items()}
     arguments = stood_in(lab, language, **tiny, **{"model.name": "null", "finetune.steps": 2, "finetune.batch_size": 8,
                                                    "evaluation.max_new_tokens": 4, "attribution.curvature_rows": 40})
-    small = ["--search.selection.budget", "{choices: [10, 20]}", "--search.selection.n_clusters", "{choices: [1, 4]}",
-             "--study.n_trials", "2", "--study.finetune_seeds", "1", "--study.baselines", "[untuned, few-shot, pool, paper]"]
+    small = ["--runtime.threads", "1", "--search.selection.budget", "{choices: [10, 20]}",
+             "--search.selection.n_clusters", "{choices: [1, 4]}",
+             "--study.n_trials", "2", "--study.finetune_seeds", "1", "--study.baselines",
+             "[untuned, few-shot, pool, paper]"]
     assert lab.run("sweep", *arguments, *small) == 0
     children = lab.children(f"paper.{language}-en")
     assert {"untuned", "few-shot", "t000", "t001"} <= children.keys()
