@@ -20,6 +20,7 @@ from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import DataError, Faults, StorageError, UserError
+from mtselect.metrics._comet.client import CometScorer
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
     USED_MEMORY,
@@ -130,6 +131,7 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
             found.sweep = adopt(sweep, begun)
         found.sweep = dataclasses.replace(found.sweep, search=pin_search(found.sweep.search))
     _look_at_encoder(found)
+    _look_at_kiwi(found)
     _look_at_data(found)
     model = _look_at_model(found)
     _look_at_rows(found)
@@ -159,6 +161,13 @@ def _look_at_encoder(found: Preflight) -> None:
         encoder = pinned_encoder(sweep.experiment.adequacy.encoder)
         found.sweep = dataclasses.replace(sweep, experiment=with_fields(sweep.experiment, {"adequacy.encoder": encoder}))
         found.facts["encoder"] = f"{encoder}, which compares sources with targets"
+
+
+def _look_at_kiwi(found: Preflight) -> None:
+    """Where a trial or a rival asks for it: whether COMET is installed, and a model that is a path is there."""
+    if any("kiwi" in SELECTORS.load(name).needs for name in selectors_of(found.sweep)):
+        with found.part():
+            found.facts["CometKiwi"] = CometScorer().look(found.sweep.experiment.adequacy.kiwi)
 
 
 def _look_at_workdir(path: Path) -> None:

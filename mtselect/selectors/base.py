@@ -20,7 +20,8 @@ from mtselect.selection.cluster import Sketches
 from mtselect.selection.resample import Columns
 
 # What can be looked at, each a field of `Candidates`; `stages/signals.py` says where it comes from and so what it costs.
-Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "drops", "pmi", "tokens", "adequacy", "states"]
+Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "drops", "pmi", "tokens", "adequacy", "kiwi",
+               "states"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +64,7 @@ class Candidates:
         pmi: loss per target token after another pair's source, minus the loss, [N] (the same).
         tokens: of the target, [N].
         adequacy: from a sentence encoder.
+        kiwi: quality of each pair, [N], from COMET's reference-free model.
         states: of the hidden states (a forward pass).
     """
 
@@ -75,6 +77,7 @@ class Candidates:
     pmi: NDArray[np.float64] | None = None
     tokens: NDArray[np.int32] | None = None
     adequacy: Adequacy | None = None
+    kiwi: NDArray[np.float64] | None = None
     states: States | None = None
 
 

@@ -64,7 +64,7 @@ def encoder_digest(experiment: Experiment) -> list[str]:
 
 
 ADEQUACY = Stage(name="adequacy", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
-                 reads=("adequacy", *READS), sources=encoder_digest)
+                 reads=("adequacy.encoder", *READS), sources=encoder_digest)
 COMPARED = Output(stage=ADEQUACY)
 
 

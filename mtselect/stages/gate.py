@@ -101,9 +101,9 @@ GATE = Stage(name="gate", version=1, inputs=lambda _: [POOL, SEEDS, WARM_MODEL, 
 LEARNED_ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "learned_adequacy"}, sources=encoder_digest,
                               inputs=lambda _: [POOL, SEEDS, WARM_MODEL, MEASURED, COMPARED],
                               run=lambda work: _write(work, _learned(work, compared=True)),
-                              reads=("model", "data.src_lang", "data.tgt_lang", "seed", "adequacy"))
+                              reads=("model", "data.src_lang", "data.tgt_lang", "seed", "adequacy.encoder"))
 ADEQUACY_GATE = Stage(name="gate", version=1, constants={"gate": "adequacy"}, inputs=lambda _: [SEEDS, COMPARED],
-                      run=_adequate, reads=("adequacy",), sources=encoder_digest)
+                      run=_adequate, reads=("adequacy.encoder",), sources=encoder_digest)
 
 
 def is_gated(chosen: SelectionConfig) -> bool:

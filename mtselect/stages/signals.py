@@ -15,6 +15,7 @@ from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.drops import DROPPED, load_drops
 from mtselect.stages.gradients import INDEXED
+from mtselect.stages.kiwi import KIWI_SCORED
 from mtselect.stages.lineage import Input, Work
 from mtselect.stages.losses import MEASURED, loss_per_token
 from mtselect.stages.states import READ_STATES, load_states
@@ -59,5 +60,6 @@ SIGNALS: Mapping[Need, Signal] = {
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
     "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),
+    "kiwi": Signal(inputs=(KIWI_SCORED,), read=lambda work: SketchIndex(work.read(KIWI_SCORED)).column("kiwi")),
     "states": Signal(inputs=(READ_STATES,), read=lambda work: load_states(work.read(READ_STATES))),
 }

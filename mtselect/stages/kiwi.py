@@ -1,0 +1,38 @@
+"""kiwi: quality of every candidate as COMET's reference-free model sees it (CometKiwi, Rei et al., arXiv 2209.06243).
+
+An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool). Workers share it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mtselect.config import Experiment
+from mtselect.data.fingerprint import path_digest
+from mtselect.metrics._comet.client import CometScorer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.corpus import POOL
+from mtselect.stages.lineage import Output, Stage, Work
+from mtselect.stages.tokens import POOL_TOKENS
+
+
+def _run(work: Work) -> None:
+    start, model, pool = time.monotonic(), work.experiment.adequacy.kiwi, work.read(POOL)
+    rows = candidate_rows(work.experiment, work.read(POOL_TOKENS))
+    writer = index_writer(work, rows, start, values=("kiwi",))
+    with CometScorer() as scorer, work.bench.progress.task("CometKiwi", sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            pairs = pool.take(rows[shard.rows.start : shard.rows.stop])[:]
+            shard.values["kiwi"][:] = scorer.score(model, [pair.src for pair in pairs], [pair.tgt for pair in pairs], None,
+                                                   advance=advance)
+
+
+def _model_digest(experiment: Experiment) -> list[str]:
+    path = Path(experiment.adequacy.kiwi)
+    return [path_digest(path)] if path.exists() else []
+
+
+KIWI = Stage(name="kiwi", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
+             reads=("adequacy.kiwi", *READS), sources=_model_digest)
+KIWI_SCORED = Output(stage=KIWI)
