@@ -60,10 +60,17 @@ def cell_name(cell: Plan) -> str:
     return f"{cell['pool']}{noise} budget {cell['budget']:.0%}"
 
 
+def systems_of(plan: Plan, cell: Plan) -> Plan:
+    """Those of all cells, and those of its base."""
+    own = plan["bases"][plan["pools"][cell["pool"]]["base"]].get("systems", {})
+    return {**plan["systems"], **own}
+
+
 def plan_key(plan: Plan, cell: Plan, system: str) -> str:
     """Of all that decides a record, but the code."""
     pool = plan["pools"][cell["pool"]]
-    said = [cell, pool, plan["bases"][pool["base"]], plan["systems"][system], plan["seeds"]]
+    base = {name: value for name, value in plan["bases"][pool["base"]].items() if name not in ("systems", "runtime")}
+    said = [cell, pool, base, systems_of(plan, cell)[system], plan["seeds"]]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -117,11 +124,11 @@ def base_folder(plan: Plan, name: str, bench: Bench) -> str:
         rows = [row for folder in clean.values() for row in _lines(folder / f"{source}.jsonl")]
         _write(out / f"{part}.jsonl", list({normalise(row["src"]): row for row in rows}.values()))
     _write(out / "seeds.jsonl", [row for folder in clean.values() for row in list(_lines(folder / "train.jsonl"))[:4]])
-    train = base["train"]
+    values = {f"finetune.{key}": value for key, value in base["train"].items()}
+    values["model.dtype"] = values.pop("finetune.dtype", "auto")
     experiment = _experiment(base, out, {"selection.method": "pool", "finetune.start": "base", "finetune.steps": None,
                                          "data.drop_leaked": True, "data.label_column": None, "evaluation.dev_rows": 200,
-                                         "model.dtype": "float32",  # one base on every processor
-                                         **{f"finetune.{key}": value for key, value in train.items()}})
+                                         **values})
     lineage = Lineage(bench, resolve(experiment, bench.runtime))
     return str(lineage.path(FINETUNE) / "model")
 
@@ -169,7 +176,8 @@ def run(plan: Plan, wanted: list[str], records: Records) -> None:
         name = cell_name(cell)
         if wanted and not any(name.startswith(one) for one in wanted):
             continue
-        missing = [system for system in plan["systems"] if not records.has(name, system, plan_key(plan, cell, system))]
+        systems = systems_of(plan, cell)
+        missing = [system for system in systems if not records.has(name, system, plan_key(plan, cell, system))]
         if not missing:
             continue
         pool = plan["pools"][cell["pool"]]
@@ -179,7 +187,7 @@ def run(plan: Plan, wanted: list[str], records: Records) -> None:
         console.print(f"{name}: {', '.join(missing)}")
         trials = {}
         for system in missing:
-            values = {f"selection.{key}": value for key, value in plan["systems"][system].items()}
+            values = {key if "." in key else f"selection.{key}": value for key, value in systems[system].items()}
             if values.pop("selection.few_shot", False):
                 values |= few_shot(shared, corpus_of(Lineage(bench, resolve(shared, runtime))))
             trials[system] = trial_experiment(resolve(trial_experiment(shared, values), runtime), {})

@@ -197,7 +197,8 @@ def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, see
             "warmup": weights if experiment.warmup.epochs else 0.0,
             "curvature": curvature_bytes(shapes, fitting=False),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
-            "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs, "gate": 9.0 * pairs,
+            "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs,
+            "gate": 9.0 * pairs, "duplicates": 8.0 * pairs,
             **dict.fromkeys(("seeded", "finetune"), weights * (0.02 if experiment.model.lora_rank else 1.0))}
 
 

@@ -39,6 +39,7 @@ from mtselect.resolve import (
 )
 from mtselect.search.question import Question, directions, refuse_other
 from mtselect.search.storage import begun_study
+from mtselect.selection.duplicates import require_minhash
 from mtselect.selection.gate import MIN_SEEDS
 from mtselect.selectors.base import SELECTORS, read_options
 from mtselect.stages.curvature import CURVATURE
@@ -132,6 +133,9 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
         found.sweep = dataclasses.replace(found.sweep, search=pin_search(found.sweep.search))
     _look_at_encoder(found)
     _look_at_kiwi(found)
+    if found.sweep.experiment.selection.near_duplicates is not None or "selection.near_duplicates" in found.sweep.search:
+        with found.part():
+            require_minhash()
     _look_at_data(found)
     model = _look_at_model(found)
     _look_at_rows(found)

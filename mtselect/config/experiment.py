@@ -194,6 +194,9 @@ class SelectionConfig(Section):
         "near in meaning as the seeds' (by the same encoder), and no copy; null: all.")
     gate_keeps: float = Field(default=0.95, gt=0, le=1, description="share of the seeds that the gate has to let through; it "
         "decides how strict it is.")
+    near_duplicates: float | None = Field(default=None, gt=0, le=1, description="pairs whose texts are at least as alike "
+        "(Jaccard similarity of character 4-grams, by MinHash; 0.7 is a good start) are near-duplicates, of which one passes: "
+        "the one that the gate likes best, or the first. Null: all pass. Needs `pip install 'mtselect[near-duplicates]'`.")
     rank: Literal["z", "benefit", "benefit_per_norm"] = Field(default="z", description="`z` is the mean over the seeds of "
         "benefits centred and scaled over the pool, `benefit` the mean benefit, `benefit_per_norm` divides it by the pair's "
         "gradient norm.")

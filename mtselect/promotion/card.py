@@ -144,6 +144,8 @@ def _how(experiment: Experiment, selection: Selection) -> str:
         said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
                     f"{selection.gate['dropped']:,} candidates" + (
                         f" that look {selection.dropped_looks}." if selection.dropped_looks else "."))
+    if selection.n_repeats:
+        said.append(f"{selection.n_repeats:,} near-duplicates of what passed were left out.")
     said.append(SELECTORS.load(chosen.method)().say(experiment, len(selection.pairs), selection.n_passed))
     return " ".join(said)
 

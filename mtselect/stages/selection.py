@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig, budget_pairs
 from mtselect.data.pairs import Pair, PairTable
+from mtselect.selection.duplicates import representatives
 from mtselect.selection.gate import Gated, bound
 from mtselect.selectors.base import SELECTORS, Candidates, read_options
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
+from mtselect.stages.duplicates import GROUPED, is_thinned, load_groups
 from mtselect.stages.gate import gate_output, is_gated, load_gated
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.signals import SIGNALS
@@ -63,12 +65,14 @@ class Selection:
         pairs: the set.
         n_candidates: rows it was chosen from.
         n_passed: rows that passed gate and threshold.
+        n_repeats: rows that passed the gate and are near-duplicates of one that was kept.
         gate: what the gate did (`_gate_report`); null without one.
     """
 
     pairs: list[SelectedPair]
     n_candidates: int
     n_passed: int
+    n_repeats: int = 0
     gate: dict[str, Any] | None = None
 
     @property
@@ -90,6 +94,9 @@ def _run(work: Work) -> None:
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
     gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)
+    n_gated = int(passed.sum())
+    if is_thinned(chosen):
+        passed = representatives(load_groups(work), passed, None if gated is None else gated.pool)
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
     n_pairs = budget_pairs(chosen.budget, len(pool)) if selector.sized else 0
@@ -102,7 +109,8 @@ def _run(work: Work) -> None:
     pairs = [SelectedPair(**asdict(pair), scores=scores)
              for pair, scores in zip(pool.take(rows[found.rows]), beside or [{}] * len(found.rows), strict=True)]
     write_lines(work.out / "selected.jsonl", [pair.row() for pair in pairs])
-    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "gate": _gate_report(pool, rows, gated, chosen)}
+    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "n_repeats": n_gated - int(passed.sum()),
+               "gate": _gate_report(pool, rows, gated, chosen)}
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 
 
@@ -136,14 +144,15 @@ def _stage(method: str) -> Stage:
     budget = ("selection.budget",) if selector.sized else ()
     gate = ("selection.gate", "selection.gate_keeps") if selector.gated else ("selection.gate",)
     draws = ("finetune.seed",) if selector.drawn else ()
+    thinned = ("selection.near_duplicates",) if selector.gated else ()
     fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
     needs = list(dict.fromkeys(given for need in sorted(selector.needs) for given in SIGNALS[need].inputs))
-    return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *draws, *READS),
-                 inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_gates(experiment.selection)])
+    return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *thinned, *draws, *READS),
+                 inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_before(experiment.selection)])
 
 
-def _gates(chosen: SelectionConfig) -> list[Output]:
-    return [gate_output(chosen)] if is_gated(chosen) else []
+def _before(chosen: SelectionConfig) -> list[Output]:
+    return [*([gate_output(chosen)] if is_gated(chosen) else []), *([GROUPED] if is_thinned(chosen) else [])]
 
 
 def selection_stage(experiment: Experiment) -> Stage:

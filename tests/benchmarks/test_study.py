@@ -75,7 +75,7 @@ def test_the_page_is_written_between_its_marks(study: Any, tmp_path: Path) -> No
 def test_a_cell_runs_and_is_not_run_again(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     plan = yaml.safe_load((ROOT / "benchmarks" / "study.yaml").read_text())
-    base = plan["bases"]["small.de-en"] | {"corpora": ["software.de-en"]}
+    base = plan["bases"]["all"] | {"corpora": ["software.de-en"]}
     base["model"] |= {"hidden_size": 16, "n_layers": 1, "n_heads": 2, "vocab_size": 400, "max_tokens": 512}
     base["train"] |= {"epochs": 1, "batch_size": 512}
     base["evaluation"] |= {"max_new_tokens": 2, "dev_rows": 20}

@@ -27,6 +27,7 @@ from mtselect.data.examples import ExampleTable
 from mtselect.progress import SilentProgress
 from mtselect.stages.adequacy import ADEQUACY
 from mtselect.stages.drops import DROPS, SEEDED
+from mtselect.stages.duplicates import DUPLICATES
 from mtselect.stages.gate import ADEQUACY_GATE, LEARNED_ADEQUACY_GATE
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.states import STATES
@@ -64,6 +65,8 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
         return {"numbers": [value for name in names for value in spread(index.column(name))]}
     if stage in ("columns", "gate"):
         return {"numbers": spread(np.load(folder / f"{'z' if stage == 'columns' else 'pool'}.npy"))}
+    if stage == "duplicates":
+        return {"text": {"groups": hashlib.sha256(np.load(folder / "groups.npy").astype("<i8").tobytes()).hexdigest()}}
     if stage == "map":
         return {"numbers": spread(np.abs(np.load(folder / "points.npy")).max(1))}
     return {"scores": [one["value"] for one in json.loads((folder / "scores.json").read_text())]}
@@ -108,8 +111,10 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         lineage = Lineage(bench, experiment)
         stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
                   for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, LEARNED_ADEQUACY_GATE, STATES, SEEDED,
-                                                                     DROPS]}
-        return {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
+                                DROPS]}
+        found = {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
+        thinned = Lineage(bench, with_fields(experiment, {"selection.near_duplicates": 0.6}))
+        return {**found, "duplicates": {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}}
 
 
 def test_no_output_moved_without_its_version(found: dict[str, dict[str, Any]]) -> None:

@@ -21,8 +21,10 @@ from mtselect.search.study import shared_by_trials
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.adequacy import ADEQUACY, load_adequacy
+from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.drops import DROPS, SEEDED
+from mtselect.stages.duplicates import DUPLICATES
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.models import encode, load_weights
@@ -108,6 +110,28 @@ def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]
     assert copied and (found.overlap[copied] == 1).all() and (found.cosine[copied] > 0.99).all()
     chosen = select_pairs(Lineage(bench, trial_experiment(base, {"selection.method": "adequacy", "selection.gate": None})))
     assert not any(pair.src == pair.tgt for pair in chosen.pairs)
+
+
+@pytest.mark.parametrize("gate", [None, "learned"])
+def test_of_near_duplicates_one_is_selected(gate: str | None, study: tuple[Bench, Experiment]) -> None:
+    """With the whole budget; the gate's favourite where there is one. Those that no gate stands before are as they were."""
+    bench, base = study
+    values = {"selection.method": "loss", "selection.gate": gate, "selection.budget": 1000}
+    lineage = Lineage(bench, trial_experiment(base, {**values, "selection.near_duplicates": 0.5}))
+    all_of_them = select_pairs(Lineage(bench, trial_experiment(base, values)))
+    selection, folder = select_pairs(lineage), lineage.path(DUPLICATES)
+    group = np.load(folder / "groups.npy")
+    rows = candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))
+    place = {pair.id: number for number, pair in enumerate(POOL.read(lineage).take(rows))}
+    before = [place[pair.id] for pair in all_of_them.pairs]
+    after = [place[pair.id] for pair in selection.pairs]
+    assert len(set(group[after])) == len(after) and set(group[after]) == set(group[before])
+    assert selection.n_repeats == len(before) - len(after) > 0
+    if gate is not None:
+        liked = {place[pair.id]: pair.scores["gate"] for pair in all_of_them.pairs}
+        assert all(liked[row] == max(liked[other] for other in before if group[other] == group[row]) for row in after)
+    pool = trial_experiment(base, {"selection.method": "pool", "selection.near_duplicates": 0.5})
+    assert select_pairs(Lineage(bench, pool)).n_repeats == 0
 
 
 def test_a_drop_is_the_share_of_the_loss_that_training_on_the_seeds_takes(study: tuple[Bench, Experiment]) -> None:

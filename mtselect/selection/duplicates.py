@@ -1,0 +1,89 @@
+"""Near-duplicates: pairs whose texts share most of their character n-grams, grouped by MinHash and locality-sensitive hashing.
+
+The Jaccard similarity of two pairs' sets of n-grams is the share of hash functions under which both have the same minimum
+(Broder, 1997). Only pairs that agree in a whole band of these minima are looked at, so that no pool is compared with itself. A
+group is what such pairs connect.
+
+Shapes: N pairs, P minima of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.errors import ConfigError
+
+N_MINIMA, N_BANDS = 128, 32  # pairs of similarity s are looked at with probability 1 - (1 - s^4)^32: 0.9998 at 0.7
+N_GRAM = 4
+
+
+def n_grams(source: str, target: str) -> list[str]:
+    """Character n-grams of both sides, each with what it is of."""
+    return [f"{side}{text[i : i + N_GRAM]}" for side, text in zip("<>", (source, target), strict=True)
+            for i in range(max(1, len(text) - N_GRAM + 1))]
+
+
+def require_minhash() -> None:
+    """Raises ConfigError if the package that computes the minima is not installed."""
+    if find_spec("rensa") is None:
+        raise ConfigError("selection.near_duplicates needs the package rensa, which is not installed: pip install "
+                          "'mtselect[near-duplicates]', or set it to null")
+
+
+def minima(texts: Sequence[tuple[str, str]], seed: int) -> NDArray[np.uint32]:
+    """Of each pair, [n, P]."""
+    from rensa import RMinHash
+
+    if not texts:
+        return np.empty((0, N_MINIMA), np.uint32)
+    rows = RMinHash.digest_matrix_from_token_sets([n_grams(*text) for text in texts], N_MINIMA, seed % 2**32).to_rows()
+    return np.array(rows, np.uint32)
+
+
+def groups(found: NDArray[np.uint32], similarity: float) -> NDArray[np.int64]:
+    """The first row of each row's group, [N], from minima [N, P]; a row like no other is its own.
+
+    Args:
+        found: minima.
+        similarity: least estimated Jaccard similarity of two rows that are linked.
+    """
+    first = np.arange(len(found))
+    width = found.shape[1] // N_BANDS
+    links = []
+    for start in range(0, found.shape[1], width):
+        band = np.ascontiguousarray(found[:, start : start + width]).view(np.dtype((np.void, 4 * width))).ravel()
+        _, head, bucket = np.unique(band, return_index=True, return_inverse=True)  # of equal bands the first row heads them
+        heads = head[bucket]
+        rows = np.flatnonzero(heads != np.arange(len(found)))
+        alike = (found[rows] == found[heads[rows]]).mean(1) >= similarity
+        links.append(np.stack([rows[alike], heads[rows[alike]]]))
+    one, other = np.concatenate(links, axis=1) if links else np.empty((2, 0), np.int64)
+    while True:  # the least row spreads along the links
+        least = np.minimum(first[one], first[other])
+        before = first.copy()
+        np.minimum.at(first, one, least)
+        np.minimum.at(first, other, least)
+        first = first[first]
+        if (first == before).all():
+            return first
+
+
+def representatives(group: NDArray[np.int64], passed: NDArray[np.bool_], quality: NDArray[np.floating] | None
+                    ) -> NDArray[np.bool_]:
+    """Of each group's rows that passed one, [N]: the one of highest quality, or the first.
+
+    Args:
+        group: `groups`.
+        passed: whether each row may be taken.
+        quality: larger is better; null where nothing is known. Of equal ones the earlier.
+    """
+    rows = np.flatnonzero(passed)
+    order = rows if quality is None else rows[np.argsort(-quality[rows], kind="stable")]
+    _, place = np.unique(group[order], return_index=True)
+    kept = np.zeros(len(group), bool)
+    kept[order[place]] = True
+    return kept
