@@ -169,15 +169,16 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
 
 # --- running ---------------------------------------------------------------------------------------------------------------
 
-def run(plan: Plan, wanted: list[str], records: Records) -> None:
-    """Every record that is missing."""
+def run(plan: Plan, wanted: list[str], records: Records, only: list[str] | None = None) -> None:
+    """Every record that is missing, of all systems or some."""
     console = Console()
     for cell in plan["cells"]:
         name = cell_name(cell)
         if wanted and not any(name.startswith(one) for one in wanted):
             continue
         systems = systems_of(plan, cell)
-        missing = [system for system in systems if not records.has(name, system, plan_key(plan, cell, system))]
+        missing = [system for system in systems if (only is None or system in only)
+                   and not records.has(name, system, plan_key(plan, cell, system))]
         if not missing:
             continue
         pool = plan["pools"][cell["pool"]]
@@ -242,12 +243,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "report", "export", "import"])
     parser.add_argument("cells", nargs="*", help="of `run`: how their names begin")
+    parser.add_argument("--systems", nargs="+", help="of `run`: only these (default: all)")
     parser.add_argument("--uri", help="of MLflow (default: its own)")
     arguments = parser.parse_args()
     plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
     records = Records(arguments.uri)
     if arguments.what == "run":
-        run(plan, arguments.cells, records)
+        run(plan, arguments.cells, records, arguments.systems)
     elif arguments.what == "export":
         save(list(records.all()), FILES)
     elif arguments.what == "import":
