@@ -29,8 +29,8 @@ def unit(rows: int) -> NDArray[np.float32]:
 STATES = States(pool=unit(N), seeds=unit(Q))
 ADEQUACY = Adequacy(cosine=VALUES, overlap=RNG.uniform(0, 1, N))
 COLUMNS = Columns(mean=MATRIX.mean(1), z=MATRIX.mean(1), share=(MATRIX > 0).mean(1), raw_share=(MATRIX > 0).mean(1), norm=NORM)
-SHOWN = Candidates(passed=PASSED, pmi=VALUES, drops=-VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES, benefits=COLUMNS,
-                   benefit_matrix=MATRIX)
+SHOWN = Candidates(passed=PASSED, pmi=VALUES, losses=VALUES, drops=-VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES,
+                   benefits=COLUMNS, benefit_matrix=MATRIX)
 
 
 def chosen(name: str, n_pairs: int, **options: object) -> list[int]:
@@ -57,6 +57,23 @@ def turn_by_turn(scores: NDArray[np.floating], n_rows: int) -> list[int]:
 @pytest.mark.parametrize("n_pairs", [0, 1, 9, 48, 70])
 def test_the_highest_values(name: str, values: NDArray[np.float64], n_pairs: int) -> None:
     assert chosen(name, n_pairs) == best(values, PASSED, n_pairs)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("n_pairs", [0, 7, 48, 70])
+def test_borda_adds_places(weight: float, n_pairs: int) -> None:
+    rows = [int(row) for row in np.flatnonzero(PASSED)]
+
+    def place(values: NDArray[np.floating], row: int) -> float:
+        """How many it beats, and half of those it equals."""
+        beaten = sum(values[other] < values[row] for other in rows)
+        return float(beaten) + (sum(values[other] == values[row] for other in rows) - 1) / 2
+
+    z = COLUMNS.z.astype(np.float64)
+    sums = np.array([(1 - weight) * place(z, row) + weight * place(-VALUES, row) if row in rows else 0 for row in range(N)])
+    found = SELECTORS.load("borda")().select(SHOWN, n_pairs, SelectionConfig(method="borda", options={"loss": weight}), 0)
+    assert found.rows.tolist() == best(sums, PASSED, n_pairs)
+    assert (found.columns["z"] == z[found.rows]).all() and (found.columns["loss"] == VALUES[found.rows]).all()
 
 
 def test_dot_takes_the_largest_mean_product() -> None:

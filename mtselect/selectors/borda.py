@@ -1,0 +1,54 @@
+"""borda: by influence and by loss together: the sum of a pair's places in both orders (Borda's count, a rank aggregation: Dwork
+et al., WWW 2001)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtselect.config import SelectionConfig
+from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options, take_best
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much each counts.
+
+    Args:
+        loss: weight of the place by loss per token (lowest is best), 0 to 1; the place by z has the rest.
+    """
+
+    loss: float = 0.5
+
+
+class Borda(PlainSelector):
+    """What the two get wrong differs: influence lets plausible noise through, loss takes what is easy."""
+
+    needs: frozenset[Need] = frozenset({"benefits", "losses"})
+    columns: Mapping[str, Column] = {"z": Column(kind=float, about="mean z-score of its benefits for the seeds"),
+                                     "loss": Column(kind=float, about="per target token")}
+    options: type = Options
+
+    def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
+        """Places are among what passes the gate; of equal sums the earlier row."""
+        assert candidates.benefits is not None and candidates.losses is not None
+        z, losses, passed = np.asarray(candidates.benefits.z, np.float64), candidates.losses, candidates.passed
+        weight, sums = read_options(self, config).loss, np.zeros(len(z))
+        sums[passed] = (1 - weight) * _places(z[passed]) + weight * _places(-losses[passed])
+        chosen = take_best(sums, passed, n_pairs)
+        return Chosen(rows=chosen.rows, n_passed=chosen.n_passed,
+                      columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
+
+
+def _places(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 for the lowest; equal values share the mean of their places."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    found: NDArray[np.float64] = (last - (counts + 1) / 2)[group]
+    return found
+
+
+SELECTOR = Borda
