@@ -251,7 +251,8 @@ def main() -> None:
     if arguments.what == "run":
         run(plan, arguments.cells, records, arguments.systems)
     elif arguments.what == "export":
-        save(list(records.all()), FILES)
+        keys = {plan_key(plan, cell, system) for cell in plan["cells"] for system in systems_of(plan, cell)}
+        save([one for one in records.all() if one.key in keys], FILES)
     elif arguments.what == "import":
         for one in load(FILES):
             if not records.has(one.cell, one.system, one.key):

@@ -77,6 +77,10 @@ class Split:
         """If there is one."""
         return self._records.get((cell, system))
 
+    def everywhere(self, cells: Sequence[str]) -> list[str]:
+        """The systems that have a record in each of some cells."""
+        return [system for system in self.systems if all((cell, system) in self._records for cell in cells)]
+
     def score(self, cell: str, system: str) -> float:
         """Mean over the finetuning seeds."""
         return float(self._scores[cell, system][1].mean())
@@ -102,19 +106,20 @@ class Split:
 
 
 def summary(split: Split, cells: Sequence[str]) -> str:
-    """The default against every system, over some cells; the hardest rival first."""
-    found = {system: split.over_cells(cells, OURS, system) for system in split.systems}
+    """The default against every system that is in all of some cells; the hardest rival first."""
+    found = {system: split.over_cells(cells, OURS, system) for system in split.everywhere(cells)}
     rows = sorted(((system, one) for system, one in found.items() if one is not None), key=lambda row: row[1][0].value)
     lines = ["| rival | the default is better by (chrF) | p | better in | surely better | surely worse |",
              "|---|---|---|---|---|---|"]
     lines += [f"| {system} | {mean} | {mean.p:.3f} | {better} of {n} | {surely} | {worse} |"
               for system, (mean, better, surely, worse, n) in rows]
-    return "\n".join(lines)
+    others = [system for system in split.systems if system not in found and split.over_cells(cells, OURS, system)]
+    return "\n".join([*lines, *(["", f"Not in all {len(cells)} cells: {', '.join(sorted(others))}."] if others else [])])
 
 
 def cell_table(split: Split, cell: str) -> str:
     """Every system of a cell, the best first."""
-    here = [system for system in split.systems if split.record(cell, system)]
+    here = split.everywhere([cell])
     lines = [f"### {cell}", "", "| system | chrF | noise | pairs | seconds to choose | the default is better by |",
              "|---|---|---|---|---|---|"]
     for system in sorted(here, key=lambda one: -split.score(cell, one)):
@@ -145,7 +150,7 @@ def matrix(split: Split) -> str:
 
 def forest(split: Split, cells: Sequence[str], path: Path) -> None:
     """The summary as a picture: differences with their intervals, in faint marks each cell's."""
-    found = {system: split.over_cells(cells, OURS, system) for system in split.systems}
+    found = {system: split.over_cells(cells, OURS, system) for system in split.everywhere(cells)}
     rows = sorted(((system, one[0]) for system, one in found.items() if one is not None), key=lambda row: -row[1].value)
     figure = Figure(figsize=(8, 1 + 0.28 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -157,8 +162,8 @@ def forest(split: Split, cells: Sequence[str], path: Path) -> None:
                       capsize=3)
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(rows)), [system for system, _ in rows])
-    axes.set_xlabel(f"chrF that the default is better by, on {split.split} (dots: mean of {len(cells)} cells, 95 % interval; "
-                    "bars: each cell)")
+    axes.set_xlabel(f"chrF that the default is better by, {split.split}")
+    axes.set_title(f"mean of {len(cells)} cells with 95 % interval; bars: each cell", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
@@ -168,7 +173,7 @@ def costs(split: Split, cells: Sequence[str], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for system in split.systems:
+    for system in split.everywhere(cells):
         found = split.over_cells(cells, system, "random")
         if found is None or system in ("untuned", "few-shot"):
             continue
@@ -195,15 +200,17 @@ def write(records: Sequence[Record], order: Sequence[str], page: Path, pictures:
     pictures.mkdir(parents=True, exist_ok=True)
     dev = Split(records, "dev", order)
     groups: Mapping[str, Callable[[str], bool]] = {
-        "noisy": lambda cell: "noise 0%" not in cell and "gemma" not in cell, "clean": lambda cell: "noise 0%" in cell,
+        "noisy": lambda cell: "noise 0%" not in cell and "gemma" not in cell,
+        "one domain": lambda cell: "noise 0%" not in cell and "gemma" not in cell and "mixed" not in cell,
+        "mixed": lambda cell: "mixed" in cell and "gemma" not in cell, "clean": lambda cell: "noise 0%" in cell,
         "pretrained": lambda cell: "gemma" in cell}
     cells = {group: [cell for cell in dev.cells if belongs(cell)] for group, belongs in groups.items()}
     parts = {f"{group} dev": summary(dev, some) for group, some in cells.items() if some}
     parts |= {"scores": matrix(dev), "cells": "\n\n".join(cell_table(dev, cell) for cell in dev.cells)}
     for group, some in cells.items():
         if some:
-            forest(dev, some, pictures / f"{group}.png")
-            costs(dev, some, pictures / f"{group}-cost.png")
+            forest(dev, some, pictures / f"{group.replace(' ', '-')}.png")
+            costs(dev, some, pictures / f"{group.replace(' ', '-')}-cost.png")
     test = Split(records, "test", order)
     parts |= {f"{group} test": summary(test, some) for group, some in cells.items() if some}
     text = page.read_text(encoding="utf-8")

@@ -56,7 +56,7 @@ def test_records_go_to_mlflow_and_to_files_and_back(study: Any, tmp_path: Path) 
 
 def test_the_page_is_written_between_its_marks(study: Any, tmp_path: Path) -> None:
     page = tmp_path / "study.md"
-    names = ("noisy dev", "noisy test", "clean dev", "clean test", "scores", "cells")
+    names = ("noisy dev", "noisy test", "one domain dev", "one domain test", "clean dev", "clean test", "scores", "cells")
     page.write_text("hand\n" + "".join(f"<!-- {name} -->\nold\n<!-- end -->\nbetween\n" for name in names))
     cells = ["a noise 50% budget 33%", "b noise 25% budget 33%", "c noise 0% budget 33%"]
     study.write(records(study, cells), cells, page, tmp_path)
