@@ -2,7 +2,7 @@
 
     python benchmarks/study.py run [CELL ...]      # what MLflow has not yet; a run that was stopped goes on
     python benchmarks/study.py report              # docs/study.md and its pictures, from MLflow's records
-    python benchmarks/study.py export | import     # the records as files, docs/study/*.npz
+    python benchmarks/study.py export | import     # the records as files, docs/study/*.npz.xz
 
 benchmarks/study.yaml says what is compared. Each (cell, system) is a run of the MLflow experiment `study`: its selection's
 fields, scores of each finetuning seed, noise of the set, seconds that the choice cost, and the statistics of each sentence, of
@@ -29,7 +29,7 @@ import yaml
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from rich.console import Console
 from study_records import Record, Records, load, save
-from study_report import write
+from study_report import METRIC, write
 
 from mtselect.cli import make_bench
 from mtselect.config import Experiment, RuntimeConfig, with_fields
@@ -252,7 +252,7 @@ def main() -> None:
         run(plan, arguments.cells, records, arguments.systems)
     elif arguments.what == "export":
         keys = {plan_key(plan, cell, system) for cell in plan["cells"] for system in systems_of(plan, cell)}
-        save([one for one in records.all() if one.key in keys], FILES)
+        save([one for one in records.all() if one.key in keys], FILES, METRIC)
     elif arguments.what == "import":
         for one in load(FILES):
             if not records.has(one.cell, one.system, one.key):

@@ -6,7 +6,9 @@ store is not: they are read back into it.
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 
 EXPERIMENT = "study"
+_ENDING = ".npz.xz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,25 +99,30 @@ class Records:
 
 
 
-def save(records: list[Record], folder: Path) -> None:
-    """A file a cell; counts of sentences are small whole numbers, and are kept as such."""
+def save(records: list[Record], folder: Path, metric: str) -> None:
+    """A file a cell, with the statistics of one metric; counts of sentences are small whole numbers, and are kept as such.
+
+    xz finds what systems have in common, the references' counts; zip, as numpy compresses, does not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for cell in sorted({one.cell for one in records}):
         here = sorted((one for one in records if one.cell == cell), key=lambda one: one.system)
-        arrays = {f"{one.system}/{name}": _compact(values) for one in here for name, values in one.statistics.items()}
+        arrays = {f"{one.system}/{name}": _compact(values) for one in here for name, values in one.statistics.items()
+                  if name.split("/")[1] == metric}
         facts = json.dumps([{"cell": cell, "system": one.system, "key": one.key, "facts": dict(one.facts)} for one in here])
         name = cell.replace(" ", "-").replace("%", "")
-        np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)
+        with lzma.open(folder / f"{name}{_ENDING}", "wb") as file:
+            np.savez(file, allow_pickle=False, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)
 
 
 def load(folder: Path) -> Iterator[Record]:
     """Of all files of a folder."""
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as arrays:
+    for path in sorted(folder.glob(f"*{_ENDING}")):
+        with lzma.open(path, "rb") as file, np.load(io.BytesIO(file.read())) as arrays:
             for one in json.loads(arrays["facts"].tobytes()):
                 prefix = f"{one['system']}/"
                 yield Record(**one, statistics={name.removeprefix(prefix): arrays[name] for name in arrays.files
-                                                                if name.startswith(prefix)})
+                                                if name.startswith(prefix)})
 
 
 def _compact(values: NDArray[np.generic]) -> NDArray[np.generic]:

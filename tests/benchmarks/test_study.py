@@ -46,7 +46,7 @@ def test_records_go_to_mlflow_and_to_files_and_back(study: Any, tmp_path: Path) 
     for record in (one, one, *others):  # the second replaces the first
         store.add(record)
     assert store.has(one.cell, one.system, one.key) and not store.has(one.cell, one.system, "other")
-    study.save(list(store.all()), tmp_path / "files")
+    study.save(list(store.all()), tmp_path / "files", "chrf")
     again = {record.system: record for record in study.load(tmp_path / "files")}
     assert again.keys() == GOOD.keys()
     for name, values in one.statistics.items():
