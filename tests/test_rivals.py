@@ -39,6 +39,16 @@ def test_few_shot_trains_nothing_and_reads_seeds(warm_lab: Callable[..., Any]) -
     assert children["few-shot"].data.params["method"] == "few-shot"
 
 
+def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(experiment__selection={"method": "loss", "budget": 20, "gate": "seed_loss", "near_duplicates": 0.5},
+                   search=ONE, study__n_trials=1, study__baselines=["random", "filter-random", "length"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children()
+    found = {name: "select/near_duplicates" in run.data.metrics for name, run in children.items()}
+    assert found == {"t000": True, "t000-again": True, "filter-random-20": True, "random-20": False, "length-20": False}
+    assert children["t000"].data.metrics["select/near_duplicates"] > 0
+
+
 def test_a_selector_that_fixes_the_curvature_takes_one_pass(warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), search=ONE,
                    experiment__selection={"method": "dot", "budget": 20, "gate": None},

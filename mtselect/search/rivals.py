@@ -60,6 +60,7 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
     suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
     same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "selection.options": None,
                  "finetune.steps": steps}
+    plain = {**same_size, "selection.gate": None, "selection.near_duplicates": None}
     pool = {**others, "selection.method": "pool", "selection.options": None}
     more = 0
     if "pool-cost" in kinds and result.evaluation.cost is not None:
@@ -70,17 +71,18 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
         "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
         "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
         "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps + more}),
-        "random": (f"random-{size}{suffix}", {**same_size, "selection.method": "random", "selection.gate": None}),
+        "random": (f"random-{size}{suffix}", {**plain, "selection.method": "random"}),
         "filter-random": (f"filter-random-{size}{suffix}", {**same_size, "selection.method": "random",
                                                             "selection.gate": chosen.gate or "learned",
-                                                            "selection.gate_keeps": chosen.gate_keeps}),
-        "loss": (f"loss-{size}{suffix}", {**same_size, "selection.method": "loss", "selection.gate": None}),
+                                                            "selection.gate_keeps": chosen.gate_keeps,
+                                                            "selection.near_duplicates": chosen.near_duplicates}),
+        "loss": (f"loss-{size}{suffix}", {**plain, "selection.method": "loss"}),
     }
     for kind in kinds:
         if kind == "few-shot":
             known[kind] = (f"{kind}{suffix}", {**others, **few_shot(experiment, corpus_of(result.lineage))})
         elif kind not in known:  # another selector
-            known[kind] = (f"{kind}-{size}{suffix}", {**same_size, "selection.method": kind, "selection.gate": None})
+            known[kind] = (f"{kind}-{size}{suffix}", {**plain, "selection.method": kind})
     asked = kinds if size else [kind for kind in kinds if kind in ("untuned", "few-shot")]
     wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in asked}
     if size and kinds:
