@@ -19,6 +19,7 @@ import json
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from mtselect.config import Experiment, RuntimeConfig, with_fields
 from mtselect.config.section import validated
 from mtselect.data.normalise import normalise
 from mtselect.progress import SilentProgress
-from mtselect.resolve import resolve, trial_experiment
+from mtselect.resolve import resolve
 from mtselect.search.ahead import processes
 from mtselect.search.rivals import few_shot
 from mtselect.stages.corpus import corpus_of
@@ -45,6 +46,7 @@ from mtselect.stages.finetune import FINETUNE
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import select_pairs
 from mtselect.stages.trial import at_seeds, noise_share, selecting_seconds
+from mtselect.store import write_lines
 
 ROOT = Path(__file__).parents[1]
 PLAN = Path(__file__).with_suffix(".yaml")
@@ -55,7 +57,7 @@ Plan = dict[str, Any]
 
 
 def cell_name(cell: Plan) -> str:
-    """`multi30k 50% noise 33%`."""
+    """`captions noise 50% budget 33%`."""
     noise = f" noise {cell['noise']:.0%}" if "noise" in cell else ""
     return f"{cell['pool']}{noise} budget {cell['budget']:.0%}"
 
@@ -164,7 +166,7 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
 
 def _write(path: Path, rows: list[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_lines(path, rows)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
@@ -191,22 +193,21 @@ def run(plan: Plan, wanted: list[str], records: Records, only: list[str] | None 
             values = {key if "." in key else f"selection.{key}": value for key, value in systems[system].items()}
             if values.pop("selection.few_shot", False):
                 values |= few_shot(shared, corpus_of(Lineage(bench, resolve(shared, runtime))))
-            trials[system] = trial_experiment(resolve(trial_experiment(shared, values), runtime), {})
+            trials[system] = resolve(with_fields(shared, values), runtime)
             select_pairs(Lineage(bench, trials[system]))  # gradients and the like, on all cores
-        jobs = [one for trial in trials.values() for one in at_seeds(trial, plan["seeds"])]
+        jobs = [(system, job) for system, trial in trials.items() for job in at_seeds(trial, plan["seeds"])]
+        left = Counter(system for system, _ in jobs)
         at_a_time = min(processes(runtime, shared), len(jobs))
         own = replace(runtime, threads=max(1, cpu_count() // at_a_time))
-        done: list[Experiment] = []
         with (bench.progress.task(f"{name}: finetune and translate", len(jobs)) as advance,
               parallel_config(backend="loky", inner_max_num_threads=own.threads)):
             for number in Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1)(
-                    delayed(_evaluate)(own, job, i) for i, job in enumerate(jobs)):
+                    delayed(_evaluate)(own, job, i) for i, (_, job) in enumerate(jobs)):
                 advance(1)
-                done.append(jobs[number])
-                for system, trial in trials.items():
-                    own_jobs = at_seeds(trial, plan["seeds"])
-                    if jobs[number] in own_jobs and all(job in done for job in own_jobs):
-                        records.add(record(plan, cell, system, [Lineage(bench, job) for job in own_jobs]))
+                system = jobs[number][0]
+                left[system] -= 1
+                if not left[system]:
+                    records.add(record(plan, cell, system, [Lineage(bench, job) for of, job in jobs if of == system]))
 
 
 def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int) -> int:

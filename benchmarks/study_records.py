@@ -98,7 +98,6 @@ class Records:
                              facts=json.loads((folder / "facts.json").read_text(encoding="utf-8")))
 
 
-
 def save(records: list[Record], folder: Path, metric: str) -> None:
     """A file a cell, with the statistics of one metric; counts of sentences are small whole numbers, and are kept as such.
 

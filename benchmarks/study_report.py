@@ -59,9 +59,9 @@ class Split:
 
     def __init__(self, records: Sequence[Record], split: str, cells: Sequence[str]) -> None:
         self.split = split
-        self._records = {(one.cell, one.system): one for one in records}
+        self._records = {(one.cell, one.system): one for one in records if one.cell in cells}
         self.cells = [cell for cell in cells if (cell, OURS) in self._records]
-        self.systems = list(dict.fromkeys(system for _, system in self._records))
+        self.systems = sorted({system for _, system in self._records})  # equal scores stand in this order
 
     @cached_property
     def _scores(self) -> dict[tuple[str, str], tuple[Draws, NDArray[np.float64]]]:
