@@ -19,7 +19,6 @@ The same arguments give the same bytes.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import sys
@@ -28,6 +27,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from mtselect.data.normalise import normalise
+from mtselect.store import write_lines
 
 Row = dict[str, str]
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_a-zäöüß])|(?<=[。！？])")
@@ -104,8 +104,7 @@ def main() -> int:
     parts = {"pool": rows, "dev": clean[:held], "test": clean[held : 2 * held], "seeds": clean[2 * held : trusted]}
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, some in parts.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
-        (arguments.out / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        write_lines(arguments.out / f"{name}.jsonl", some)
     noisy = sum(bool(row["noise"]) for row in rows)
     print(f"{arguments.out}: {len(rows)} pool rows, {noisy} of them noisy, {arguments.seeds} seeds, {held} dev, {held} test")
     return 0

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtselect.data.normalise import normalise
+from mtselect.store import write_lines
 
 Row = dict[str, str]
 KINDS = ("misaligned", "untranslated", "truncated", "shuffled")
@@ -67,8 +68,7 @@ def main() -> int:
         splits = {name: interleaved(rows, folders, name) for name, rows in splits.items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("pool", pool), ("seeds", seeds), ("dev", splits["dev"]), ("test", splits["test"])):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (arguments.out / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        write_lines(arguments.out / f"{name}.jsonl", rows)
     noisy = sum(bool(row["noise"]) for row in pool)
     print(f"{arguments.out}: {len(pool)} pool rows, {noisy} of them noisy, {len(seeds)} seeds, "
           f"{len(splits['dev'])} dev, {len(splits['test'])} test")

@@ -6,13 +6,11 @@ It needs older libraries than ours and runs in an environment of its own (`_come
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.data.fingerprint import path_digest
-from mtselect.metrics._comet.client import CometScorer
+from mtselect.metrics._comet.client import CometScorer, model_digest
 from mtselect.metrics._comet.install import comet_version
 from mtselect.metrics.base import Scoring
 
@@ -40,8 +38,7 @@ class Comet:
 
     def source(self, scoring: Scoring) -> str | None:
         """Of a model that is a folder or a file."""
-        model = scoring.settings.comet_model
-        return path_digest(Path(model)) if Path(model).exists() else None
+        return model_digest(scoring.settings.comet_model)
 
     def signature(self, scoring: Scoring) -> str:
         """Model and version."""

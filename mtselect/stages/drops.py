@@ -20,7 +20,7 @@ from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED
 from mtselect.stages.models import encode, load_weights
 from mtselect.stages.tokens import POOL_TOKENS
-from mtselect.stages.training import train
+from mtselect.stages.training import keep, train
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.training.forward_module import example_losses
 
@@ -33,8 +33,7 @@ def _train(work: Work) -> None:
     examples = encode(experiment, start.name, work.read(SEEDS)[:])
     config = TrainConfig(epochs=_EPOCHS, **{name: getattr(experiment.finetune, name) for name in _TRAINING})
     lm = train(work, start, examples, [], config, _EPOCHS * -(-len(examples) // config.batch_size), "seeded")
-    lm.model.save_pretrained(work.out / ("adapter" if experiment.model.lora_rank else "model"))
-    lm.tokenizer.save_pretrained(work.out / "model")
+    keep(work, lm)
 
 
 SEEDED = Stage(name="seeded", version=1, inputs=lambda _: [SEEDS, WARM_MODEL], run=_train,

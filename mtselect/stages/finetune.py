@@ -13,7 +13,7 @@ from mtselect.stages.corpus import Pairs, split_pairs
 from mtselect.stages.lineage import Lineage, Stage, Work
 from mtselect.stages.models import Weights, encode
 from mtselect.stages.selection import SELECTED
-from mtselect.stages.training import train
+from mtselect.stages.training import keep, train
 from mtselect.stages.warmup import WARM_MODEL, WarmModel
 
 DEV = Pairs(role="dev")
@@ -31,8 +31,7 @@ def _run(work: Work) -> None:
     examples = encode(experiment, start.name, [*pairs, *held_out])
     purpose = f"finetune {config.seed}" if config.seed else "finetune"
     lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, config.steps_for(len(pairs)), purpose)
-    lm.model.save_pretrained(work.out / ("adapter" if experiment.model.lora_rank else "model"))
-    lm.tokenizer.save_pretrained(work.out / "model")
+    keep(work, lm)
 
 
 FINETUNE = Stage(name="finetune", version=3, run=_run,

@@ -6,11 +6,9 @@ An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool). W
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from mtselect.config import Experiment
-from mtselect.data.fingerprint import path_digest
-from mtselect.metrics._comet.client import CometScorer
+from mtselect.metrics._comet.client import CometScorer, model_digest
 from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
@@ -28,11 +26,11 @@ def _run(work: Work) -> None:
                                                    advance=advance)
 
 
-def _model_digest(experiment: Experiment) -> list[str]:
-    path = Path(experiment.adequacy.kiwi)
-    return [path_digest(path)] if path.exists() else []
+def _sources(experiment: Experiment) -> list[str]:
+    digest = model_digest(experiment.adequacy.kiwi)
+    return [] if digest is None else [digest]
 
 
 KIWI = Stage(name="kiwi", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
-             reads=("adequacy.kiwi", *READS), sources=_model_digest)
+             reads=("adequacy.kiwi", *READS), sources=_sources)
 KIWI_SCORED = Output(stage=KIWI)

@@ -52,3 +52,9 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm
+
+
+def keep(work: Work, lm: LanguageModel) -> None:
+    """What was trained and its tokenizer: model/, or adapter/ with LoRA."""
+    lm.model.save_pretrained(work.out / ("adapter" if work.experiment.model.lora_rank else "model"))
+    lm.tokenizer.save_pretrained(work.out / "model")
