@@ -259,7 +259,8 @@ def main() -> None:
             if not records.has(one.cell, one.system, one.key):
                 records.add(one)
     else:
-        write(list(records.all()), [cell_name(cell) for cell in plan["cells"]], ROOT / "docs" / "study.md", FILES)
+        order = [cell_name(cell) for cell in plan["cells"]]
+        write(list(records.all()), order, plan["default"], ROOT / "docs" / "study.md", FILES)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from mtselect.metrics.base import METRICS, Scoring
 from mtselect.progress import SilentProgress
 from mtselect.significance import difference_interval, redrawn_mean, scored_runs, two_sided_p
 
-OURS = "default"
 METRIC = "chrf"
 SCORING = Scoring(settings=EvaluationConfig(), tgt_lang="English", progress=SilentProgress())
 Draws = NDArray[np.float64]
@@ -55,12 +54,13 @@ class Split:
         records: of the study.
         split: dev or test.
         cells: in the order that they are shown.
+        ours: the system that is mtselect's default.
     """
 
-    def __init__(self, records: Sequence[Record], split: str, cells: Sequence[str]) -> None:
-        self.split = split
+    def __init__(self, records: Sequence[Record], split: str, cells: Sequence[str], ours: str) -> None:
+        self.split, self.ours = split, ours
         self._records = {(one.cell, one.system): one for one in records if one.cell in cells}
-        self.cells = [cell for cell in cells if (cell, OURS) in self._records]
+        self.cells = [cell for cell in cells if (cell, ours) in self._records]
         self.systems = sorted({system for _, system in self._records})  # equal scores stand in this order
 
     @cached_property
@@ -107,13 +107,13 @@ class Split:
 
 def summary(split: Split, cells: Sequence[str]) -> str:
     """The default against every system that is in all of some cells; the hardest rival first."""
-    found = {system: split.over_cells(cells, OURS, system) for system in split.everywhere(cells)}
+    found = {system: split.over_cells(cells, split.ours, system) for system in split.everywhere(cells)}
     rows = sorted(((system, one) for system, one in found.items() if one is not None), key=lambda row: row[1][0].value)
     lines = ["| rival | the default is better by (chrF) | p | better in | surely better | surely worse |",
              "|---|---|---|---|---|---|"]
     lines += [f"| {system} | {mean} | {mean.p:.3f} | {better} of {n} | {surely} | {worse} |"
               for system, (mean, better, surely, worse, n) in rows]
-    others = [system for system in split.systems if system not in found and split.over_cells(cells, OURS, system)]
+    others = [system for system in split.systems if system not in found and split.over_cells(cells, split.ours, system)]
     return "\n".join([*lines, *(["", f"Not in all {len(cells)} cells: {', '.join(sorted(others))}."] if others else [])])
 
 
@@ -126,9 +126,9 @@ def cell_table(split: Split, cell: str) -> str:
         one = split.record(cell, system)
         assert one is not None
         noise = one.facts["noise"]
-        beside = "" if system == OURS else str(split.difference(cell, OURS, system))
+        beside = "" if system == split.ours else str(split.difference(cell, split.ours, system))
         shown = "" if noise is None else f"{noise:.0%}"
-        lines.append(f"| {'**default**' if system == OURS else system} | {split.score(cell, system):.1f} | {shown} | "
+        lines.append(f"| {f'**{system}**' if system == split.ours else system} | {split.score(cell, system):.1f} | {shown} | "
                      f"{one.facts['pairs']:,} | {one.facts['seconds']:.0f} | {beside} |")
     return "\n".join(lines)
 
@@ -150,13 +150,13 @@ def matrix(split: Split) -> str:
 
 def forest(split: Split, cells: Sequence[str], path: Path) -> None:
     """The summary as a picture: differences with their intervals, in faint marks each cell's."""
-    found = {system: split.over_cells(cells, OURS, system) for system in split.everywhere(cells)}
+    found = {system: split.over_cells(cells, split.ours, system) for system in split.everywhere(cells)}
     rows = sorted(((system, one[0]) for system, one in found.items() if one is not None), key=lambda row: -row[1].value)
     figure = Figure(figsize=(8, 1 + 0.28 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for y, (system, mean) in enumerate(rows):
-        each = [split.difference(cell, OURS, system).value for cell in cells if split.record(cell, system)]
+        each = [split.difference(cell, split.ours, system).value for cell in cells if split.record(cell, system)]
         axes.plot(each, [y] * len(each), "|", color="0.6")
         axes.errorbar(mean.value, y, xerr=[[mean.value - mean.low], [mean.high - mean.value]], fmt="o", color="#0072B2",
                       capsize=3)
@@ -178,7 +178,7 @@ def costs(split: Split, cells: Sequence[str], path: Path) -> None:
         if found is None or system in ("untuned", "few-shot"):
             continue
         seconds = np.mean([one.facts["seconds"] for cell in cells if (one := split.record(cell, system))])
-        axes.plot(max(seconds, 0.5), found[0].value, "o", color="#D55E00" if system == OURS else "#0072B2")
+        axes.plot(max(seconds, 0.5), found[0].value, "o", color="#D55E00" if system == split.ours else "#0072B2")
         axes.annotate(system, (max(seconds, 0.5), found[0].value), xytext=(4, 3), textcoords="offset points", fontsize=8)
     axes.axhline(0, color="0.3", linewidth=1)
     axes.set_xscale("log")
@@ -188,17 +188,18 @@ def costs(split: Split, cells: Sequence[str], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def write(records: Sequence[Record], order: Sequence[str], page: Path, pictures: Path) -> None:
+def write(records: Sequence[Record], order: Sequence[str], ours: str, page: Path, pictures: Path) -> None:
     """The page's generated parts, and the pictures; test is read last.
 
     Args:
         records: all.
         order: of the cells.
+        ours: the system that is mtselect's default.
         page: whose marked parts are written anew.
         pictures: folder.
     """
     pictures.mkdir(parents=True, exist_ok=True)
-    dev = Split(records, "dev", order)
+    dev = Split(records, "dev", order, ours)
     groups: Mapping[str, Callable[[str], bool]] = {
         "noisy": lambda cell: "noise 0%" not in cell and "gemma" not in cell,
         "one domain": lambda cell: "noise 0%" not in cell and "gemma" not in cell and "mixed" not in cell,
@@ -211,7 +212,7 @@ def write(records: Sequence[Record], order: Sequence[str], page: Path, pictures:
         if some:
             forest(dev, some, pictures / f"{group.replace(' ', '-')}.png")
             costs(dev, some, pictures / f"{group.replace(' ', '-')}-cost.png")
-    test = Split(records, "test", order)
+    test = Split(records, "test", order, ours)
     parts |= {f"{group} test": summary(test, some) for group, some in cells.items() if some}
     text = page.read_text(encoding="utf-8")
     for name, content in parts.items():

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
+from mtselect.config import Experiment, with_fields
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
-GOOD = {"default": 9, "random": 5, "pool": 1}  # matching n-grams of ten
+GOOD = {"ours": 9, "random": 5, "pool": 1}  # matching n-grams of ten
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_the_page_is_written_between_its_marks(study: Any, tmp_path: Path) -> No
     names = ("noisy dev", "noisy test", "one domain dev", "one domain test", "clean dev", "clean test", "scores", "cells")
     page.write_text("hand\n" + "".join(f"<!-- {name} -->\nold\n<!-- end -->\nbetween\n" for name in names))
     cells = ["a noise 50% budget 33%", "b noise 25% budget 33%", "c noise 0% budget 33%"]
-    study.write(records(study, cells), cells, page, tmp_path)
+    study.write(records(study, cells), cells, "ours", page, tmp_path)
     text = page.read_text()
     assert text.startswith("hand\n") and text.count("between\n") == len(names) and "old" not in text
     noisy = text.split("<!-- noisy dev -->")[1].split("<!-- end -->")[0].splitlines()
@@ -68,7 +70,14 @@ def test_the_page_is_written_between_its_marks(study: Any, tmp_path: Path) -> No
     assert (tmp_path / "noisy.png").stat().st_size > 5000
     page.write_text("nothing")
     with pytest.raises(SystemExit, match="must have one part <!-- noisy dev -->, has 0"):
-        study.write(records(study, cells), cells, page, tmp_path)
+        study.write(records(study, cells), cells, "ours", page, tmp_path)
+
+
+def test_the_plans_default_is_that_of_mtselect(study: Any) -> None:
+    plan = yaml.safe_load(study.PLAN.read_text())
+    said = {f"selection.{name}": value for name, value in plan["systems"][plan["default"]].items()}
+    assert with_fields(Experiment(), said).selection == Experiment().selection
+    assert all("gate" in one or one["method"] in ("pool", "untuned") for one in plan["systems"].values()), "lest it moves"
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"needs the real parallel data in {DATA}")
@@ -84,16 +93,16 @@ def test_a_cell_runs_and_is_not_run_again(study: Any, tmp_path: Path, monkeypatc
     pool = {"base": "tiny", "corpora": ["software.de-en"], "target": "software.de-en", "rows": 100, "seeds": 20, "held_out": 20}
     plan |= {"corpora": str(DATA), "work": str(tmp_path / "work"), "bases": {"tiny": base}, "pools": {"tiny": pool},
              "cells": [{"pool": "tiny", "noise": 0.5, "budget": 0.2}], "seeds": [1, 2],
-             "systems": {"default": {}, "untuned": {"method": "untuned"}, "few-shot": {"few_shot": True}}}
+             "systems": {"ours": {"gate": "learned"}, "untuned": {"method": "untuned"}, "few-shot": {"few_shot": True}}}
     store = study.Records(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
     study.run(plan, [], store)
     found = {one.system: one for one in store.all()}
     assert found.keys() == plan["systems"].keys()
-    assert found["default"].facts["pairs"] == 20 and 0 <= found["default"].facts["noise"] <= 1
-    assert found["default"].facts["steps"] == round(2 * 20 / 32)
-    assert {f"{split}/chrf/{seed}" for split in ("dev", "test") for seed in range(2)} <= found["default"].statistics.keys()
+    assert found["ours"].facts["pairs"] == 20 and 0 <= found["ours"].facts["noise"] <= 1
+    assert found["ours"].facts["steps"] == round(2 * 20 / 32)
+    assert {f"{split}/chrf/{seed}" for split in ("dev", "test") for seed in range(2)} <= found["ours"].statistics.keys()
     assert "dev/chrf/1" not in found["untuned"].statistics, "nothing is trained: one is as good as two"
     rows = {name: {row["src"] for row in study._lines(tmp_path / "work" / where)} for name, where in
             {"base": "base.tiny/pool.jsonl", "pool": "tiny-0.5/pool.jsonl", "seeds": "tiny-0.5/seeds.jsonl"}.items()}
