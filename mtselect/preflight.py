@@ -49,7 +49,7 @@ from mtselect.stages.lineage import Bench, Stage
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import compute_device, device_memory, device_name
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
-from mtselect.training.sentence_encoder import pinned_encoder
+from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,7 +164,10 @@ def _look_at_encoder(found: Preflight) -> None:
     with found.part():
         encoder = pinned_encoder(sweep.experiment.adequacy.encoder)
         found.sweep = dataclasses.replace(sweep, experiment=with_fields(sweep.experiment, {"adequacy.encoder": encoder}))
-        found.facts["encoder"] = f"{encoder}, which compares sources with targets"
+        data = sweep.experiment.data
+        strange = " and ".join(strange_to(encoder, (data.src_lang, data.tgt_lang)))
+        found.facts["encoder"] = f"{encoder}, which compares sources with targets" + (
+            strange and f"; it was not trained on {strange}: set adequacy.encoder to one that was ({MANY})")
 
 
 def _look_at_kiwi(found: Preflight) -> None:

