@@ -52,12 +52,26 @@ class Plugins(Generic[T]):
             return cast(T, getattr(import_module(f"{self._package}.{name}"), self._attribute))
         if name not in (names := part_names(self._package)):
             raise ConfigError(f"{self._field} must be of {', '.join(names)}, got {name!r}")
-        point = _others(self._package)[name]
+        point = self._other(name)
         try:
             return cast(T, point.load())
         except Exception as error:  # of somebody else's code
             raise ConfigError(f"{self._field} {name!r} is {point.value}, which cannot be imported ({error}): mend or remove "
                               "that package") from error
+
+    def origin(self, name: str) -> list[str]:
+        """Package and version of another's part, for the keys of what it decides; nothing of ours: stages have versions."""
+        if name in _own(self._package):
+            return []
+        package = self._other(name).dist
+        return [] if package is None else [f"{package.name} {package.version}"]
+
+    def _other(self, name: str) -> EntryPoint:
+        first, *more = _others(self._package)[name]
+        if more:
+            raise ConfigError(f"{self._field} {name!r} is a part of several packages ({first.value}, "
+                              f"{', '.join(point.value for point in more)}): remove all but one")
+        return first
 
 
 @cache
@@ -69,5 +83,8 @@ def _own(package: str) -> tuple[str, ...]:
 
 
 @cache
-def _others(package: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=package)}
+def _others(package: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=package):
+        found.setdefault(point.name, []).append(point)
+    return found

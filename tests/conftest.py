@@ -364,9 +364,10 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
     return lab
 
 
-# What takes seconds: a sweep, a server, a browser, COMET's environment.
+# What takes seconds: a sweep, a server, a browser, COMET's environment, trainings.
 SLOW_FIXTURES = {"make_lab", "mlflow_server", "postgres_server", "chromium", "comet"}
-SLOW_FILES = {"test_comet.py", "test_help.py", "test_server.py", "test_attribution.py", "test_mlflow.py", "test_ci.py"}
+SLOW_FILES = {"test_comet.py", "test_help.py", "test_server.py", "test_attribution.py", "test_mlflow.py", "test_ci.py",
+              "test_encoder_decoder.py", "test_finetune.py", "test_study.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

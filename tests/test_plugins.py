@@ -7,16 +7,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mtselect.config import SelectionConfig
+from mtselect import plugins
+from mtselect.config import Experiment, SelectionConfig, with_fields
 from mtselect.errors import ConfigError
 from mtselect.plugins import Plugins, part_names
+from mtselect.readers.base import source_fingerprint
 from mtselect.selectors.base import SELECTORS, read_options
+from mtselect.stages.evaluation import EVALUATION
+from mtselect.stages.selection import selection_stage
 
 DOCS = Path(__file__).parents[1] / "docs" / "parts.md"
 
@@ -137,6 +141,58 @@ def test_a_sweep_uses_the_parts_of_another_package(toy: Path, warm_lab: Callable
     best = min(trials, key=lambda run: run.data.metrics["eval/length"])
     assert f"{best.info.run_name}-again" in children, "less of it is better"
     assert "length error" in ran.stdout
+
+
+@pytest.fixture
+def installed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The toy package where this process finds it."""
+    def forget() -> None:
+        plugins.part_names.cache_clear()
+        plugins._others.cache_clear()
+        for name in [name for name in sys.modules if name.split(".")[0] == "toyparts"]:
+            del sys.modules[name]
+
+    monkeypatch.syspath_prepend(str(toy))
+    forget()
+    yield toy
+    forget()
+
+
+def test_another_version_of_a_package_is_another_result(installed: Path, tmp_path: Path) -> None:
+    """Its selector, its metric and its reader stand in the keys with their version; ours do not."""
+    source = tmp_path / "pool.bars"
+    source.write_text("a ||| b ||| \n")
+    experiment = with_fields(Experiment(), {"selection.method": "middle", "evaluation.metrics": ["chrf", "length"]})
+    assert selection_stage(experiment).sources(experiment) == ["toyparts 1.0"]
+    assert EVALUATION["dev"].sources(experiment) == ["toyparts 1.0"]
+    before = source_fingerprint(str(source))
+    meta = installed / "toyparts-1.0.dist-info"
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: toyparts\nVersion: 2.0\n")
+    plugins._others.cache_clear()
+    assert selection_stage(experiment).sources(experiment) == ["toyparts 2.0"]
+    assert source_fingerprint(str(source)) != before
+    ours = Experiment()
+    assert selection_stage(ours).sources(ours) == [] and EVALUATION["dev"].sources(ours) == []
+
+
+def test_two_packages_with_a_part_of_one_name(installed: Path) -> None:
+    meta = installed / "other-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text("[mtselect.selectors]\nmiddle = other.middle:Middle\n")
+    plugins._others.cache_clear()
+    with pytest.raises(ConfigError, match=r"selection.method 'middle' is a part of several packages \(.*\): remove all"):
+        SELECTORS.load("middle")
+
+
+def test_a_selector_among_the_warm_ups_rows_measures_nothing(installed: Path) -> None:
+    path = installed / "toyparts" / "middle.py"
+    path.write_text(path.read_text() + "\n\nclass Everywhere(Middle):\n    excludes = False\n")
+    (installed / "toyparts-1.0.dist-info" / "entry_points.txt").write_text(
+        "[mtselect.selectors]\neverywhere = toyparts.middle:Everywhere\n")
+    plugins._others.cache_clear()
+    with pytest.raises(ConfigError, match=r"selection.method 'everywhere' chooses among the warm-up's rows too"):
+        selection_stage(with_fields(Experiment(), {"selection.method": "everywhere"}))
 
 
 def test_a_part_that_cannot_be_imported_is_named(toy: Path) -> None:

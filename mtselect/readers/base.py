@@ -144,26 +144,32 @@ READERS: Plugins[type[Reader]] = Plugins("mtselect.readers", "READER", "a reader
 
 def reader_of(source: str) -> Reader:
     """The reader that takes a source. Raises DataError if none does."""
-    if (reader := _found(source)) is not None:
-        return reader
+    return _named(source)[1]
+
+
+def _named(source: str) -> tuple[str, Reader]:
+    if (found := _found(source)) is not None:
+        return found
     path = existing(source)
     raise DataError(f"{path} has the unknown suffix {''.join(path.suffixes[-2:])!r}: rename or convert it; {forms()}")
 
 
 def source_fingerprint(source: str) -> str:
     """A text that changes when the source's content does. Raises DataError if there is no such source."""
-    return reader_of(source).fingerprint(source)
+    name, reader = _named(source)
+    return " ".join([reader.fingerprint(source), *READERS.origin(name)])
 
 
 def pinned_source(source: str) -> str:
     """A hub source with the commit that its name stands for now; a file or folder as it is, whether it is there or not."""
-    reader = _found(source)
-    return source if reader is None else reader.pinned(source)
+    found = _found(source)
+    return source if found is None else found[1].pinned(source)
 
 
-def _found(source: str) -> Reader | None:
+def _found(source: str) -> tuple[str, Reader] | None:
     """Ours first; those of other packages are imported only where none of ours takes it."""
-    return next((reader for name in part_names("mtselect.readers") if (reader := READERS.load(name)()).takes(source)), None)
+    return next(((name, reader) for name in part_names("mtselect.readers") if (reader := READERS.load(name)()).takes(source)),
+                None)
 
 
 def forms() -> str:

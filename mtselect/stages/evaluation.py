@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mtselect.config import Experiment
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_prompts
-from mtselect.metrics.base import Metrics, Scoring
+from mtselect.metrics.base import METRICS, Metrics, Scoring
 from mtselect.progress import Progress, SilentProgress
 from mtselect.significance import Score, score
 from mtselect.stages.corpus import Pairs, Split, split_pairs
@@ -103,7 +103,8 @@ def prepare_metrics(bench: Bench, experiment: Experiment) -> None:
 def _sources(experiment: Experiment) -> list[str]:
     metrics, asked = Metrics(), scoring(experiment, SilentProgress())
     found = [metrics[name].source(asked) for name in experiment.evaluation.metrics]
-    return [source for source in found if source]
+    return [*(source for source in found if source), *(one for name in experiment.evaluation.metrics for one in
+                                                       METRICS.origin(name))]
 
 
 def _stage(split: Split) -> Stage:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig, budget_pairs
 from mtselect.data.pairs import Pair, PairTable
+from mtselect.errors import ConfigError
 from mtselect.selection.duplicates import representatives
 from mtselect.selection.gate import Gated, bound
 from mtselect.selectors.base import SELECTORS, Candidates, read_options
@@ -141,6 +142,9 @@ def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, 
 @cache
 def _stage(method: str) -> Stage:
     selector = SELECTORS.load(method)
+    if not selector.excludes and (selector.needs or selector.gated):
+        raise ConfigError(f"selection.method {method!r} chooses among the warm-up's rows too (`excludes` is false), of which "
+                          "nothing is measured: it can have neither `needs` nor a gate (`gated`)")
     budget = ("selection.budget",) if selector.sized else ()
     gate = ("selection.gate", "selection.gate_keeps") if selector.gated else ("selection.gate",)
     draws = ("finetune.seed",) if selector.drawn else ()
@@ -148,6 +152,7 @@ def _stage(method: str) -> Stage:
     fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
     needs = list(dict.fromkeys(given for need in sorted(selector.needs) for given in SIGNALS[need].inputs))
     return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *thinned, *draws, *READS),
+                 sources=lambda _: SELECTORS.origin(method),
                  inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_before(experiment.selection)])
 
 
