@@ -25,11 +25,13 @@ from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.data.examples import ExampleTable
 from mtselect.progress import SilentProgress
+from mtselect.resolve import trial_experiment
 from mtselect.stages.adequacy import ADEQUACY
 from mtselect.stages.drops import DROPS, SEEDED
 from mtselect.stages.duplicates import DUPLICATES
 from mtselect.stages.gate import ADEQUACY_GATE, LEARNED_ADEQUACY_GATE
 from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.selection import selection_stage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
 from mtselect.store import Store, read_lines
@@ -40,6 +42,8 @@ GOLDEN = Path(__file__).with_name("golden.json")
 # Float32 sums of another order move the curves by some 1e-5 between processors; of the largest number for those near zero.
 TOLERANCE, TOLERANCE_OF_LARGEST = 2e-3, 1e-4
 SCORE_TOLERANCE = 3.0  # BLEU and chrF of twelve sentences: one token that falls otherwise
+# Selectors that rank or draw; where each choice follows from the ones before (kcentre, paper), rounding may lead elsewhere.
+RANKED = ("random", "loss", "loss_band", "loss_drop", "pmi", "length", "adequacy", "rds", "less", "dot", "borda")
 SAME_SHARE = 0.9  # of the selected ids: pairs with all but equal ranks may change places
 
 
@@ -114,7 +118,13 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
                                 DROPS]}
         found = {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
         thinned = Lineage(bench, with_fields(experiment, {"selection.near_duplicates": 0.6}))
-        return {**found, "duplicates": {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}}
+        found["duplicates"] = {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}
+        for method in RANKED:
+            chosen = trial_experiment(experiment, {"selection.method": method})
+            stage = selection_stage(chosen)
+            found[f"selection {method}"] = {"version": stage.version,
+                                            **summary("selection", Lineage(bench, chosen).path(stage))}
+        return found
 
 
 def test_no_output_moved_without_its_version(found: dict[str, dict[str, Any]]) -> None:
