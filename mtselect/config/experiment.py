@@ -34,8 +34,9 @@ Metrics = Annotated[list[Metric], Field(min_length=1), must(lambda names: len(se
 class DataConfig(Section):
     """Where the sentence pairs come from and what makes a row unusable.
 
-    A source is a file (.jsonl, .json, .tsv, .csv, .parquet, the text forms also .gz), a folder that Hugging Face `datasets` can
-    open, `hub:NAME[@REVISION][:CONFIG]:SPLIT` (without a revision, the commit that the hub has when the study begins), or
+    A source is a file (.jsonl, .json, .tsv, .csv, .tmx, .parquet, OPUS's .zip, the text forms also .gz or .zst), two files of a
+    sentence a line (`crawl.de-en` is crawl.de and crawl.en), a folder that Hugging Face `datasets` can open,
+    `hub:NAME[@REVISION][:CONFIG]:SPLIT` (without a revision, the commit that the hub has when the study begins), or
     `quickstart:pool` and its like, the corpus that mtselect generates.
     """
 

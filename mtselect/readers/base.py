@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from mtselect.errors import DataError
 from mtselect.plugins import Plugins, part_names
 
 EXCERPT_CHARS = 80
+ZIPPED = (".gz", ".zst")  # what a text file may have behind its suffix
 NOT_UTF8 = "not UTF-8"
 NOT_A_ROW = "column missing"  # what has no columns at all lacks those that are wanted, too
 
@@ -70,17 +72,17 @@ class FileReader:
     """What readers of a file have in common. A subclass has `suffixes` and `read`."""
 
     suffixes: tuple[str, ...] = ()
-    zipped = True  # whether it may be gzipped, with .gz behind the suffix
+    zipped = True  # whether it may be compressed, with one of `ZIPPED` behind the suffix
 
     @property
     def about(self) -> str:
         """Its suffixes."""
-        return " ".join(f"{suffix}[.gz]" if self.zipped else suffix for suffix in self.suffixes)
+        return " ".join(f"{suffix}[.gz|.zst]" if self.zipped else suffix for suffix in self.suffixes)
 
     def takes(self, source: str) -> bool:
         """By the suffix."""
         path = Path(source)
-        zipped = self.zipped and path.suffix.lower() == ".gz"
+        zipped = self.zipped and path.suffix.lower() in ZIPPED
         return (Path(path.stem) if zipped else path).suffix.lower() in self.suffixes and not path.expanduser().is_dir()
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
@@ -105,8 +107,22 @@ class FileReader:
         return source
 
 
+class _Zstandard(io.BufferedReader):
+    """What a file holds that is compressed with zstd, by Arrow, which is there for Parquet; Python has its own from 3.14 on."""
+
+    name = ""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow
+
+        super().__init__(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+        self.name = str(path)
+
+
 def open_file(path: Path) -> IO[bytes]:
-    """For reading; what ends in .gz as what it holds."""
+    """For reading; what ends in .gz or .zst as what it holds."""
+    if path.suffix.lower() == ".zst":
+        return _Zstandard(path)
     return cast(IO[bytes], gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
 
 

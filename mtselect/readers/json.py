@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import IO
+from io import BufferedReader
+from typing import IO, cast
 
 from mtselect.errors import DataError
 from mtselect.readers.base import FileReader, SourceRecord
@@ -18,8 +19,7 @@ class Json(FileReader):
 
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Of the list."""
-        opening = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        stream.seek(0)
+        opening = cast(BufferedReader, stream).peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         if opening != b"[":
             yield from Jsonl().read(stream)
             return

@@ -134,11 +134,17 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "lines.json", "a.TSV", "a.csv"])
-def test_gzip_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+def test_compressed_files_give_the_same_rows(tmp_path: Path, name: str) -> None:
     plain = WRITERS[name](tmp_path / name)
-    zipped = tmp_path / f"{name}.gz"
-    zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    assert rows_of(zipped) == rows_of(plain)
+    for suffix, compress in (("gz", gzip.compress), ("zst", zstd)):
+        zipped = tmp_path / f"{name}.{suffix}"
+        zipped.write_bytes(compress(plain.read_bytes()))
+        assert rows_of(zipped) == rows_of(plain)
+
+
+def zstd(data: bytes) -> bytes:
+    compressed: bytes = pa.compress(data, codec="zstd", asbytes=True)
+    return compressed
 
 
 @pytest.mark.parametrize("write", [
@@ -406,7 +412,7 @@ def test_sources_that_are_not_there(source: str, message: str) -> None:
         rows_of(source)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.zip", "a.parquet.gz", "a"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.bz2", "a.parquet.gz", "a"])
 def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
     with pytest.raises(DataError, match=r"has the unknown suffix '.*': rename or convert it; a source is one of \.csv"):
@@ -435,6 +441,9 @@ def test_a_wrong_column_stops_early(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.json.zst", zstd(b'[{"src": "a"'), r"a\.json\.zst must be one JSON list of rows"),
+    ("a.jsonl.zst", b"plain", r"data\.pool \(.*\) cannot be read, OSError: .*; check the file, or give another"),
+    ("a.jsonl.zst", zstd(b'{"src": "a", "tgt": "b"}\n' * 9)[:-9], r"cannot be read, OSError"),
     ("a.json", b'[{"src": "a"', r"must be one JSON list of rows, got text that is not valid JSON \(.*\): mend it, or"),
     ("a.jsonl.gz", b"plain", r"data\.pool \(.*\) cannot be read, BadGzipFile: .*; check the file, or give another"),
     ("a.jsonl.gz", gzip.compress(b'{"src": "a", "tgt": "b"}\n' * 9)[:-9], r"cannot be read, EOFError"),

@@ -1,0 +1,107 @@
+"""moses: two files with a sentence a line, of which line n of one translates line n of the other.
+
+`crawl.de-en` stands for `crawl.de` and `crawl.en`, or OPUS's `crawl.de-en.de` and `crawl.de-en.en`; the first language is the
+source. `crawl.{de,en}` names the endings whatever they are. Columns: `src` and `tgt`, and the same under the endings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from mtselect.data.fingerprint import file_digest
+from mtselect.errors import DataError
+from mtselect.readers._lines import TOO_LONG, lines
+from mtselect.readers.base import ZIPPED, SourceRecord, count_lines, existing, forms, open_file
+
+LANGUAGE = r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]+)*"  # de, deu_Latn, pt_BR
+_DASHED = re.compile(rf"(?P<stem>.+)\.(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE})")
+_BRACED = re.compile(r"(?P<stem>.+)\{(?P<src>[^{},]+),(?P<tgt>[^{},]+)\}(?P<end>[^{},]*)")
+
+
+class Sides(NamedTuple):
+    """Both files, and the endings that tell them apart."""
+
+    src: Path
+    tgt: Path
+    languages: tuple[str, str]
+
+
+class Moses:
+    """Streams."""
+
+    about = "BASE.SRC-TGT or BASE.{SRC,TGT} (files BASE.SRC and BASE.TGT, each [.gz|.zst])"
+
+    def takes(self, source: str) -> bool:
+        """By the name, where no folder has it."""
+        return bool(_BRACED.fullmatch(source) or _DASHED.fullmatch(source)) and not Path(source).expanduser().exists()
+
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
+        """Line by line."""
+        sides = sides_of(source)
+        with open_file(sides.src) as src, open_file(sides.tgt) as tgt:
+            yield from side_by_side(src, tgt, sides.languages, f"{sides.src} and {sides.tgt}")
+
+    def count(self, source: str) -> int:
+        """Lines of either. Raises DataError if one has more."""
+        sides = sides_of(source)
+        counts = [count_lines(str(sides.src)), count_lines(str(sides.tgt))]
+        if counts[0] != counts[1]:
+            raise _unequal(f"{sides.src} and {sides.tgt}", f"{counts[0]:,} and {counts[1]:,} lines")
+        return counts[0]
+
+    def fingerprint(self, source: str) -> str:
+        """SHA-256 over both files' digests."""
+        sides = sides_of(source)
+        return hashlib.sha256(f"{file_digest(sides.src)} {file_digest(sides.tgt)}".encode()).hexdigest()
+
+    def pinned(self, source: str) -> str:
+        """Files are themselves."""
+        return source
+
+
+def sides_of(source: str) -> Sides:
+    """The two files. Raises DataError naming those that were looked for."""
+    if braced := _BRACED.fullmatch(source):
+        stem, src, tgt, end = braced.groups()
+        return Sides(existing(f"{stem}{src}{end}"), existing(f"{stem}{tgt}{end}"), (src, tgt))
+    dashed = _DASHED.fullmatch(source)
+    assert dashed, source
+    stem, src, tgt = dashed.groups()
+    stems = [stem, f"{stem}.{src}-{tgt}", f"{stem}.{tgt}-{src}"]
+    for one in stems:
+        found = [_file(f"{one}.{language}") for language in (src, tgt)]
+        if found[0] and found[1]:
+            return Sides(found[0], found[1], (src, tgt))
+    looked = ", ".join(f"{one}.{language}" for one in stems for language in (src, tgt))
+    raise DataError(f"{source} stands for two files, and no two of {looked} (each perhaps .gz or .zst) are in "
+                    f"{Path(source).expanduser().absolute().parent}: correct the path; {forms()}")
+
+
+def side_by_side(src: IO[bytes], tgt: IO[bytes], languages: tuple[str, str], names: str) -> Iterator[SourceRecord]:
+    """Line n of both, as row n. Raises DataError, at its end, if one file is longer: then nobody knows which lines belong
+    together."""
+    for one, other in zip_longest(lines(src), lines(tgt)):
+        if one is None or other is None:
+            raise _unequal(names, f"only {'the second' if one is None else 'the first'} has a line {(one or other)[0]:,}")
+        number, texts = one[0], (one[1], other[1])
+        if None in texts:
+            yield SourceRecord(number, None, TOO_LONG, "(line not read)")
+        else:
+            yield SourceRecord(number, dict(zip(("src", "tgt", *languages), texts * 2, strict=True)))
+
+
+def _file(path: str) -> Path | None:
+    return next((file for end in ("", *ZIPPED) if (file := Path(f"{path}{end}").expanduser()).is_file()), None)
+
+
+def _unequal(names: str, found: str) -> DataError:
+    return DataError(f"{names} must have as many lines as each other, got {found}: line n of one is the translation of line n "
+                     "of the other, so take both from one export again")
+
+
+READER = Moses
