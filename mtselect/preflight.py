@@ -19,7 +19,7 @@ from mtselect.config import OPTIONS, Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
-from mtselect.errors import DataError, Faults, StorageError, UserError
+from mtselect.errors import ConfigError, DataError, Faults, StorageError, UserError
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
@@ -201,6 +201,9 @@ def _look_at_data(found: Preflight) -> None:
     data = found.sweep.experiment.data
     for role in reversed(ROLES):
         with found.part():
+            if getattr(data, role) is None:
+                raise ConfigError(f"data.{role} must be a source where there is a sweep, got None: name the pairs that "
+                                  f"{'decide between trials' if role == 'dev' else 'promotion scores'}")
             rows = list(islice(read_rows(data, role), _LOOKED_AT))
             if len(rows) < _LOOKED_AT and all(row.reason is not None for row in rows):
                 raise DataError(f"data.{role} ({getattr(data, role)}) must hold at least one usable pair, got none in "

@@ -118,7 +118,8 @@ def _adopted(asked: str | None, then: str | None) -> str | None:
 
 def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     """The same without a look at the model: its `attribution.seed_rank` stays."""
-    values: dict[str, object] = {f"data.{role}": pinned_source(getattr(experiment.data, role)) for role in ROLES}
+    sources = {role: getattr(experiment.data, role) for role in ROLES}
+    values: dict[str, object] = {f"data.{role}": source and pinned_source(source) for role, source in sources.items()}
     values["model.dtype"] = compute_dtype(experiment.model, compute_device(runtime.accelerator))
     if experiment.model.name is not None:
         values["model.name"] = pinned(experiment.model.name)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+import mtselect
+from mtselect.errors import DataError
 from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
 from mtselect.tracking.mlflow import RecordedRun
@@ -102,6 +104,15 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     assert [row["id"] for row in pairs] == finished.selected()["t000"]
     rows = [json.loads(line) for line in (promoted / "selected.jsonl").read_text(encoding="utf-8").splitlines()]
     assert pairs.to_list() == rows, "the Parquet file holds what the JSON lines hold"
+
+
+def test_it_is_loaded_in_one_line(finished: Any, promoted: Path) -> None:
+    rows = [json.loads(line) for line in (promoted / "selected.jsonl").read_text(encoding="utf-8").splitlines()]
+    uri = f"sqlite:///{finished.folder}/mlflow.db"
+    for name in ("tiny", "tiny@champion", "mtselect.tiny@champion", "tiny/1", f"models:/{NAME}/1"):
+        assert mtselect.load_set(name, uri=uri).to_list() == rows
+    with pytest.raises(DataError, match=r"'models:/mtselect\.tiny@challenger': MLflow at .* has no such selected set"):
+        mtselect.load_set("tiny@challenger", uri=uri)
 
 
 def test_the_cards_way_to_load_it_works(finished: Any, promoted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,9 @@ class DataConfig(Section):
     pool: str = Field(default="quickstart:pool", description="source of the noisy candidates.")
     seeds: str = Field(default="quickstart:seeds", description="source of the few trusted pairs whose loss the selection "
         "should lower.")
-    dev: str = Field(default="quickstart:dev", description="source that decides between trials.")
-    test: str = Field(default="quickstart:test", description="source that is read once, at promotion.")
+    dev: str | None = Field(default="quickstart:dev", description="source that decides between trials. Null: there is none, "
+        "which does to select, score and explain.")
+    test: str | None = Field(default="quickstart:test", description="source that is read once, at promotion; null likewise.")
     src_column: str = Field(default="src", description="column of the source sentence; dots reach into nested columns "
         "(`translation.de`).")
     tgt_column: str = Field(default="tgt", description="column of the target sentence.")
@@ -62,7 +63,7 @@ class DataConfig(Section):
 
     def conflicts(self) -> Iterator[tuple[str, str, str]]:
         for one, other in itertools.combinations(("test", "dev", "seeds", "pool"), 2):
-            if getattr(self, one) == getattr(self, other):
+            if getattr(self, one) == getattr(self, other) is not None:
                 yield other, f"another source than data.{one}", "what is chosen, and what chooses, may not be what is scored"
 
 

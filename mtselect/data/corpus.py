@@ -188,7 +188,7 @@ def _written(entries: Iterable[_Entry], out: Path, role: Role, labelled: bool) -
 
 
 def _refuse_empty(config: DataConfig, role: Role, counts: Counter[str]) -> None:
-    if counts["kept"] == 0:
+    if counts["kept"] == 0 and getattr(config, role) is not None:
         raise DataError(
             f"data.{role} ({getattr(config, role)}) must keep at least one pair, got none: of {counts['read']} rows "
             f"{counts['quarantined']} are unusable, {counts['leaked_dropped']} leaked from dev or test and "

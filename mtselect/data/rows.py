@@ -56,12 +56,14 @@ def one_line(text: str) -> str:
 
 
 def read_rows(config: DataConfig, role: Role) -> Iterator[SourceRow]:
-    """Every row of the source `data.<role>`, usable or not, in order; labels only in the pool.
+    """Every row of the source `data.<role>`, usable or not, in order, and none where there is none; labels only in the pool.
 
     Raises:
         DataError: the source is missing, of an unknown form or cannot be read, or its rows lack a column.
     """
     source = getattr(config, role)
+    if source is None:
+        return
     label_column = config.label_column if role == "pool" else None
     columns = [config.src_column, config.tgt_column, *([label_column] if label_column else [])]
     try:
@@ -74,7 +76,9 @@ def read_rows(config: DataConfig, role: Role) -> Iterator[SourceRow]:
 
 def count_rows(config: DataConfig, role: Role) -> int:
     """About how many rows `read_rows` gives, for a progress bar; only JSON arrays and what is damaged are read for it."""
-    source: str = getattr(config, role)
+    source: str | None = getattr(config, role)
+    if source is None:
+        return 0
     with contextlib.suppress(*_READ_ERRORS, pa.ArrowException):
         if (count := reader_of(source).count(source)) is not None:
             return count

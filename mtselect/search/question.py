@@ -36,7 +36,8 @@ def question(sweep: Sweep) -> Question:
 
 def content(experiment: Experiment) -> dict[str, str]:
     """Fingerprints of what the sources hold, and the model's folder if it is one."""
-    found = {role: source_fingerprint(getattr(experiment.data, role)) for role in ("pool", "seeds", "dev", "test")}
+    sources = {role: getattr(experiment.data, role) for role in ("pool", "seeds", "dev", "test")}
+    found = {role: source_fingerprint(source) for role, source in sources.items() if source is not None}
     if experiment.model.name is not None and is_local(experiment.model.name):
         found["model"] = path_digest(Path(experiment.model.name))
     return {name: digest[:20] for name, digest in found.items()}

@@ -33,7 +33,7 @@ def _run(work: Work) -> None:
 
 def _sources(experiment: Experiment) -> list[str]:
     data = experiment.data
-    return [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test)]
+    return [source_fingerprint(source) for source in (data.pool, data.seeds, data.dev, data.test) if source is not None]
 
 
 CORPUS = Stage(name="corpus", version=3, reads=("data",), sources=_sources, run=_run)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 
@@ -31,6 +32,7 @@ from mtselect.stages.drops import DROPS, SEEDED
 from mtselect.stages.duplicates import DUPLICATES
 from mtselect.stages.gate import ADEQUACY_GATE, LEARNED_ADEQUACY_GATE
 from mtselect.stages.lineage import Bench, Lineage
+from mtselect.stages.scores import scores_stage
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
@@ -69,6 +71,11 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
         return {"numbers": [value for name in names for value in spread(index.column(name))]}
     if stage in ("columns", "gate"):
         return {"numbers": spread(np.load(folder / f"{'z' if stage == 'columns' else 'pool'}.npy"))}
+    if stage == "scores":
+        table = pa.ipc.open_stream(folder / "scores.arrow").read_all()
+        ids = hashlib.sha256("".join(table["id"].to_pylist()).encode()).hexdigest()
+        return {"text": {"columns": table.column_names, "ids": ids},
+                "numbers": [value for name in ("loss", "tokens", "gate") for value in spread(table[name].to_numpy())]}
     if stage == "duplicates":
         return {"text": {"groups": hashlib.sha256(np.load(folder / "groups.npy").astype("<i8").tobytes()).hexdigest()}}
     if stage == "map":
@@ -115,7 +122,7 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         lineage = Lineage(bench, experiment)
         stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
                   for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, LEARNED_ADEQUACY_GATE, STATES, SEEDED,
-                                DROPS]}
+                                DROPS, scores_stage(("losses", "tokens"))]}
         found = {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
         thinned = Lineage(bench, with_fields(experiment, {"selection.near_duplicates": 0.6}))
         found["duplicates"] = {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}

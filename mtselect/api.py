@@ -1,0 +1,183 @@
+"""What people call from Python: `mtselect.select`, `mtselect.score`, `mtselect.load_set`. Each gives a `datasets.Dataset`.
+
+They are the commands' stages and store: what a command, a sweep or an earlier call has computed is not computed again.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.config import DataConfig, Experiment, RuntimeConfig, Sweep, cross_faults, validated, with_fields
+from mtselect.config.section import raise_faults
+from mtselect.errors import ConfigError
+from mtselect.inputs import Pairs, as_source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from mtselect.selectors.base import Need
+    from mtselect.stages.lineage import Lineage
+
+SIGNALS: tuple[Need, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy")
+_LOOKED_AT = 1000  # seeds of which a language is guessed
+
+
+def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget: float | None = None,
+           src_lang: str | None = None, tgt_lang: str | None = None, dev: Pairs | None = None, test: Pairs | None = None,
+           settings: Mapping[str, object] | None = None, workdir: str | Path = "mlruns", verbose: bool = False) -> Dataset:
+    """The pairs of a pool that are worth finetuning on.
+
+    Args:
+        pool: candidates, noisy ones too. A source as a sweep file names it (`crawl.de-en`, `crawl.tsv.gz`, `hub:...`), a path,
+            a data frame, a `datasets.Dataset`, or rows.
+        seeds: some hundred trusted pairs like those that are to be translated well; in any of these forms.
+        model: the language model that is to be finetuned: a name on the Hugging Face hub, or a folder. Null builds a small one.
+        budget: number of pairs; below 1 a share of the pool. Null: a third.
+        src_lang: name of the source language. Null: as the sources' names end (`crawl.de-en`), else guessed from the seeds.
+        tgt_lang: the target language, likewise.
+        dev: pairs that will be scored; no sentence of theirs may be in pool or seeds.
+        test: likewise.
+        settings: any other field of a sweep file by its dotted name: `{"selection.gate": None, "runtime.batch_size": 64}`.
+        workdir: folder of the stage store.
+        verbose: show how far the work is, on stderr.
+
+    Returns:
+        In the pool's order: `id` (hash of the pair), `src`, `tgt`, the selector's columns, and `gate` if there is one.
+
+    Raises:
+        UserError: of its kinds (`mtselect.errors`), saying what is wrong and what to do.
+    """
+    from datasets import Dataset
+
+    from mtselect.stages.selection import select_pairs
+
+    sweep = _sweep(pool, seeds, model, src_lang, tgt_lang, dev, test, {"selection.budget": budget}, settings, Path(workdir))
+    with _lineage(sweep, "select", verbose) as lineage:
+        rows = [pair.row() for pair in select_pairs(lineage).pairs]
+    return Dataset.from_list(rows) if rows else Dataset.from_dict({"id": [], "src": [], "tgt": []})
+
+
+def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Need] = SIGNALS, model: str | Path | None = None,
+          src_lang: str | None = None, tgt_lang: str | None = None, dev: Pairs | None = None, test: Pairs | None = None,
+          settings: Mapping[str, object] | None = None, workdir: str | Path = "mlruns", verbose: bool = False) -> Dataset:
+    """All that is known of every pair of a pool.
+
+    Args:
+        pool: as for `select`, as are all others but
+        signals: what to look at. `benefits` (a gradient pass): `z`, `benefit`, `benefit_share`, `raw_share`, `gradient_norm`;
+            `losses`, `pmi` (forward passes): `loss`, `pmi`; `tokens`; `adequacy` (a sentence encoder): `cosine`, `overlap`; and
+            what is not looked at unless it is named, `drops` (a short training on the seeds): `loss_drop`, and `kiwi` (COMET).
+
+    Returns:
+        A row for each candidate, in the pool's order: `id`, `src`, `tgt`, these columns, and if there is a gate
+        (`selection.gate`) its score `gate` and whether it lets the pair through, `passed`. Memory-mapped: it takes no memory.
+
+    Raises:
+        UserError: as for `select`.
+    """
+    sweep = _sweep(pool, seeds, model, src_lang, tgt_lang, dev, test, {}, settings, Path(workdir))
+    with _lineage(sweep, "score", verbose) as lineage:
+        return scores_of(lineage, signals)
+
+
+def scores_of(lineage: Lineage, signals: Sequence[str]) -> Dataset:
+    """Of an experiment, as `score` gives them. Raises ConfigError for a signal that there is not."""
+    from datasets import Dataset
+
+    from mtselect.stages.scores import COLUMNS, scores_stage
+
+    known = {name: name for name in COLUMNS}
+    for name in signals:
+        if name not in known:
+            raise ConfigError(f"signals must be of {', '.join(known)}, got {name!r}")
+    stage = scores_stage(tuple(name for name in known if name in signals))
+    return Dataset.from_file(str(lineage.path(stage) / "scores.arrow"))
+
+
+def load_set(name: str, *, uri: str | None = None) -> Dataset:
+    """A promoted set.
+
+    Args:
+        name: of the study and, behind @, `champion` (the default) or `challenger`, or behind / a version's number:
+            `crawl-de-en@champion`, `crawl-de-en/3`. Or as MLflow has it: `models:/mtselect.crawl-de-en@champion`.
+        uri: MLflow server; null takes MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
+
+    Returns:
+        The rows of its `selected.jsonl`.
+
+    Raises:
+        DataError: there is no such set.
+        StorageError: MLflow does not answer.
+    """
+    from datasets import Dataset
+
+    from mtselect.store import read_lines
+    from mtselect.tracking.fetch import fetch_version
+
+    match = re.fullmatch(r"(?:models:/)?(?:mtselect\.)?(?P<study>[\w.-]+?)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))?", name)
+    if match is None:
+        raise ConfigError(f"a promoted set must be STUDY, STUDY@ALIAS or STUDY/VERSION, such as crawl-de-en@champion, got "
+                          f"{name!r}: correct it")
+    alias = match["alias"] or (None if match["number"] else "champion")
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = fetch_version(f"mtselect.{match['study']}", uri, Path(folder), alias=alias, number=match["number"])
+        return Dataset.from_list(read_lines(path / "selected.jsonl"))
+
+
+def _sweep(pool: Pairs, seeds: Pairs, model: str | Path | None, src_lang: str | None, tgt_lang: str | None, dev: Pairs | None,
+           test: Pairs | None, own: Mapping[str, object], settings: Mapping[str, object] | None, workdir: Path) -> Sweep:
+    """What a sweep file would say. Raises ConfigError, Faults or DataError."""
+    given = {"pool": pool, "seeds": seeds, "dev": dev, "test": test}
+    sources = {f"data.{role}": None if pairs is None else as_source(role, pairs, workdir) for role, pairs in given.items()}
+    asked = {**own, "model.name": None if model is None else str(model), "data.src_lang": src_lang, "data.tgt_lang": tgt_lang}
+    fields = {**sources, **{name: value for name, value in asked.items() if value is not None}, **(settings or {})}
+    runtime = {name.removeprefix("runtime."): value for name, value in fields.items() if name.startswith("runtime.")}
+    experiment = with_fields(Experiment(), {name.removeprefix("experiment."): value for name, value in fields.items()
+                                            if not name.startswith("runtime.")})
+    sides = [side for side in ("src_lang", "tgt_lang") if f"data.{side}" not in fields]
+    experiment = with_fields(experiment, {f"data.{side}": _language(experiment.data, side) for side in sides})
+    sweep = Sweep(experiment=experiment, runtime=validated(RuntimeConfig, {"workdir": str(workdir), **runtime}))
+    if found := cross_faults(sweep):
+        raise_faults(found)
+    return sweep
+
+
+def _language(data: DataConfig, side: str) -> str:
+    """Name of a side's language. Raises ConfigError where nothing tells it."""
+    from mtselect.data.languages import guessed_language, named_languages
+    from mtselect.data.rows import read_rows
+
+    src = side == "src_lang"
+    for source in (data.pool, data.seeds):
+        if named := named_languages(source):
+            return named[0 if src else 1]
+    rows = islice(read_rows(data, "seeds"), _LOOKED_AT)
+    guessed = guessed_language(row.src if src else row.tgt for row in rows if row.reason is None)
+    if guessed is None:
+        raise ConfigError(f"{side} must be given where neither a source's name ends in languages (crawl.de-en) nor the seeds "
+                          f"tell, got None: name it, as {side}='German'")
+    return guessed
+
+
+@contextmanager
+def _lineage(sweep: Sweep, task: str, verbose: bool) -> Iterator[Lineage]:
+    """The experiment's entries, while progress is shown or not."""
+    from rich.console import Console
+
+    from mtselect.progress import SilentProgress
+    from mtselect.resolve import resolve
+    from mtselect.stages.lineage import Bench, Lineage
+
+    bench = cli.make_bench(sweep.runtime, Console(stderr=True, highlight=False))
+    if not verbose:
+        bench = Bench(store=bench.store, runtime=bench.runtime, progress=SilentProgress())
+    with bench.progress.task(task, 1) as advance:
+        yield Lineage(bench, resolve(sweep.experiment, sweep.runtime))
+        advance(1)

@@ -1,0 +1,42 @@
+"""Which languages a source is in: as the endings of its name say, else guessed from its sentences."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from mtselect.readers.moses import LANGUAGE
+
+_ENDINGS = re.compile(rf".+[.:]({LANGUAGE})-({LANGUAGE})|.*\{{({LANGUAGE}),({LANGUAGE})\}}.*|(?:.*/)?([a-z]{{2}})-([a-z]{{2}})")
+_CONTAINERS = re.compile(r"(\.(gz|zst|zip|txt|tmx|jsonl|json|tsv|csv|parquet))+$", re.IGNORECASE)
+_SENTENCES = 200  # that vote
+_LEAST_SHARE = 0.5  # of the votes that decides
+
+
+def named_languages(source: str) -> tuple[str, str] | None:
+    """English names of the languages that a source's name ends in: of `crawl.de-en.tsv.gz`, `m.tmx:de-en`, `de-en.txt.zip`."""
+    match = _ENDINGS.fullmatch(_CONTAINERS.sub("", source))
+    names = [language_name(code) for code in match.groups() if code] if match else []
+    return (names[0], names[1]) if len(names) == 2 and names[0] and names[1] else None
+
+
+def language_name(code: str) -> str | None:
+    """`German` of `de`, `deu` or `deu_Latn`; null where there is no such language."""
+    from langcodes import Language
+    from langcodes.tag_parser import LanguageTagError
+
+    try:
+        language = Language.get(code)
+    except LanguageTagError:
+        return None
+    return language.language_name() if language.is_valid() else None
+
+
+def guessed_language(sentences: Iterable[str]) -> str | None:
+    """English name of the language that most sentences seem to be in, by py3langid; null where no language has half of them."""
+    import py3langid
+
+    votes = Counter(py3langid.classify(sentence)[0] for sentence, _ in zip(sentences, range(_SENTENCES), strict=False))
+    ((code, count),) = votes.most_common(1) or [("", 0)]
+    return language_name(code) if count and count >= _LEAST_SHARE * votes.total() else None
