@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": "find the pairs worth finetuning on, and compare them with everything else",
     "check": "all that can be known to be wrong before any work",
     "select": "the selected set of one experiment, as a file",
+    "score": "all that is known of every pair of the pool, as a table",
     "promote": "a study's best set, checked again, as the next version of a dataset",
     "explain": "which words of a pair help the seeds",
     "diff": "two selected sets side by side",

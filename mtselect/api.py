@@ -82,23 +82,12 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Need] = SIGNALS, model
     Raises:
         UserError: as for `select`.
     """
+    from mtselect.stages.scores import open_scores, scores_stage
+
+    stage = scores_stage(signals)
     sweep = _sweep(pool, seeds, model, src_lang, tgt_lang, dev, test, {}, settings, Path(workdir))
     with _lineage(sweep, "score", verbose) as lineage:
-        return scores_of(lineage, signals)
-
-
-def scores_of(lineage: Lineage, signals: Sequence[str]) -> Dataset:
-    """Of an experiment, as `score` gives them. Raises ConfigError for a signal that there is not."""
-    from datasets import Dataset
-
-    from mtselect.stages.scores import COLUMNS, scores_stage
-
-    known = {name: name for name in COLUMNS}
-    for name in signals:
-        if name not in known:
-            raise ConfigError(f"signals must be of {', '.join(known)}, got {name!r}")
-    stage = scores_stage(tuple(name for name in known if name in signals))
-    return Dataset.from_file(str(lineage.path(stage) / "scores.arrow"))
+        return open_scores(lineage.path(stage))
 
 
 def load_set(name: str, *, uri: str | None = None) -> Dataset:
@@ -172,12 +161,11 @@ def _lineage(sweep: Sweep, task: str, verbose: bool) -> Iterator[Lineage]:
     from rich.console import Console
 
     from mtselect.progress import SilentProgress
-    from mtselect.resolve import resolve
-    from mtselect.stages.lineage import Bench, Lineage
+    from mtselect.stages.lineage import Bench
 
     bench = cli.make_bench(sweep.runtime, Console(stderr=True, highlight=False))
     if not verbose:
         bench = Bench(store=bench.store, runtime=bench.runtime, progress=SilentProgress())
     with bench.progress.task(task, 1) as advance:
-        yield Lineage(bench, resolve(sweep.experiment, sweep.runtime))
+        yield cli.lineage_of(sweep, bench)
         advance(1)

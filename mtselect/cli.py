@@ -18,7 +18,7 @@ from mtselect.remote import redact
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.stages.lineage import Bench
+    from mtselect.stages.lineage import Bench, Lineage
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,3 +117,12 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     progress = ConsoleProgress(console, handler if isinstance(handler, Interruption) else None)
     return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=progress)
 
+
+def lineage_of(sweep: Sweep, bench: Bench) -> Lineage:
+    """The entries of a sweep's experiment; what is open is decided as its study did, if that was begun."""
+    from mtselect.resolve import resolve
+    from mtselect.search.storage import continued
+    from mtselect.stages.lineage import Lineage
+
+    begun = continued(sweep)
+    return Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search))

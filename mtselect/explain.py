@@ -70,15 +70,11 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
     if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.resolve import resolve
-    from mtselect.search.storage import continued
-    from mtselect.stages.lineage import Lineage
     from mtselect.stages.token_benefits import benefits_of_tokens
     from mtselect.store import write_whole
 
     with bench.progress.task("explain", 2) as advance:
-        begun = continued(sweep)
-        lineage = Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search))
+        lineage = cli.lineage_of(sweep, bench)
         pairs = _pairs(lineage, ids, top)
         advance(1)
         found = [Explained(pair=pair, words=into_words(tokens))

@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--from-scratch", action="store_true", help="compute the best trial again from its sources, warm-up "
                         "and gradients included, rather than from the stage store")
     parser.add_argument("--rollback", action="store_true", help="give `champion` back to the version that had it before")
-    parser.add_argument("--export", metavar="DIR", type=Path, help="write the champion to a new folder that "
-                        "datasets.load_dataset opens; promotes nothing")
+    parser.add_argument("--export", metavar="PLACE", type=Path, help="write the champion to a new folder that "
+                        "datasets.load_dataset opens, or its pairs to a file: .jsonl, .tsv (each also .gz, .zst), .parquet, or "
+                        ".de-en for two files of a sentence a line (Moses); promotes nothing")
     parser.add_argument("--licence", help="SPDX identifier of the pool's licence, where the sweep has no data.licence")
     parser.add_argument("--tracking.uri", dest="uri", help="MLflow server (default: MLflow's own)")
     parser.add_argument("--tracking.experiment", dest="experiment", help="MLflow experiment (default: the study's name)")

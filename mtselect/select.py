@@ -1,12 +1,12 @@
 """python -m mtselect.select [SWEEP.yaml] --out selected.jsonl [--FIELD VALUE ...]
 
-Only the subset: reads the `experiment` of a sweep file, selects, and writes one JSON line per pair (id, src, tgt, benefit,
-benefit_share, cluster). No finetuning, no MLflow.
+Only the subset: reads the `experiment` of a sweep file, selects, and writes a row for each pair: id, src, tgt, and what the
+selector saw of it. The form is the ending's: .jsonl, .tsv (each also .gz, .zst), .parquet, or .de-en for two files of a
+sentence a line (Moses), selected.de and selected.en. No finetuning, no MLflow.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,22 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
     """Select and write the set; it appears whole or not at all."""
-    folder = out.parent
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"--out {str(out)!r} cannot be written: name a file in a folder that exists and may be written to")
+    from mtselect.data.output import check_output, write_rows
+
+    check_output("--out", out)
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.resolve import resolve
-    from mtselect.search.storage import continued
-    from mtselect.stages.lineage import Lineage
     from mtselect.stages.selection import select_pairs
-    from mtselect.store import write_lines, write_whole
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
-        begun = continued(sweep)
-        selection = select_pairs(Lineage(bench, resolve(begun.experiment, sweep.runtime, begun.search)))
+        selection = select_pairs(cli.lineage_of(sweep, bench))
         advance(1)
-    write_whole(out, lambda path: write_lines(path, (pair.row() for pair in selection.pairs)))
+    write_rows(out, [pair.row() for pair in selection.pairs])
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})")
 

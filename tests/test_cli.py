@@ -24,7 +24,7 @@ from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("sweep", "promote", "select", "explain", "diff", "comet", "check", "prune")
+COMMANDS = ("sweep", "promote", "score", "select", "explain", "diff", "comet", "check", "prune")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -76,8 +76,9 @@ def test_a_users_error_is_one_line_and_status_2(command: str, tmp_path: Path) ->
 @pytest.mark.parametrize("command", [
     "sweep --experiment.selection.budget", "sweep QUICKSTART another.yaml", "sweep --dry-run=1", "sweep --nonsense 3",
     "sweep --search.selection.budget.low", "sweep --study.n_trials x", "sweep --study.objectives eval/chrf", "sweep no.yaml",
-    "select", "select --out", "select --out x --nonsense", "explain --ids", "explain --top", "explain --top 0", "explain --out",
-    "explain --ids --top 3", "explain --nonsense 1", "diff", "diff a", "diff a b c", "diff a b --examples x",
+    "select", "select --out", "select --out x.csv", "select --out x.tmx.gz", "score", "score --out", "score --out x.zip",
+    "score --out x --signals loss", "select --out x --nonsense", "explain --ids", "explain --top", "explain --top 0",
+    "explain --out", "explain --ids --top 3", "explain --nonsense 1", "diff", "diff a", "diff a b c", "diff a b --examples x",
     "diff a b --json=3", "promote a b", "promote --nonsense", "promote --tracking.uri", "promote --export", "comet",
     "comet nonsense", "comet install --path", "comet score", "comet score a", "comet score --batch-size x a b c"])
 def test_a_bad_argument_is_one_line(command: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -218,6 +218,12 @@ def test_export_writes_what_datasets_opens(finished: Any, promoted: Path, tmp_pa
     assert finished.run("promote", "tiny", "--export", str(tmp_path / "out")) == 2
     assert "--export must name a new or empty folder, got" in refusal(capsys)
     assert finished.run("promote", "nobody", "--export", str(tmp_path / "other")) == 2
+    for name in ("chosen.jsonl", "chosen.de-en"):
+        assert finished.run("promote", "tiny", "--export", str(tmp_path / name)) == 0
+    assert (tmp_path / "chosen.jsonl").read_bytes() == (promoted / "selected.jsonl").read_bytes()
+    assert (tmp_path / "chosen.de").read_text(encoding="utf-8").splitlines() == list(pairs["src"])
+    assert finished.run("promote", "tiny", "--export", str(tmp_path / "none" / "chosen.en-de")) == 2
+    assert "cannot be written: name a file in a folder that exists" in capsys.readouterr().err
 
 
 def test_test_scores_are_on_the_trials_run(finished: Any, promoted: Path) -> None:

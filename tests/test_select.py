@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from mtselect.config import load
@@ -90,3 +91,26 @@ def test_the_pools_tokens_are_those_of_its_pairs(warm_lab: Callable[..., Any], m
         tokenizer = load_tokenizer(BASE_MODEL.read(lineage).name)
     assert list(examples) == encode_pairs(list(pool), tokenizer, sweep.experiment.data, sweep.experiment.model)
     assert examples.lengths.tolist() == [len(example) for example in examples]
+
+
+def test_the_form_is_that_of_the_ending(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab()
+    arguments = ("--experiment.selection.budget", "20", "--experiment.selection.n_clusters", "4")
+    for out in ("a.jsonl", "a.de-en", "a.parquet"):
+        assert lab.run("select", "sweep.yaml", "--out", out, *arguments) == 0
+    rows = [json.loads(line) for line in (lab.folder / "a.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["src"] for row in rows] == (lab.folder / "a.de").read_text(encoding="utf-8").splitlines()
+    assert [row["tgt"] for row in rows] == (lab.folder / "a.en").read_text(encoding="utf-8").splitlines()
+    assert pq.read_table(lab.folder / "a.parquet").to_pylist() == rows
+
+
+def test_scores_of_every_pair_are_a_table(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab()
+    assert lab.run("score", "sweep.yaml", "--out", "scores.parquet", "--signals", "benefits,tokens") == 0
+    assert "200 candidates written to scores.parquet, with z, benefit, " in capsys.readouterr().out
+    scores = {row["id"]: row for row in pq.read_table(lab.folder / "scores.parquet").to_pylist()}
+    assert len(scores) == 200
+    assert lab.run("select", "sweep.yaml", "--out", "a.jsonl", "--experiment.selection.budget", "20") == 0
+    for line in (lab.folder / "a.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        assert scores[row["id"]]["benefit"] == row["benefit"] and scores[row["id"]]["tokens"] > 1

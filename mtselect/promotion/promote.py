@@ -15,12 +15,14 @@ from rich.table import Table
 
 from mtselect import cli
 from mtselect.config import StudyConfig, Sweep, TrackingConfig
+from mtselect.data.output import check_output, is_output_file, write_rows
 from mtselect.errors import ConfigError, PromotionRefused
 from mtselect.promotion import gates
 from mtselect.promotion.candidate import Candidate, assess, deciding_metric, read_study
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
 from mtselect.recording import scores_as_metrics
+from mtselect.store import read_lines
 from mtselect.tracking.fetch import fetch_version
 from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
 from mtselect.tracking.registry import CHALLENGER, CHAMPION, Registry
@@ -37,7 +39,7 @@ class Order:
         dry_run: register nothing.
         from_scratch: compute all again.
         rollback: give the alias back instead.
-        export: folder to write the champion to instead.
+        export: folder, or file with an ending that `data.output` knows, to write the champion to instead.
         licence: of the pool, where the sweep has none.
         uri: MLflow's address.
         experiment: MLflow's.
@@ -150,13 +152,20 @@ def _export(registry: Registry, uri: str | None, folder: Path, console: Console)
     champion = registry.champion()
     if champion is None:
         raise PromotionRefused(f"{registry.name} has no champion to export: promote the study first")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    as_file = is_output_file(folder) and not folder.is_dir()
+    if as_file:
+        check_output("--export", folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--export must name a new or empty folder, got {str(folder)!r}")
     with tempfile.TemporaryDirectory() as aside:
         path, _ = fetch_version(registry.name, uri, Path(aside), number=champion.number)
-        shutil.copytree(path, folder, dirs_exist_ok=True)
+        if as_file:
+            write_rows(folder, read_lines(path / "selected.jsonl"))
+        else:
+            shutil.copytree(path, folder, dirs_exist_ok=True)
     console.print(f"{registry.name} version {champion.number} written to {folder}")
-    console.print(f"open it      datasets.load_dataset('{folder}', split='train')", soft_wrap=True)
+    if not as_file:
+        console.print(f"open it      datasets.load_dataset('{folder}', split='train')", soft_wrap=True)
 
 
 def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:

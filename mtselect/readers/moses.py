@@ -38,7 +38,7 @@ class Moses:
 
     def takes(self, source: str) -> bool:
         """By the name, where no folder has it."""
-        return bool(_BRACED.fullmatch(source) or _DASHED.fullmatch(source)) and not Path(source).expanduser().exists()
+        return side_names(source) is not None and not Path(source).expanduser().exists()
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Line by line."""
@@ -62,6 +62,17 @@ class Moses:
     def pinned(self, source: str) -> str:
         """Files are themselves."""
         return source
+
+
+def side_names(source: str) -> tuple[str, str] | None:
+    """The two files that a source stands for, by its name alone; null where it stands for no two."""
+    if braced := _BRACED.fullmatch(source):
+        stem, src, tgt, end = braced.groups()
+        return f"{stem}{src}{end}", f"{stem}{tgt}{end}"
+    if dashed := _DASHED.fullmatch(source):
+        stem, src, tgt = dashed.groups()
+        return f"{stem}.{src}", f"{stem}.{tgt}"
+    return None
 
 
 def sides_of(source: str) -> Sides:

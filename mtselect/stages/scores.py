@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtselect.config import Experiment
+from mtselect.errors import ConfigError
 from mtselect.selection.gate import bound
 from mtselect.selectors.base import Need
 from mtselect.stages.candidates import READS, candidate_rows
@@ -22,6 +24,9 @@ from mtselect.stages.gate import gate_output, load_gated
 from mtselect.stages.lineage import Input, Stage, Work
 from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Values = NDArray[np.generic]
 
@@ -65,9 +70,23 @@ def _inputs(experiment: Experiment, signals: Sequence[Need]) -> Sequence[Input[o
     return list(dict.fromkeys([POOL, POOL_TOKENS, *(given for signal in signals for given in SIGNALS[signal].inputs), *gate]))
 
 
+def scores_stage(signals: Sequence[str]) -> Stage:
+    """The stage of some signals. Raises ConfigError for one that `COLUMNS` does not know."""
+    for name in signals:
+        if name not in COLUMNS:
+            raise ConfigError(f"signals must be of {', '.join(COLUMNS)}, got {name!r}: correct it")
+    return _stage(tuple(name for name in COLUMNS if name in signals))
+
+
 @cache
-def scores_stage(signals: tuple[Need, ...]) -> Stage:
-    """The stage of some signals that `COLUMNS` knows."""
+def _stage(signals: tuple[Need, ...]) -> Stage:
     return Stage(name="scores", version=1, constants={"signals": " ".join(signals)}, run=lambda work: _run(work, signals),
                  inputs=lambda experiment: _inputs(experiment, signals),
                  reads=("selection.gate", "selection.gate_keeps", *READS))
+
+
+def open_scores(folder: Path) -> Dataset:
+    """Of an entry, memory-mapped."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(folder / "scores.arrow"))

@@ -1,0 +1,58 @@
+"""python -m mtselect.score [SWEEP.yaml] --out scores.parquet [--signals NAME,NAME] [--FIELD VALUE ...]
+
+All that is known of every pair of the pool, as a table: benefits for the seeds, losses, PMI, how near the sides are in meaning,
+and whether the gate lets it through. --signals says what to look at instead: benefits (a gradient pass), losses, pmi, tokens,
+adequacy, drops, kiwi. The form is the ending's: .parquet, .jsonl, .tsv. No finetuning, no MLflow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.api import SIGNALS
+from mtselect.config import Sweep
+from mtselect.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COMMAND = "python -m mtselect.score"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser.add_argument("--signals", default=",".join(SIGNALS))
+    parser.add_argument("--out", type=Path)
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+
+    def command(given: list[str], console: Console) -> None:
+        if arguments.out is None:
+            raise ConfigError("--out is missing: name the file to write, such as --out scores.parquet")
+        write_scores(cli.read_arguments(given), arguments.signals.split(","), arguments.out, console)
+
+    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
+
+
+def write_scores(sweep: Sweep, signals: Sequence[str], out: Path, console: Console) -> None:
+    """Compute and write; the file appears whole or not at all."""
+    from mtselect.data.output import check_output, write_rows
+
+    check_output("--out", out)
+    from mtselect.stages.scores import open_scores, scores_stage
+
+    stage = scores_stage(signals)
+    bench = cli.make_bench(sweep.runtime, console)
+    with bench.progress.task("score", 1) as advance:
+        scores = open_scores(cli.lineage_of(sweep, bench).path(stage))
+        advance(1)
+    write_rows(out, scores)
+    console.print(f"{len(scores):,} candidates written to {out}, with {', '.join(scores.column_names[3:])}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
