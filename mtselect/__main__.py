@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from importlib import import_module
 import mtselect
 
 COMMANDS = {
+    "init": "a sweep file with comments, from a look at your files",
     "sweep": "find the pairs worth finetuning on, and compare them with everything else",
     "check": "all that can be known to be wrong before any work",
     "select": "the selected set of one experiment, as a file",
@@ -17,6 +19,7 @@ COMMANDS = {
     "promote": "a study's best set, checked again, as the next version of a dataset",
     "explain": "which words of a pair help the seeds",
     "diff": "two selected sets side by side",
+    "list": "selectors, metrics or readers, a line each",
     "prune": "delete what no study refers to",
     "comet": "install COMET, or score files with it",
 }
@@ -24,6 +27,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
+    if "_ARGCOMPLETE" in os.environ:
+        from mtselect.completion import complete
+
+        complete(COMMANDS)
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         listed = "\n".join(f"  {command:<9}{about}" for command, about in COMMANDS.items())

@@ -9,7 +9,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from mtselect.stages.lineage import Lineage
 
 SIGNALS: tuple[Need, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy")
-_LOOKED_AT = 1000  # seeds of which a language is guessed
 
 
 def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget: float | None = None,
@@ -130,29 +128,25 @@ def _sweep(pool: Pairs, seeds: Pairs, model: str | Path | None, src_lang: str | 
     runtime = {name.removeprefix("runtime."): value for name, value in fields.items() if name.startswith("runtime.")}
     experiment = with_fields(Experiment(), {name.removeprefix("experiment."): value for name, value in fields.items()
                                             if not name.startswith("runtime.")})
-    sides = [side for side in ("src_lang", "tgt_lang") if f"data.{side}" not in fields]
-    experiment = with_fields(experiment, {f"data.{side}": _language(experiment.data, side) for side in sides})
+    missing = [side for side in ("src_lang", "tgt_lang") if f"data.{side}" not in fields]
+    if missing:
+        languages = dict(zip(("src_lang", "tgt_lang"), _languages(experiment.data), strict=True))
+        experiment = with_fields(experiment, {f"data.{side}": languages[side] for side in missing})
     sweep = Sweep(experiment=experiment, runtime=validated(RuntimeConfig, {"workdir": str(workdir), **runtime}))
     if found := cross_faults(sweep):
         raise_faults(found)
     return sweep
 
 
-def _language(data: DataConfig, side: str) -> str:
-    """Name of a side's language. Raises ConfigError where nothing tells it."""
-    from mtselect.data.languages import guessed_language, named_languages
-    from mtselect.data.rows import read_rows
+def _languages(data: DataConfig) -> tuple[str, str]:
+    """Names of both. Raises ConfigError where nothing tells them."""
+    from mtselect.data.languages import guessed_languages, named_languages
 
-    src = side == "src_lang"
-    for source in (data.pool, data.seeds):
-        if named := named_languages(source):
-            return named[0 if src else 1]
-    rows = islice(read_rows(data, "seeds"), _LOOKED_AT)
-    guessed = guessed_language(row.src if src else row.tgt for row in rows if row.reason is None)
-    if guessed is None:
-        raise ConfigError(f"{side} must be given where neither a source's name ends in languages (crawl.de-en) nor the seeds "
-                          f"tell, got None: name it, as {side}='German'")
-    return guessed
+    named = next((named for source in (data.pool, data.seeds) if (named := named_languages(source))), None)
+    if (found := named or guessed_languages(data)) is None:
+        raise ConfigError("src_lang and tgt_lang must be given where neither a source's name ends in languages (crawl.de-en) "
+                          "nor the seeds tell, got None: name them, as src_lang='German', tgt_lang='English'")
+    return found
 
 
 @contextmanager

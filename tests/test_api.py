@@ -194,7 +194,7 @@ def test_languages_come_from_names_then_seeds(pool: Rows, seeds: Rows, tmp_path:
     assert asked(pool) == ("German", "English")
     assert asked("crawl.cs-en") == ("Czech", "English")
     assert asked("crawl.cs-en", src="ces_Latn") == ("ces_Latn", "English")
-    with pytest.raises(ConfigError, match=r"src_lang must be given where neither a source's name .*: name it, as src_lang="):
+    with pytest.raises(ConfigError, match=r"src_lang and tgt_lang must be given where neither a source's name .*: name"):
         asked(pool, tgt="English", seeds=[("日本", "1"), ("a", "2"), ("ñandú así", "3"), ("привет", "4")])
 
 

@@ -24,7 +24,7 @@ from mtselect.config import RuntimeConfig, load
 from mtselect.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("sweep", "promote", "score", "select", "explain", "diff", "comet", "check", "prune")
+COMMANDS = ("init", "list", "sweep", "promote", "score", "select", "explain", "diff", "comet", "check", "prune")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -40,7 +40,7 @@ def test_one_program_has_all_commands(capsys: pytest.CaptureFixture[str]) -> Non
     assert set(program.COMMANDS) == set(COMMANDS) and all(f"  {command:<9}" in said for command in COMMANDS)
     assert program.main(["--version"]) == 0 and capsys.readouterr().out == f"mtselect {mtselect.__version__}\n"
     assert program.main(["sweap"]) == 2
-    assert re.fullmatch(r"error: 'sweap' is no command of sweep, .*: did you mean 'sweep'\?\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: 'sweap' is no command of init, .*: did you mean 'sweep'\?\n", capsys.readouterr().err)
 
 
 def test_the_program_runs_what_the_module_does() -> None:
@@ -76,6 +76,7 @@ def test_a_users_error_is_one_line_and_status_2(command: str, tmp_path: Path) ->
 @pytest.mark.parametrize("command", [
     "sweep --experiment.selection.budget", "sweep QUICKSTART another.yaml", "sweep --dry-run=1", "sweep --nonsense 3",
     "sweep --search.selection.budget.low", "sweep --study.n_trials x", "sweep --study.objectives eval/chrf", "sweep no.yaml",
+    "init", "init nowhere.jsonl", "init a.de-en --nonsense", "init a.de-en --out", "list", "list nonsense",
     "select", "select --out", "select --out x.csv", "select --out x.tmx.gz", "score", "score --out", "score --out x.zip",
     "score --out x --signals loss", "select --out x --nonsense", "explain --ids", "explain --top", "explain --top 0",
     "explain --out", "explain --ids --top 3", "explain --nonsense 1", "diff", "diff a", "diff a b c", "diff a b --examples x",

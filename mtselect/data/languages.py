@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import islice
 
+from mtselect.config import DataConfig
+from mtselect.data.rows import read_rows
 from mtselect.readers.moses import LANGUAGE
 
 _ENDINGS = re.compile(rf".+[.:]({LANGUAGE})-({LANGUAGE})|.*\{{({LANGUAGE}),({LANGUAGE})\}}.*|(?:.*/)?([a-z]{{2}})-([a-z]{{2}})")
 _CONTAINERS = re.compile(r"(\.(gz|zst|zip|txt|tmx|jsonl|json|tsv|csv|parquet))+$", re.IGNORECASE)
-_SENTENCES = 200  # that vote
+_LOOKED_AT = 200  # seeds, whose sentences vote
 _LEAST_SHARE = 0.5  # of the votes that decides
 
 
@@ -33,10 +36,21 @@ def language_name(code: str) -> str | None:
     return language.language_name() if language.is_valid() else None
 
 
-def guessed_language(sentences: Iterable[str]) -> str | None:
+def guessed_languages(data: DataConfig) -> tuple[str, str] | None:
+    """Of source and target, by the seeds; null where they tell none, or one for both.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    rows = [row for row in islice(read_rows(data, "seeds"), _LOOKED_AT) if row.reason is None]
+    src, tgt = (guessed_language(sentences) for sentences in ([row.src for row in rows], [row.tgt for row in rows]))
+    return (src, tgt) if src and tgt and src != tgt else None
+
+
+def guessed_language(sentences: Sequence[str]) -> str | None:
     """English name of the language that most sentences seem to be in, by py3langid; null where no language has half of them."""
     import py3langid
 
-    votes = Counter(py3langid.classify(sentence)[0] for sentence, _ in zip(sentences, range(_SENTENCES), strict=False))
+    votes = Counter(py3langid.classify(sentence)[0] for sentence in sentences)
     ((code, count),) = votes.most_common(1) or [("", 0)]
     return language_name(code) if count and count >= _LEAST_SHARE * votes.total() else None

@@ -127,7 +127,7 @@ def _with_columns(records: Iterable[SourceRecord], source: str, columns: list[st
     for record in records:
         if missing and record.fields is not None:
             fields = record.fields
-            names = names or list(_column_names(fields))
+            names = names or list(column_names(fields))
             missing = [column for column in missing if _cell(fields, column) is _ABSENT]
             probed += 1
             if probed == _PROBED_ROWS:
@@ -144,10 +144,11 @@ def _refuse_missing(source: str, missing: list[str], names: list[str]) -> None:
             "tgt_column and label_column to these names (.tsv and .csv need a header line)")
 
 
-def _column_names(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+def column_names(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Of a row; nested ones with dots."""
     for name, value in fields.items():
         if isinstance(value, Mapping) and value and prefix.count(".") < _NAMED_DEPTH:
-            yield from _column_names(value, f"{prefix}{name}.")
+            yield from column_names(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 

@@ -1,0 +1,115 @@
+"""What files of pairs hold, as far as a first look tells: their roles, columns, languages and rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from mtselect.config import DataConfig
+from mtselect.data.languages import guessed_languages, language_name, named_languages
+from mtselect.data.rows import Role, column_names, count_rows
+from mtselect.errors import ConfigError
+from mtselect.readers.base import ZIPPED, reader_of
+
+ROLES: tuple[Role, ...] = ("pool", "seeds", "dev", "test")
+# Words of a file's name that tell its role; `pool` is what has none of the others'.
+_WORDS = {"seeds": "seeds?|trusted|gold|clean", "dev": "dev|devel|development|valid|validation|tune", "test": "test|eval"}
+_FORMS = ("csv", "tmx", "tsv", "txt", "zip")  # some of which are languages, too
+_USUAL = (("src", "tgt"), ("source", "target"), ("src_text", "tgt_text"), ("source_text", "target_text"))
+_LOOKED_AT = 1000  # rows of a source
+_EVERY_COLUMN = [""]  # none is called that, so that a reader leaves nothing out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was found.
+
+    Args:
+        data: the sources, with their columns and languages.
+        rows: role -> about how many rows.
+        told_by: what tells the languages, in words.
+    """
+
+    data: DataConfig
+    rows: Mapping[str, int]
+    told_by: str
+
+
+def assign_roles(files: Sequence[str], named: Mapping[str, str | None]) -> dict[str, str]:
+    """Role -> source of files: those that were named, the others by words in their names.
+
+    Two files of a language each (`crawl.de crawl.en`, as `crawl.*` gives them) are one source.
+
+    Raises:
+        ConfigError: a role has no file or several.
+    """
+    found: dict[str, list[str]] = {role: [source] if (source := named.get(role)) else [] for role in ROLES}
+    for source in _joined(files):
+        name = Path(source).name.lower()
+        role = next((role for role, words in _WORDS.items() if re.search(rf"(?<![a-z])({words})(?![a-z])", name)), "pool")
+        found[role].append(source)
+    for role, sources in found.items():
+        if len(sources) != 1:
+            got = f"got {' and '.join(sources)}" if sources else f"and none of {', '.join(files) or 'no files'} is called so"
+            raise ConfigError(f"{role} must be one file, {got}: name it, as --{role} FILE")
+    return {role: sources[0] for role, sources in found.items()}
+
+
+def look(sources: Mapping[str, str]) -> Look:
+    """Look at files, whose roles are known.
+
+    Raises:
+        ConfigError: nothing tells columns or languages.
+        DataError: a file is missing or cannot be read.
+    """
+    src, tgt = _columns(sources)
+    data = DataConfig(**sources, src_column=src, tgt_column=tgt)  # type: ignore[arg-type]
+    languages = next((named for source in sources.values() if (named := named_languages(source))), None)
+    told_by = "by a file's name" if languages else "guessed from the seeds: correct it if it is wrong"
+    languages = languages or guessed_languages(data)
+    if languages is None:
+        raise ConfigError(f"languages must be told by the names of the files or by {sources['seeds']}, got rows that tell "
+                          "none, or one for both sides: end a name in both, such as .de-en")
+    data = replace(data, src_lang=languages[0], tgt_lang=languages[1])
+    return Look(data=data, rows={role: count_rows(data, role) for role in ROLES}, told_by=told_by)
+
+
+def _joined(files: Sequence[str]) -> list[str]:
+    """With two files of one name and a language each as one source, in the order they were given."""
+    parts = {file: _language_parts(file) for file in files}
+    found = []
+    for file, part in parts.items():
+        others = [other for other, theirs in parts.items() if part and theirs and theirs[0] == part[0]]
+        if part is None or len(others) != 2:
+            found.append(file)
+        elif file == others[0]:
+            found.append(f"{part[0]}{{{part[1]},{_language_parts(others[1])[1]}}}{part[2]}")  # type: ignore[index]
+    return found
+
+
+def _language_parts(file: str) -> tuple[str, str, str] | None:
+    """Of `crawl.de.gz` what stands before the language, itself, and what is behind it."""
+    path, end = (file[: -len(end)], end) if (end := Path(file).suffix) in ZIPPED else (file, "")
+    code = Path(path).suffix.removeprefix(".")
+    return (path.removesuffix(code), code, end) if code and code not in _FORMS and language_name(code) else None
+
+
+def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
+    """Of source and target, in every source."""
+    common: list[str] | None = None
+    for source in sources.values():
+        records = islice(reader_of(source).records(source, _EVERY_COLUMN), _LOOKED_AT)
+        fields = [record.fields for record in records if record.fields]
+        names = list(dict.fromkeys(name for one in fields[:10] for name in column_names(one)))
+        common = names if common is None else [name for name in common if name in names]
+    there = common or []
+    usual = [pair for pair in _USUAL if set(pair) <= set(there)]
+    languages = [name for name in there if language_name(name.rpartition(".")[2])]
+    for pair in (*usual, languages, there):
+        if len(pair) == 2:
+            return pair[0], pair[1]
+    raise ConfigError(f"columns of source and target must be src and tgt in every file, got {', '.join(there) or 'none'} in "
+                      "all of them: rename those that hold the sentences")
