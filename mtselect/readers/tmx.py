@@ -26,7 +26,7 @@ _CODES = ("bpt", "ept", "it", "ph", "ut")  # elements that hold another format's
 
 
 class Tmx:
-    """Streams, by lxml, which sacreBLEU brings."""
+    """Streams, by lxml, which knows the line of every element."""
 
     about = ".tmx[.gz|.zst][:SRC-TGT]"
 
