@@ -20,6 +20,7 @@ it through attention, and it is part of G(z); leaving it out would make S disagr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,7 @@ class Covariances:
         """The K-FAC curvature: eigenvectors of A and S, eigenvalues T s a^T.
 
         Raises:
-            NonFiniteError: a factor holds NaN or infinity; names the layer.
+            NonFiniteError: a factor holds NaN or infinity, or cannot be decomposed; names the layer.
         """
         inputs = {name: _eigh(matrix, name, self.n_tokens[name]) for name, matrix in self._a.items()}
         curvature = {}
@@ -175,5 +176,10 @@ def _eigh(total: Tensor, name: str, n_tokens: int) -> tuple[Tensor, Tensor]:
     if not torch.isfinite(matrix).all():
         raise NonFiniteError(f"a curvature factor of layer {name!r} holds NaN or infinity: "
                              "lower warmup.learning_rate, or set model.dtype to float32")
-    values, vectors = torch.linalg.eigh(matrix, UPLO="U")
-    return values.clamp_min(0).to(total.dtype), vectors.to(total.dtype).contiguous()
+    for dtype in dict.fromkeys((matrix.dtype, torch.float64)):  # float32 may not converge where eigenvalues are clustered
+        with contextlib.suppress(torch.linalg.LinAlgError):
+            values, vectors = torch.linalg.eigh(matrix.to(dtype), UPLO="U")
+            if torch.isfinite(values).all() and torch.isfinite(vectors).all():
+                return values.clamp_min(0).to(total.dtype), vectors.to(total.dtype).contiguous()
+    raise NonFiniteError(f"a curvature factor of layer {name!r} has no eigenvectors, in float64 neither: lower "
+                         "warmup.learning_rate, or set model.dtype to float32")

@@ -49,7 +49,7 @@ def feed(consumer: Any, batch: Padded, mask: Tensor | None = None, size: int | N
 
 def dense(layer: Any, n_out: int = O, n_in: int = I) -> Tensor:
     """The operator F as a matrix [O * I, O * I] on vec(V) (row-major), from its action on basis matrices."""
-    basis = torch.eye(n_out * n_in, dtype=torch.float64).view(-1, n_out, n_in)
+    basis = torch.eye(n_out * n_in, dtype=layer.eigenvalues.dtype).view(-1, n_out, n_in)
     return layer.rotate_back(layer.rotate(basis) * layer.eigenvalues).flatten(1).T
 
 
@@ -197,6 +197,34 @@ def test_a_factor_that_is_not_finite_names_the_layer(value: float) -> None:
     a[2, 1, 0] = value
     with pytest.raises(NonFiniteError, match=r"factor of layer 'w' holds NaN or infinity: lower warmup.learning_rate"):
         feed(Covariances(), {"w": (a, g)}).eigenbasis()
+
+
+def failing(patch: pytest.MonkeyPatch, how: str, dtypes: set[torch.dtype]) -> None:
+    """LAPACK that does not converge, or says that it has and gives NaN, in some dtypes."""
+    original = torch.linalg.eigh
+
+    def eigh(matrix: Tensor, **options: Any) -> Any:
+        if matrix.dtype not in dtypes:
+            return original(matrix, **options)
+        if how == "raises":
+            raise torch.linalg.LinAlgError("the algorithm failed to converge")
+        return original(matrix, **options)[0], torch.full_like(matrix, torch.nan)
+
+    patch.setattr(torch.linalg, "eigh", eigh)
+
+
+@pytest.mark.parametrize("how", ["raises", "gives NaN"])
+def test_where_float32_finds_no_eigenvectors_float64_does(how: str, relative: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = {"w": tuple(x.float() for x in captured(30)["w"])}
+    expected = feed(Covariances(), batch).eigenbasis()["w"]
+    failing(monkeypatch, how, {torch.float32})
+    layer = feed(Covariances(), batch).eigenbasis()["w"]
+    assert {part.dtype for part in vars(layer).values()} == {torch.float32}
+    ratio = relative(dense(layer), dense(expected))
+    assert ratio < ROUNDING, f"relative error {ratio:.1e}"
+    failing(monkeypatch, how, {torch.float32, torch.float64})
+    with pytest.raises(NonFiniteError, match=r"factor of layer 'w' has no eigenvectors, in float64 neither: lower warmup"):
+        feed(Covariances(), batch).eigenbasis()
 
 
 def test_a_rank_deficient_factor_has_no_negative_eigenvalue() -> None:
