@@ -26,6 +26,8 @@ from mtselect.errors import ModelError
 
 # Bytes of per-example gradients that exist at a time: enough examples for a fast product with the seeds.
 _BUFFER_BYTES = {"cpu": 48 * 2**20, "cuda": 2**30}
+# The same of seeds, each of which is copied some times over while it is preconditioned.
+SEED_BUFFER_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,16 +192,20 @@ def example_gradients(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "token
 
 
 class GradientBuffer:
-    """Forms G for a few examples at a time, in memory that is used again: fresh pages cost more than the products."""
+    """Forms G for a few examples at a time, in memory that is used again: fresh pages cost more than the products.
 
-    def __init__(self) -> None:
-        self._memory = torch.empty(0)
+    Args:
+        size: bytes of it; null is what suits the device. One example fits always.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size, self._memory = size, torch.empty(0)
 
     def chunks(self, a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
                ) -> Iterator[Float[Tensor, "_ outputs inputs"]]:
         """The examples' G [C, O, I] in order, each overwritten by the next."""
         n_out, n_in = g.shape[1], a.shape[1]
-        size = _BUFFER_BYTES.get(a.device.type, _BUFFER_BYTES["cuda"]) // (4 * n_out * n_in)
+        size = (self._size or _BUFFER_BYTES.get(a.device.type, _BUFFER_BYTES["cuda"])) // (4 * n_out * n_in)
         step = min(len(lengths), max(1, size))
         if self._memory.numel() < step * n_out * n_in or self._memory.device != a.device:
             self._memory = wide(a).new_empty(step * n_out * n_in)

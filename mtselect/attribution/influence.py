@@ -16,15 +16,15 @@ Source: Koh and Liang 2017 (arXiv 1703.04730); Grosse et al. 2023 (arXiv 2308.03
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, GradientBuffer, example_gradients
-from mtselect.attribution.kfac import Curvature, rotate_tokens
+from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer
+from mtselect.attribution.kfac import LayerCurvature, rotated_tokens
 from mtselect.errors import NonFiniteError
 
 
@@ -37,10 +37,11 @@ class SeedGradients:
         damping: relative to each layer's mean eigenvalue.
     """
 
-    def __init__(self, n_seeds: int, curvature: Curvature, damping: float) -> None:
+    def __init__(self, n_seeds: int, curvature: Mapping[str, LayerCurvature], damping: float) -> None:
         self._n_seeds = n_seeds
         self._curvature = curvature
         self._damping = damping
+        self._buffer = GradientBuffer(SEED_BUFFER_BYTES)
         self.preconditioned: dict[str, Tensor] = {}
 
     def update(self, captured: Captured) -> None:
@@ -51,22 +52,43 @@ class SeedGradients:
         """
         if not self._curvature:
             for name, (a, g) in captured.layers.items():
-                self._put(name, captured.rows, example_gradients(a, g, captured.lengths_of(name)))
+                for rows, gradients in seed_chunks(self._buffer, captured, name, a, g):
+                    self._put(name, rows, gradients)
             return
-        device = captured.rows.device
-        self._curvature = {name: layer.to(device) for name, layer in self._curvature.items()}
-        rotated = rotate_tokens(captured, self._curvature)
-        for name, (a, g) in rotated.layers.items():
-            layer = self._curvature[name]
-            gradients = example_gradients(a, g, rotated.lengths_of(name)).div_(layer.damped(self._damping))
-            self._put(name, rotated.rows, layer.rotate_back(gradients))
+        for name, layer, a, g in rotated_tokens(captured, self._curvature):
+            damped = layer.damped(self._damping)
+            for rows, solved in seed_chunks(self._buffer, captured, name, a, g, damped):
+                self._put(name, rows, layer.rotate_back(solved))
 
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
         flat = gradients.flatten(1)
-        check_finite_rows(flat, rows, "seed")
         if name not in self.preconditioned:
             self.preconditioned[name] = flat.new_zeros(self._n_seeds, flat.shape[1])
         self.preconditioned[name][rows] = flat
+
+
+def seed_chunks(buffer: GradientBuffer, captured: Captured, name: str, a: Tensor, g: Tensor, damped: Tensor | None = None
+                ) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few seeds of a batch at a time: their rows [C] and G [C, O, I] at a layer, in the basis of its tokens a and g.
+
+    Args:
+        buffer: where G is formed; each overwrites the one before.
+        captured: the batch.
+        name: the layer.
+        a, g: its tokens [M, I] and [M, O].
+        damped: [O, I], what G is divided by.
+
+    Raises:
+        NonFiniteError: a seed's gradient is NaN or infinite; names its row.
+    """
+    done = 0
+    for gradients in buffer.chunks(a, g, captured.lengths_of(name)):
+        if damped is not None:
+            gradients.div_(damped)
+        rows = captured.rows[done : done + len(gradients)]
+        check_finite_rows(gradients.flatten(1), rows, "seed")
+        yield rows, gradients
+        done += len(gradients)
 
 
 class Scorer:

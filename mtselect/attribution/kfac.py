@@ -21,7 +21,7 @@ it through attention, and it is part of G(z); leaving it out would make S disagr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,17 +69,25 @@ class LayerCurvature:
 Curvature = dict[str, LayerCurvature]
 
 
-def rotate_tokens(captured: Captured, curvature: Curvature) -> Captured:
-    """Tokens in the eigenbasis, a Q_A and g Q_S, so that their G is Q_S^T G Q_A: T (I^2 + O^2) for what costs
-    O I (O + I) when the dense G is turned. An input that layers share is turned once."""
-    turned: dict[str, Tensor] = {}
-    layers = {}
+def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature]
+                   ) -> Iterator[tuple[str, LayerCurvature, Tensor, Tensor]]:
+    """Layer by layer its name, its curvature on the tokens' device, and the tokens in its eigenbasis, a Q_A and g Q_S.
+
+    Their G is Q_S^T G Q_A: T (I^2 + O^2) for what costs O I (O + I) when the dense G is turned. An input that layers share is
+    turned once where they hold the same basis too. Of a curvature that is read from disk one layer is there at a time.
+    """
+    groups: dict[str, list[str]] = {}
     for name, source in captured.sources().items():
-        a, g = captured.layers[name]
-        if source not in turned:
-            turned[source] = wide(a) @ curvature[name].basis_a
-        layers[name] = (turned[source], wide(g) @ curvature[name].basis_s)
-    return replace(captured, layers=layers)
+        groups.setdefault(source, []).append(name)
+    for names in groups.values():
+        basis: Tensor | None = None
+        for name in names:
+            a, g = captured.layers[name]
+            layer = curvature[name].to(g.device)
+            if basis is not layer.basis_a:
+                basis = layer.basis_a
+                turned = wide(a) @ basis
+            yield name, layer, turned, wide(g) @ layer.basis_s
 
 
 class Covariances:
@@ -122,17 +130,16 @@ class Covariances:
 class EigenvalueRefit:
     """Accumulates EK-FAC's eigenvalues in a fixed eigenbasis over a gradient pass (a GradientConsumer)."""
 
-    def __init__(self, curvature: Curvature) -> None:
+    def __init__(self, curvature: Mapping[str, LayerCurvature]) -> None:
         self._curvature = curvature
         self._sums = {name: torch.zeros_like(layer.eigenvalues) for name, layer in curvature.items()}
         self._n_examples = 0
 
     def update(self, captured: Captured) -> None:
         """Add a batch: the tokens are rotated, then contracted, then squared."""
-        rotated = rotate_tokens(captured, self._curvature)
-        for name, (a, g) in rotated.layers.items():
-            add_squares(self._sums[name], a, g, rotated.lengths_of(name))
-        self._n_examples += len(rotated.lengths)
+        for name, _, a, g in rotated_tokens(captured, self._curvature):
+            add_squares(self._sums[name], a, g, captured.lengths_of(name))
+        self._n_examples += len(captured.lengths)
 
     def curvature(self) -> Curvature:
         """The EK-FAC curvature."""
@@ -177,7 +184,7 @@ def _eigh(total: Tensor, name: str, n_tokens: int) -> tuple[Tensor, Tensor]:
         raise NonFiniteError(f"a curvature factor of layer {name!r} holds NaN or infinity: "
                              "lower warmup.learning_rate, or set model.dtype to float32")
     for dtype in dict.fromkeys((matrix.dtype, torch.float64)):  # float32 may not converge where eigenvalues are clustered
-        with contextlib.suppress(torch.linalg.LinAlgError):
+        with contextlib.suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
             values, vectors = torch.linalg.eigh(matrix.to(dtype), UPLO="U")
             if torch.isfinite(values).all() and torch.isfinite(vectors).all():
                 return values.clamp_min(0).to(total.dtype), vectors.to(total.dtype).contiguous()

@@ -105,7 +105,7 @@ def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_
                           "attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
 
 
-GRADIENTS = Stage(name="gradients", version=4, shared=True, inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED], run=_run,
+GRADIENTS = Stage(name="gradients", version=5, shared=True, inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED], run=_run,
                   reads=("model", "data.src_lang", "data.tgt_lang", "attribution", *READS))
 INDEXED = Output(stage=GRADIENTS)
 

@@ -131,6 +131,65 @@ def test_no_other_matrix_of_the_rank_is_nearer_for_candidates() -> None:
         assert error(*others) >= best * (1 - ROUNDING)
 
 
+def wide_layer(decay: float) -> tuple[Captured, LayerCurvature]:
+    """Five seeds of 30 tokens at a layer wide enough for the range finder, and its curvature; both fall off as a power."""
+    rng = torch.Generator().manual_seed(1)
+    scale_a, scale_g = (torch.arange(1.0, n + 1).pow(-decay) for n in (140, 200))
+    basis_a, basis_s = (torch.linalg.qr(torch.randn(n, n, generator=rng)).Q for n in (140, 200))
+    a, g = (torch.randn(150, len(scale), generator=rng) * scale @ basis.mT
+            for scale, basis in ((scale_a, basis_a), (scale_g, basis_s)))
+    eigenvalues = torch.outer(scale_g, scale_a).square() * torch.rand(200, 140, generator=rng)
+    return (Captured(rows=torch.arange(5), lengths=[30] * 5, layers={"w": (a, g)}),
+            LayerCurvature(basis_a=basis_a, basis_s=basis_s, eigenvalues=eigenvalues))
+
+
+# Of the range finder. Measured, the worst over both spectra and three ranks: 0.997 of the energy that the SVD keeps, an
+# error of 1.001 of the SVD's; without power iterations and with four directions more than the rank 0.49 and 1.59.
+CAPTURED, LEFT_OUT = 0.98, 1.01
+
+
+@pytest.mark.parametrize("decay", [0.3, 1.0], ids=["flat", "steep"])
+@pytest.mark.parametrize("rank", [2, 8, 16])
+def test_the_range_finder_keeps_what_an_svd_keeps(rank: int, decay: float) -> None:
+    """The SVD, seed by seed in float64: energy of what is kept and of what is left out, in the scale in which both are best."""
+    seeds, layer = wide_layer(decay)
+    consumer = FactoredSeeds(5, {"w": layer}, DAMPING, rank)
+    consumer.update(seeds)
+    kept = consumer.factors["w"]
+    rows, columns = (layer.eigenvalues.double().mean(side).sqrt() for side in (1, 0))
+    for q, gradient in enumerate(example_gradients(*seeds.layers["w"], seeds.lengths)):
+        exact = layer.solve(gradient, DAMPING)
+        found = kept.left[q] @ kept.right[q]
+        scaled, ours = (rows[:, None] * layer.rotate(matrix).double() * columns for matrix in (exact, found))
+        values = torch.linalg.svdvals(scaled)
+        assert ours.square().sum() > CAPTURED * values[:rank].square().sum()
+        assert (scaled - ours).norm() < LEFT_OUT * values[rank:].norm()
+
+
+def test_the_range_finder_gives_the_same_in_any_batch_and_leaves_no_trace(relative: Any) -> None:
+    seeds, layer = wide_layer(0.3)
+
+    def find(*parts: list[int]) -> Factors:
+        consumer = FactoredSeeds(5, {"w": layer}, DAMPING, 8)
+        for part in parts:
+            tokens = torch.cat([torch.arange(30 * row, 30 * row + 30) for row in part])
+            a, g = seeds.layers["w"]
+            consumer.update(Captured(rows=torch.tensor(part), lengths=[30] * len(part), layers={"w": (a[tokens], g[tokens])}))
+        return consumer.factors["w"]
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = find([0, 1, 2, 3, 4])
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(6)
+    again = find([0, 1, 2, 3, 4])
+    assert torch.equal(one.left, again.left) and torch.equal(one.right, again.right)
+    other = find([3], [1, 0, 4], [2])
+    for q in range(5):
+        ratio = relative(other.left[q] @ other.right[q], one.left[q] @ one.right[q])
+        assert ratio < ROUNDING, f"seed {q}: relative error {ratio:.1e}"
+
+
 def test_a_layer_without_any_gradient_does_no_harm() -> None:
     curvature = fitted()
     curvature["a"] = LayerCurvature(basis_a=torch.eye(7), basis_s=torch.eye(4), eigenvalues=torch.zeros(4, 7))
