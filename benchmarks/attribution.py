@@ -195,7 +195,7 @@ class Ours(Contestant):
         from mtselect.attribution.influence import PoolScorer, SeedGradients
         from mtselect.attribution.record import fit
 
-        curvature = fit(self.run(fitted, self.record()))
+        curvature = dict(fit(self.run(fitted, self.record())))
         seeds = self.run(self.seeds, SeedGradients(len(self.seeds), curvature, DAMPING))
         benefits = np.zeros((len(self.candidates), len(self.seeds)), np.float32)
         self.run(self.candidates, PoolScorer(seeds.preconditioned, benefits=benefits, norms={}))

@@ -195,7 +195,7 @@ def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, see
     width = len(shapes) * decided(experiment.attribution.sketch_rank) ** 2
     return {"base": weights if experiment.model.name is None else 0.0,
             "warmup": weights if experiment.warmup.epochs else 0.0,
-            "curvature": curvature_bytes(shapes, fitting=False),
+            "curvature": curvature_bytes(shapes),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
             "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs,
             "gate": 9.0 * pairs, "duplicates": 8.0 * pairs,

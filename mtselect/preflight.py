@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtselect.attribution.memory import Shapes, curvature_bytes, seed_bytes, seed_pass_bytes, tracked_parameters
+from mtselect.attribution.memory import Shapes, fitting_bytes, layer_groups, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import OPTIONS, Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
@@ -23,7 +23,6 @@ from mtselect.errors import ConfigError, DataError, Faults, StorageError, UserEr
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
-    USED_MEMORY,
     Scored,
     adopt,
     choose_seed_rank,
@@ -47,7 +46,7 @@ from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.tracking.choose import look_at_tracker
-from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
@@ -285,7 +284,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
     with found.part():
         cached = cached_stages(bench, experiment)
     device = compute_device(runtime.accelerator)
-    memory, weights = device_memory(device), weight_bytes(experiment.model, network)
+    memory, weights = device_memory(device).at_most(runtime.memory_gb), weight_bytes(experiment.model, network)
 
     def require(what: str, needed: int, advice: str) -> None:
         room = int(USED_MEMORY * memory.total)
@@ -301,11 +300,14 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
                 "set model.lora_rank (16), or choose a smaller model")
     curved = experiment.attribution.curvature != "identity"
     if curved:
-        needed = weights + curvature_bytes(shapes, fitting=True)
-        found.facts["curvature"] = f"{experiment.attribution.curvature}, {_gb(needed)} with the model, of {_gb(memory.total)}"
+        groups = layer_groups(shapes, int(USED_MEMORY * min(memory.total, memory.free)) - weights)
+        needed = weights + max(fitting_bytes({name: shapes[name] for name in group}) for group in groups)
+        parts = "" if len(groups) == 1 else f" in {len(groups)} groups of layers"
+        found.facts["curvature"] = (f"{experiment.attribution.curvature}{parts}, {_gb(needed)} with the model, of "
+                                    f"{_gb(memory.total)}")
         if CURVATURE not in cached:
-            require(f"the curvature of {len(shapes)} layers, with the model,", needed, "track fewer attribution.layers, such "
-                    f"as {_smallest(shapes)}, or set attribution.curvature to identity")
+            require(f"the curvature of {len(shapes)} layers, one at a time, with the model,", needed, "track fewer "
+                    f"attribution.layers, such as {_smallest(shapes)}, or set attribution.curvature to identity")
     rank = experiment.attribution.seed_rank
     if rank == "auto":
         return  # a fault already

@@ -18,14 +18,12 @@ from mtselect.readers.base import pinned_source
 from mtselect.search.question import Question
 from mtselect.selection.duplicates import require_minhash
 from mtselect.selectors.base import SELECTORS
-from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
 from mtselect.training.sentence_encoder import pinned_encoder
 
 _NAMES = {"model.name", "adequacy.encoder", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
 Scored = tuple[Any, Shapes]  # a model without its weights, and the shapes of its tracked layers
-# Share of a device's memory that is planned with: activations, batches and the allocator need some.
-USED_MEMORY = 0.85
 _SKETCH_RANK = 8  # where clusters are asked for
 
 
@@ -170,7 +168,7 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Sco
     else:
         model, shapes = scored or scored_model(experiment)
         device = compute_device(runtime.accelerator)
-        room = int(USED_MEMORY * device_memory(device).total) - weight_bytes(experiment.model, model)
+        room = int(USED_MEMORY * device_memory(device).at_most(runtime.memory_gb).total) - weight_bytes(experiment.model, model)
         n_seeds = count_rows(experiment.data, "seeds")
         rank = fitting_rank(n_seeds, shapes, room)
         if rank == 0:

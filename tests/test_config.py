@@ -195,6 +195,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (ModelConfig, {"vocab_size": 299}, "model.vocab_size must be at least 300, got 299: 256 bytes come first"),
     (ModelConfig, {"hidden_size": 100}, "model.hidden_size must be a multiple of twice model.n_heads (8), got 100"),
     (RuntimeConfig, {"record_gb": -1.0}, "runtime.record_gb must be at least 0, got -1.0"),
+    (RuntimeConfig, {"memory_gb": 0.0}, "runtime.memory_gb must be above 0 or null, got 0.0: null takes what is free"),
     (ModelConfig, {"lora_rank": -1}, "model.lora_rank must be at least 0, got -1"),
     (ModelConfig, {"quantize": "nf4"}, "model.quantize must be null where model.lora_rank is 0, got 'nf4'"),
     (WarmupConfig, {"epochs": -1}, "warmup.epochs must be at least 0, got -1"),

@@ -18,7 +18,7 @@ from mtselect.attribution.index import SketchIndex
 from mtselect.config import load, with_fields
 from mtselect.errors import ConfigError, NonFiniteError
 from mtselect.progress import SilentProgress
-from mtselect.stages import candidates, gradients
+from mtselect.stages import candidates, gradients, models
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage
@@ -68,7 +68,7 @@ def test_a_trial_reads_no_benefits_and_its_pictures_no_curvature(warm_lab: Calla
         return original(self, number, name)
 
     monkeypatch.setattr(SketchIndex, "_map", note)
-    for path in lab.store.glob("curvature/*/curvature.safetensors"):
+    for path in lab.store.glob("curvature/*/layers/*.safetensors"):
         path.write_bytes(b"")
     assert lab.run("sweep", "sweep.yaml", "--study.n_trials", "1", "--study.baselines", "[]") == 0
     assert {"sketches", "mean", "share", "norm"} <= set(read)
@@ -181,10 +181,10 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
 
 
 def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
+    monkeypatch.setattr(models, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
     lab = warm_lab(stages=BEFORE)
     with contextlib.chdir(lab.folder):
-        with pytest.raises(ConfigError, match=r"seeds at 7 layers take 0.0 GB, .* of the 0.0 GB free on CPU.*: set attrib"):
+        with pytest.raises(ConfigError, match=r"seeds at 7 layers take 0.0 GB, .* of the 0.0 GB that CPU, .* has beside the"):
             write(lab)
         write(lab, **{"attribution.seed_rank": 2})
 

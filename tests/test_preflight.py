@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[Any, Any, Sequence[str], str]] = {
     "an objective": (nothing, None, ["--study.objectives", "[eval/comet]"],
                      r"study\.objectives must be of eval/bleu, eval/chrf, .*got 'eval/comet'"),
     "memory of the curvature": (nothing, lambda patch: card(patch, 100_000), [],
-                                r"the curvature of 7 layers, with the model, takes 0\.00 GB of .*: track fewer attribution"),
+                                r"the curvature of 7 layers, one at a time, .* takes 0\.00 GB of .*: track fewer attribution"),
     "memory of the seeds": (nothing, lambda patch: card(patch, 500_000), [],
                             r"gradients of 16 seeds at 7 layers, .* takes .*: set attribution\.seed_rank to auto, or track"),
     "memory of the training": (nothing, lambda patch: card(patch, 100_000), [], r"finetuning all 0\.0 M parameters takes .*"
@@ -266,8 +266,8 @@ def own_data(lab: Any, qwen: Path) -> None:
     (lab.folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
 
 
-@pytest.mark.parametrize(("total", "kept"), [(80 * GB, "at rank 64 (143 GB dense), "), (24 * GB, "at rank 8 (143 GB dense), "),
-                                             (200 * GB, "dense, ")])
+@pytest.mark.parametrize(("total", "kept"), [
+    (80 * GB, "at rank 128 (143 GB dense), "), (24 * GB, "at rank 32 (143 GB dense), "), (200 * GB, "dense, ")])
 def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, warm_lab: Callable[..., Any],
                                            monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(stages=())
@@ -282,17 +282,17 @@ def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, wa
     assert needed * GB <= 0.85 * total
     dense = check(lab, capsys, *bfloat16, "--experiment.attribution.seed_rank", "null")
     assert dense.status == (0 if total == 200 * GB else 2)
-    assert dense.status == 0 or re.match("the pass with the gradients of 100 seeds at 168 layers, .* takes 1[56]. GB of the",
+    assert dense.status == 0 or re.match("the pass with the gradients of 100 seeds at 168 layers, .* takes 1[45]. GB of the",
                                          dense.faults[0])
 
 
 def test_memory_that_others_use_now_is_said_unless_all_is_in_the_store(
         swept: Any, warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for module in (preflight, resolve):
-        monkeypatch.setattr(module, "device_memory", lambda device: Memory(total=100 * GB, free=400_000))
+        monkeypatch.setattr(module, "device_memory", lambda device: Memory(total=100 * GB, free=300_000))
     faults = check(warm_lab(stages=("corpus", "base", "tokens", "warmup")), capsys).faults
     assert [re.split(",| takes", fault)[0] for fault in faults] == [
-        "the curvature of 7 layers", "the pass with the gradients of 16 seeds at 7 layers"]
+        "finetuning all 0.0 M parameters", "the curvature of 7 layers", "the pass with the gradients of 16 seeds at 7 layers"]
     assert all(re.search(r"of CPU, 1 threads 0\.00 GB are free now: stop what else uses it, or ", fault) for fault in faults)
     assert check(swept, capsys).faults == []
 
@@ -303,7 +303,7 @@ def test_what_is_decided_is_what_runs(warm_lab: Callable[..., Any], monkeypatch:
     stages = ("corpus", "base", "tokens", "warmup", "curvature")
     lab = warm_lab(stages=stages, experiment__attribution={"curvature_rows": 60, "sketch_rank": 4}, study__n_trials=1,
                    study__baselines=[])
-    card(monkeypatch, 2_320_000)
+    card(monkeypatch, 2_160_000)
     assert check(lab, capsys).table["seeds kept"].startswith("at rank 8 (")
     assert lab.run("sweep", "sweep.yaml") == 0
     recorded = yaml.safe_load(lab.artifact(lab.children()["t000"], "experiment.yaml").read_text("utf-8"))
@@ -321,7 +321,7 @@ def test_what_is_decided_is_what_runs(warm_lab: Callable[..., Any], monkeypatch:
 
 def test_trials_without_a_curvature_have_no_rank(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
-    card(monkeypatch, 2_320_000)
+    card(monkeypatch, 2_160_000)
     lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), study__n_trials=3, study__baselines=[],
                    experiment__attribution={"curvature_rows": 60, "sketch_rank": 4},
                    search={"attribution.curvature": {"choices": ["identity", "kfac"]}},

@@ -27,7 +27,7 @@ from mtselect.errors import ModelError
 # Bytes of per-example gradients that exist at a time: enough examples for a fast product with the seeds.
 _BUFFER_BYTES = {"cpu": 48 * 2**20, "cuda": 2**30}
 # The same of seeds, each of which is copied some times over while it is preconditioned.
-SEED_BUFFER_BYTES = 64 * 2**20
+SEED_BUFFER_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,16 +112,16 @@ class Covariances:
         self.n_examples += len(captured.lengths)
 
     def eigenbasis(self) -> Curvature:
-        """The K-FAC curvature: eigenvectors of A and S, eigenvalues T s a^T.
+        """The K-FAC curvature: eigenvectors of A and S, eigenvalues T s a^T. Once: the sums are freed on the way.
 
         Raises:
             NonFiniteError: a factor holds NaN or infinity, or cannot be decomposed; names the layer.
         """
-        inputs = {name: _eigh(matrix, name, self.n_tokens[name]) for name, matrix in self._a.items()}
+        inputs = {name: _eigh(self._a.pop(name), name, self.n_tokens[name]) for name in list(self._a)}
         curvature = {}
         for name, source in self._sources.items():
             a_values, a_vectors = inputs[source]
-            s_values, s_vectors = _eigh(self._s[name], name, self.n_tokens[source])
+            s_values, s_vectors = _eigh(self._s.pop(name), name, self.n_tokens[source])
             eigenvalues = self.n_tokens[source] / self.n_examples * torch.outer(s_values, a_values)
             curvature[name] = LayerCurvature(basis_a=a_vectors, basis_s=s_vectors, eigenvalues=eigenvalues)
         return curvature
@@ -142,8 +142,8 @@ class EigenvalueRefit:
         self._n_examples += len(captured.lengths)
 
     def curvature(self) -> Curvature:
-        """The EK-FAC curvature."""
-        return {name: replace(layer, eigenvalues=self._sums[name] / self._n_examples)
+        """The EK-FAC curvature. Once: the sums are freed on the way."""
+        return {name: replace(layer, eigenvalues=self._sums.pop(name) / self._n_examples)
                 for name, layer in self._curvature.items()}
 
 
@@ -152,19 +152,6 @@ def spectrum(eigenvalues: Float[Tensor, "outputs inputs"], points: int = 200) ->
     ordered = eigenvalues.flatten().sort(descending=True).values
     ranks = sorted({round(len(ordered) ** (i / (points - 1))) for i in range(points)})
     return {"ranks": ranks, "values": ordered[torch.tensor(ranks) - 1].double().tolist()}
-
-
-def to_tensors(curvature: Curvature) -> dict[str, Tensor]:
-    """Flat names for a safetensors file."""
-    return {f"{name}|{part}": getattr(layer, part).contiguous().clone()
-            for name, layer in curvature.items() for part in ("basis_a", "basis_s", "eigenvalues")}
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> Curvature:
-    """The inverse of `to_tensors`."""
-    names = sorted({key.split("|")[0] for key in tensors})
-    return {name: LayerCurvature(basis_a=tensors[f"{name}|basis_a"], basis_s=tensors[f"{name}|basis_s"],
-                                 eigenvalues=tensors[f"{name}|eigenvalues"]) for name in names}
 
 
 def _add_gram(sums: dict[str, Tensor], name: str, tokens: Tensor) -> None:

@@ -1,6 +1,6 @@
-"""How many bytes curvature and seeds take, from the layers' shapes alone; which rank of the seeds fits.
+"""How many bytes curvature and seeds take, from the layers' shapes alone; which layers and which rank of the seeds fit.
 
-    curvature   bases [I, I] and [O, O] and eigenvalues [O, I] of every layer, float32
+    curvature   bases [I, I] and [O, O] and eigenvalues [O, I] of a layer, float32; fitted some at a time, read one by one
     dense       [Q, O, I] of every layer
     rank r      U [Q, O, r], V [Q, r, I] and the mean [O, I]; for scoring U and V again, side by side, and a remainder [O, I]
 
@@ -11,17 +11,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mtselect.attribution.gradients import SEED_BUFFER_BYTES
+
 Shapes = Mapping[str, tuple[int, int]]  # layer -> (O, I)
 
 _FLOAT = 4
 PLANNED_BATCH = 32  # seeds at a time, whatever `runtime.batch_size`: what is chosen may not depend on it
-_TEMPORARIES = 6  # of a batch's [B, O, I] at one layer, while seeds are preconditioned and truncated
+_TEMPORARIES = 6  # of some seeds' [C, O, I] at one layer, while they are preconditioned and truncated
+_DECOMPOSING = 8  # squares of a factor's width, while LAPACK finds its eigenvectors
 
 
-def curvature_bytes(shapes: Shapes, *, fitting: bool) -> int:
-    """Of all layers; `fitting` in two passes, where sums stand beside bases, and the refit's beside eigenvalues."""
-    squares = sum(n_out**2 + n_in**2 for n_out, n_in in shapes.values())
-    return _FLOAT * (2 if fitting else 1) * (squares + tracked_parameters(shapes))
+def curvature_bytes(shapes: Shapes) -> int:
+    """Of the layers, fitted."""
+    return _FLOAT * sum(n_out**2 + n_in**2 + n_out * n_in for n_out, n_in in shapes.values())
+
+
+def fitting_bytes(shapes: Shapes) -> int:
+    """Of the layers while they are fitted: bases, eigenvalues and their sums, and a factor that is being decomposed."""
+    widest = max(max(shape) for shape in shapes.values())
+    return curvature_bytes(shapes) + _FLOAT * (tracked_parameters(shapes) + _DECOMPOSING * widest**2)
+
+
+def layer_groups(shapes: Shapes, room: int) -> list[list[str]]:
+    """The layers in their order, as many at a time as are fitted in so many bytes; one at least."""
+    groups: list[list[str]] = []
+    for name in shapes:
+        if groups and fitting_bytes({one: shapes[one] for one in [*groups[-1], name]}) <= room:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
 
 
 def seed_bytes(n_seeds: int, shapes: Shapes, rank: int | None) -> int:
@@ -33,8 +52,8 @@ def seed_bytes(n_seeds: int, shapes: Shapes, rank: int | None) -> int:
 
 
 def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: int, *, curved: bool) -> int:
-    """Most of what is there at once, from the seeds' pass to the last candidate: the seeds, and beside them the curvature and
-    one layer's gradients of a batch.
+    """Most of what is there at once, from the seeds' pass to the last candidate: the seeds, and beside them one layer's
+    curvature and the gradients of some seeds at it.
 
     Args:
         n_seeds: Q.
@@ -43,9 +62,10 @@ def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: 
         batch_size: seeds at a time.
         curved: whether there is a curvature (not with the identity).
     """
-    largest = max(n_out * n_in for n_out, n_in in shapes.values())
-    batch = _FLOAT * _TEMPORARIES * min(batch_size, n_seeds) * largest
-    return seed_bytes(n_seeds, shapes, rank) + (curvature_bytes(shapes, fitting=False) if curved else 0) + batch
+    largest = _FLOAT * max(n_out * n_in for n_out, n_in in shapes.values())
+    some = max(largest, min(largest * min(batch_size, n_seeds), SEED_BUFFER_BYTES))
+    curvature = max(curvature_bytes({name: shape}) for name, shape in shapes.items()) if curved else 0
+    return seed_bytes(n_seeds, shapes, rank) + curvature + _TEMPORARIES * some
 
 
 def fitting_rank(n_seeds: int, shapes: Shapes, room: int) -> int | None:

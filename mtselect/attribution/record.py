@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured
-from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, LayerCurvature
+from mtselect.attribution.memory import layer_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,12 @@ class Record:
             found.setdefault(source, []).append(name)
         return list(found.values())
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """(O, I) of a layer."""
+        return self._gradients[name][0].shape[1], self._inputs[self._sources[name]][0].shape[1]
+
     def batches(self, group: Sequence[str]) -> Iterator[Captured]:
-        """The recorded batches with the layers of one group."""
+        """The recorded batches with some layers of one group."""
         for i, batch in enumerate(self._batches):
             a = self._read(self._inputs[self._sources[group[0]]][i])
             yield replace(batch, layers={name: (a, self._read(self._gradients[name][i])) for name in group})
@@ -103,19 +108,18 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(tensor.view(torch.uint8).numpy()).cast("B")  # type: ignore[arg-type]
 
 
-def fit(record: Record) -> Curvature:
-    """EK-FAC of all layers from a record, which stays as it is."""
-    curvature: Curvature = {}
+def fit(record: Record, room: int = 2**62) -> Iterator[tuple[str, LayerCurvature]]:
+    """EK-FAC of the layers from a record, which stays as it is: as many at a time as fit into `room` bytes."""
     for group in record.groups():
-        refit = EigenvalueRefit(_eigenbasis(record, group))
-        for batch in record.batches(group):
-            refit.update(batch)
-        curvature.update(refit.curvature())
-    return curvature
+        for names in layer_groups({name: record.shape(name) for name in group}, room):
+            refit = EigenvalueRefit(_eigenbasis(record, names))
+            for batch in record.batches(names):
+                refit.update(batch)
+            yield from refit.curvature().items()
 
 
-def _eigenbasis(record: Record, group: Sequence[str]) -> Curvature:
+def _eigenbasis(record: Record, names: Sequence[str]) -> Curvature:
     covariances = Covariances()
-    for batch in record.batches(group):
+    for batch in record.batches(names):
         covariances.update(batch)
     return covariances.eigenbasis()

@@ -22,7 +22,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtselect.attribution.gradients import Captured, wide
-from mtselect.attribution.kfac import Curvature
+from mtselect.attribution.kfac import LayerCurvature
 from mtselect.errors import ModelError, NonFiniteError
 
 
@@ -39,7 +39,7 @@ class MeanSeed:
             self._sums[name] = wide(g).mT @ wide(a) + self._sums.get(name, 0)
         self._n_seeds += len(captured.lengths)
 
-    def preconditioned(self, curvature: Curvature, damping: float) -> dict[str, Tensor]:
+    def preconditioned(self, curvature: Mapping[str, LayerCurvature], damping: float) -> dict[str, Tensor]:
         """M [O, I] per layer: the mean gradient, times (H + lambda)^-1 where there is a curvature.
 
         Raises:

@@ -89,6 +89,9 @@ class RuntimeConfig(Section):
         "as cores where a small model would leave them idle, else one.")
     record_gb: float = Field(default=16.0, ge=0, description="EK-FAC keeps its rows' tokens at all tracked layers (in a "
         "temporary file under the workdir) up to this size, to run the model once; where they would be larger it runs twice.")
+    memory_gb: Annotated[Positive | None, hint("null takes what is free")] = Field(default=None,
+        description="memory of the device that is planned with: for the model, and beside it for the curvature, which is "
+        "fitted for as many layers at a time as fit, and for the seeds. Null is all there is, or what of it is free.")
     keep_models: bool = Field(default=True, description="keep each trial's finetuned weights in the store; otherwise promotion "
         "trains again.")
 

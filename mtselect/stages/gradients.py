@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Both, GradientConsumer, layer_shape
 from mtselect.attribution.index import Shard, SketchIndex
 from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
-from mtselect.attribution.kfac import Curvature
+from mtselect.attribution.kfac import LayerCurvature
 from mtselect.attribution.memory import seed_pass_bytes
 from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import AttributionConfig, RuntimeConfig, decided
@@ -29,20 +29,20 @@ from mtselect.errors import ConfigError
 from mtselect.selection.resample import benefit_share
 from mtselect.stages.candidates import READS, candidate_rows, index_writer
 from mtselect.stages.corpus import SEEDS
-from mtselect.stages.curvature import FITTED, load_curvature
+from mtselect.stages.curvature import FITTED, StoredCurvature
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
-from mtselect.stages.models import encode, load_scored
+from mtselect.stages.models import encode, load_scored, memory_beside
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed, write_whole
-from mtselect.training.device import compute_device, device_memory, device_name
+from mtselect.training.device import compute_device, device_name
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
 
 
 def _run(work: Work) -> None:
     start, experiment, runtime = time.monotonic(), work.experiment, work.bench.runtime
-    curvature, weights = load_curvature(work.read(FITTED)), work.read(WARM_MODEL)
+    curvature, weights = StoredCurvature(work.read(FITTED)), work.read(WARM_MODEL)
     lm, attribution = load_scored(experiment, runtime, weights), experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
     shapes = {name: layer_shape(layer) for name, layer in layers.items()}
@@ -54,8 +54,7 @@ def _run(work: Work) -> None:
     sketch_rank = decided(attribution.sketch_rank)
     projections = random_projections(shapes, sketch_rank, generator) if sketch_rank else None
     run = partial(run_gradient_pass, lm, layers, batch_size=runtime.batch_size, accelerator=runtime.accelerator)
-    moves = bool(curvature) and compute_device(runtime.accelerator).type != "cpu"  # on a CPU it is there already
-    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), runtime.batch_size, curved=moves)
+    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), runtime.batch_size, curved=bool(curvature))
     _refuse_too_large(lm, runtime, needed, len(seeds), len(shapes))
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
@@ -81,7 +80,7 @@ def _sum_up(shard: Shard) -> None:
     shard.values["norm"][:] = np.sqrt(np.square(shard.columns["gradient_norms"], dtype=np.float64).sum(1))
 
 
-def _seed_pass(run: Callable[[GradientConsumer], None], n_seeds: int, curvature: Curvature,
+def _seed_pass(run: Callable[[GradientConsumer], None], n_seeds: int, curvature: Mapping[str, LayerCurvature],
                attribution: AttributionConfig) -> Callable[..., Scorer]:
     """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
     if (rank := decided(attribution.seed_rank)) is not None:
@@ -94,14 +93,11 @@ def _seed_pass(run: Callable[[GradientConsumer], None], n_seeds: int, curvature:
 
 
 def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_seeds: int, n_layers: int) -> None:
-    """What was planned with may be taken by now. A model that is to move to a GPU is not there yet."""
-    device = compute_device(runtime.accelerator)
-    free = device_memory(device).free
-    if lm.model.device.type != device.type:
-        needed += sum(parameter.nbytes for parameter in lm.model.parameters())
+    """What was planned with may be taken by now."""
+    free, device = memory_beside(lm, runtime), device_name(compute_device(runtime.accelerator))
     if needed > free:
         raise ConfigError(f"the gradients of {n_seeds} seeds at {n_layers} layers take {1e-9 * needed:.1f} GB, with what is "
-                          f"there beside them, of the {1e-9 * free:.1f} GB free on {device_name(device)}: set "
+                          f"there beside them, of the {1e-9 * max(free, 0):.1f} GB that {device} has beside the model: set "
                           "attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
 
 

@@ -12,7 +12,7 @@ from mtselect.config import Experiment, RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
-from mtselect.training.device import compute_device
+from mtselect.training.device import USED_MEMORY, compute_device, device_memory
 from mtselect.training.language_model import LanguageModel, decoder_start, load_model, load_tokenizer
 
 
@@ -58,3 +58,12 @@ def to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
     device = compute_device(runtime.accelerator)
     if lm.model.device.type != device.type:
         lm.model.to(device)
+
+
+def memory_beside(lm: LanguageModel, runtime: RuntimeConfig) -> int:
+    """Bytes that may be taken beside a loaded model: of what is free now, and of what is planned with (`runtime.memory_gb`)."""
+    device = compute_device(runtime.accelerator)
+    memory = device_memory(device).at_most(runtime.memory_gb)
+    weights = sum(int(parameter.nbytes) for parameter in lm.model.parameters())
+    comes = 0 if lm.model.device.type == device.type else weights  # one that is to move to a GPU is not there yet
+    return min(memory.free - comes, int(USED_MEMORY * memory.total) - weights)

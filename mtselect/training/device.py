@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -10,6 +10,8 @@ import torch
 
 from mtselect.errors import ConfigError
 
+# Share of a device's memory that is planned with: activations, batches and the allocator need some.
+USED_MEMORY = 0.85
 # This process's control group, version 2 and 1: its limit and its use in bytes; its statistics, and their name for what of the
 # use are pages of files, which the kernel gives back when it is asked for memory.
 _CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
@@ -23,6 +25,10 @@ class Memory:
 
     total: int
     free: int
+
+    def at_most(self, gigabytes: float | None) -> Memory:
+        """The same, of which no more than so much is planned with; null is all."""
+        return self if gigabytes is None else replace(self, total=min(self.total, int(1e9 * gigabytes)))
 
 
 def compute_device(accelerator: str) -> torch.device:

@@ -10,7 +10,15 @@ from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import layer_shape
 from mtselect.attribution.influence import SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
-from mtselect.attribution.memory import PLANNED_BATCH, curvature_bytes, fitting_rank, seed_bytes, seed_pass_bytes
+from mtselect.attribution.memory import (
+    PLANNED_BATCH,
+    curvature_bytes,
+    fitting_bytes,
+    fitting_rank,
+    layer_groups,
+    seed_bytes,
+    seed_pass_bytes,
+)
 from mtselect.training.language_model import tracked_layers
 
 SEEDS, DAMPING = 6, 0.1
@@ -32,8 +40,16 @@ def held(curvature: Curvature) -> int:
 
 
 def test_curvature(fitted: SimpleNamespace) -> None:
-    assert curvature_bytes(fitted.shapes, fitting=False) == held(fitted.curvature)
-    assert curvature_bytes(fitted.shapes, fitting=True) == 2 * held(fitted.curvature)
+    assert curvature_bytes(fitted.shapes) == held(fitted.curvature)
+
+
+def test_as_many_layers_at_a_time_as_fit_and_one_at_least() -> None:
+    shapes = dict.fromkeys("abcde", (8, 6)) | {"f": (40, 6)}
+    assert layer_groups(shapes, 10**9) == [list("abcdef")]
+    three = fitting_bytes({name: shapes[name] for name in "abc"})
+    assert layer_groups(shapes, three) == [["a", "b", "c"], ["d", "e"], ["f"]]
+    assert layer_groups(shapes, three - 1) == [["a", "b"], ["c", "d"], ["e"], ["f"]]
+    assert layer_groups(shapes, 0) == [[name] for name in shapes]
 
 
 @pytest.mark.parametrize("rank", [None, 1, 3, 100])

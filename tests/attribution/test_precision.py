@@ -28,7 +28,7 @@ def test_bfloat16_ranks_as_float32_does(architecture: str, tiny: SimpleNamespace
         lm = tiny.model(architecture, dtype=dtype)
         layers = tracked_layers(lm.model, pattern)
         pool, benefits = tiny.examples(N, start=start), np.zeros((N, Q), np.float32)
-        curvature = fit(tiny.run(lm, layers, pool, Record()))
+        curvature = dict(fit(tiny.run(lm, layers, pool, Record())))
         seeds = tiny.run(lm, layers, tiny.examples(Q, seed=1, start=start), SeedGradients(Q, curvature, 0.1))
         tiny.run(lm, layers, pool, PoolScorer(seeds.preconditioned, benefits=benefits, norms={}))
         assert {layer.eigenvalues.dtype for layer in curvature.values()} == {torch.float32}

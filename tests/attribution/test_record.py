@@ -51,7 +51,7 @@ def test_fits_ekfac_as_two_passes_do(memory: int, tiny: SimpleNamespace, pattern
     layers = tracked_layers(lm.model, pattern)
     kfac = tiny.run(lm, layers, examples, Covariances(), 8).eigenbasis()
     expected = tiny.run(lm, layers, examples, EigenvalueRefit(kfac), 8).curvature()
-    fitted = fit(tiny.run(lm, layers, examples, Record(memory), 8))
+    fitted = dict(fit(tiny.run(lm, layers, examples, Record(memory), 8)))
     assert list(fitted) == [name for group in tiny.run(lm, layers, examples, Record(), 8).groups() for name in group]
     for name, layer in fitted.items():
         v = torch.randn(expected[name].eigenvalues.shape, generator=torch.Generator().manual_seed(0))
