@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtselect.attribution.gradients import Captured, example_gradients
-from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, from_tensors, to_tensors
+from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit
 from mtselect.errors import NonFiniteError
 from mtselect.training.gradient_module import sample_tokens
 from mtselect.training.language_model import tracked_layers
@@ -230,15 +230,3 @@ def test_where_float32_finds_no_eigenvectors_float64_does(how: str, relative: An
 def test_a_rank_deficient_factor_has_no_negative_eigenvalue() -> None:
     a, g = captured(1, tokens=1)["w"]
     assert (fitted({"w": (a, g)})[0]["w"].eigenvalues >= 0).all()
-
-
-def test_tensors_round_trip() -> None:
-    ekfac = fitted(captured(10))[1] | {"model.layers.0.mlp": fitted(captured(10, seed=1))[1]["w"]}
-    tensors = to_tensors(ekfac)
-    back = from_tensors(tensors)
-    assert sorted(back) == sorted(ekfac)
-    assert len(tensors) == 6
-    for name, layer in ekfac.items():
-        for part in ("basis_a", "basis_s", "eigenvalues"):
-            assert torch.equal(getattr(back[name], part), getattr(layer, part))
-    assert from_tensors(to_tensors({})) == {}

@@ -76,6 +76,16 @@ def test_groups_of_layers_give_the_curvature_of_all_at_once(kind: str, record_gb
         assert ratio < ROUNDING, f"{name}: relative error {ratio:.1e}"
 
 
+def test_the_identity_holds_no_layer(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"))
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", [])
+        experiment = with_fields(sweep.experiment, {"attribution.curvature": "identity"})
+        stored = StoredCurvature(Lineage(Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress()),
+                                         experiment).path(CURVATURE))
+    assert not stored and list(stored) == []
+
+
 def test_tokens_stay_in_memory_only_where_the_layers_leave_room(warm_lab: Callable[..., Any],
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     lab, given = warm_lab(stages=("corpus", "base", "tokens", "warmup")), []
