@@ -46,7 +46,7 @@ from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.tracking.choose import look_at_tracker
-from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name
+from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name, statistics_dtype
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
@@ -304,7 +304,7 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
         needed = weights + max(fitting_bytes({name: shapes[name] for name in group}) for group in groups)
         parts = "" if len(groups) == 1 else f" in {len(groups)} groups of layers"
         found.facts["curvature"] = (f"{experiment.attribution.curvature}{parts}, {_gb(needed)} with the model, of "
-                                    f"{_gb(memory.total)}")
+                                    f"{_gb(memory.total)}, in {experiment.attribution.statistics}")
         if CURVATURE not in cached:
             require(f"the curvature of {len(shapes)} layers, one at a time, with the model,", needed, "track fewer "
                     f"attribution.layers, such as {_smallest(shapes)}, or set attribution.curvature to identity")
@@ -312,10 +312,10 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
     if rank == "auto":
         return  # a fault already
     with found.part():
-        n_seeds = count_rows(experiment.data, "seeds")
-        needed = weights + seed_pass_bytes(n_seeds, shapes, rank, runtime.batch_size, curved=curved)
+        n_seeds, statistics = count_rows(experiment.data, "seeds"), statistics_dtype(experiment.attribution)
+        needed = weights + seed_pass_bytes(n_seeds, shapes, rank, runtime.batch_size, curved=curved, statistics=statistics)
         kept = "dense" if rank is None else f"at rank {rank}"
-        why = "" if asked != "auto" or rank is None else f" ({_gb(seed_bytes(n_seeds, shapes, None))} dense)"
+        why = "" if asked != "auto" or rank is None else f" ({_gb(seed_bytes(n_seeds, shapes, None, statistics))} dense)"
         found.facts["seeds kept"] = f"{kept}{why}, {_gb(needed)} with all beside them, of {_gb(memory.total)}"
         if GRADIENTS not in cached:
             rather = 16 if asked == "auto" else "auto"

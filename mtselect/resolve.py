@@ -15,10 +15,10 @@ from mtselect.data.rows import count_rows
 from mtselect.errors import ConfigError
 from mtselect.plugins import part_names
 from mtselect.readers.base import pinned_source
-from mtselect.search.question import Question
+from mtselect.search.question import Question, begun_experiment
 from mtselect.selection.duplicates import require_minhash
 from mtselect.selectors.base import SELECTORS
-from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name
+from mtselect.training.device import USED_MEMORY, compute_device, device_dtype, device_memory, device_name, statistics_dtype
 from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
 from mtselect.training.sentence_encoder import pinned_encoder
 
@@ -28,8 +28,8 @@ _SKETCH_RANK = 8  # where clusters are asked for
 
 
 def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Range] | None = None) -> Experiment:
-    """The experiment with everything decided: hub names as commits, `model.dtype`, `attribution.seed_rank` and
-    `attribution.sketch_rank` for `auto`.
+    """The experiment with everything decided: hub names as commits, `model.dtype`, `attribution.statistics`,
+    `attribution.seed_rank` and `attribution.sketch_rank` for `auto`.
 
     Args:
         experiment: as asked for.
@@ -65,7 +65,7 @@ def adopt(sweep: Sweep, begun: Question) -> Sweep:
         sweep: as asked for.
         begun: the question of the study (`question.question`).
     """
-    return replace(sweep, experiment=_adopt_experiment(sweep.experiment, begun["experiment"]),
+    return replace(sweep, experiment=_adopt_experiment(sweep.experiment, begun_experiment(begun)),
                    search=adopt_search(sweep.search, begun["search"]))
 
 
@@ -78,6 +78,8 @@ def _adopt_experiment(experiment: Experiment, begun: Question) -> Experiment:
         values["attribution.sketch_rank"] = begun["attribution"]["sketch_rank"]
     if experiment.model.dtype == "auto":
         values["model.dtype"] = begun["model"]["dtype"]
+    if experiment.attribution.statistics == "auto":
+        values["attribution.statistics"] = begun["attribution"]["statistics"]
     for path in _NAMES:
         section, name = path.split(".")
         values[path] = _adopted(getattr(getattr(experiment, section), name), begun.get(section, {}).get(name))
@@ -118,7 +120,10 @@ def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
     """The same without a look at the model: its `attribution.seed_rank` stays."""
     sources = {role: getattr(experiment.data, role) for role in ROLES}
     values: dict[str, object] = {f"data.{role}": source and pinned_source(source) for role, source in sources.items()}
-    values["model.dtype"] = compute_dtype(experiment.model, compute_device(runtime.accelerator))
+    device = compute_device(runtime.accelerator)
+    values["model.dtype"] = compute_dtype(experiment.model, device)
+    if experiment.attribution.statistics == "auto":
+        values["attribution.statistics"] = device_dtype(device)
     if experiment.model.name is not None:
         values["model.name"] = pinned(experiment.model.name)
     return with_fields(experiment, values)
@@ -170,9 +175,10 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Sco
         device = compute_device(runtime.accelerator)
         room = int(USED_MEMORY * device_memory(device).at_most(runtime.memory_gb).total) - weight_bytes(experiment.model, model)
         n_seeds = count_rows(experiment.data, "seeds")
-        rank = fitting_rank(n_seeds, shapes, room)
+        statistics = statistics_dtype(experiment.attribution)
+        rank = fitting_rank(n_seeds, shapes, room, statistics)
         if rank == 0:
-            least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True)
+            least = seed_pass_bytes(n_seeds, shapes, 1, PLANNED_BATCH, curved=True, statistics=statistics)
             raise ConfigError(f"the gradients of {n_seeds} seeds at {len(shapes)} layers take {1e-9 * least:.1f} GB even at "
                               f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * max(room, 0):.1f} GB for them: "
                               "track fewer attribution.layers")

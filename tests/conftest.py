@@ -216,7 +216,7 @@ SWEEP: dict[str, Any] = {
         "model": {"hidden_size": 32, "n_layers": 1, "n_heads": 2, "vocab_size": 400, "prompt": "{src}\n", "max_tokens": 160,
                   "dtype": "float32"},
         "warmup": {"epochs": 1, "rows": 100, "exclude": True, "learning_rate": 0.01},
-        "attribution": {"curvature_rows": 60, "sketch_rank": 4, "seed_rank": None},
+        "attribution": {"curvature_rows": 60, "sketch_rank": 4, "seed_rank": None, "statistics": "float32"},
         "selection": {"gate": None, "rank": "benefit_per_norm", "threshold_on": "raw_share"},
         "finetune": {"epochs": 1, "learning_rate": 0.01},
         "evaluation": {"max_new_tokens": 12, "bootstrap": 100},

@@ -209,6 +209,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (WarmupConfig, {"exclude": True}, "warmup.exclude must be false when warmup.rows is null, got True: no candidate"),
     (AttributionConfig, {"damping": 0.0}, "attribution.damping must be above 0, got 0.0: 0.1 is a good start"),
     (AttributionConfig, {"sketch_rank": -1}, "attribution.sketch_rank must be at least 0 or auto, got -1"),
+    (AttributionConfig, {"statistics": "float16"}, "attribution.statistics must be auto, float32 or bfloat16, got 'float16'"),
     (AttributionConfig, {"seed_rank": 0}, "attribution.seed_rank must be at least 1, auto or null, got 0"),
     (AttributionConfig, {"seed_rank": 16, "curvature": "identity"},
      "attribution.seed_rank must be null where attribution.curvature is identity, got 16"),

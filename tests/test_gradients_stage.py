@@ -180,6 +180,21 @@ def test_seeds_of_low_rank_keep_the_mean_and_nearly_the_rest(undisturbed: Path, 
     assert low[np.arange(len(low))].tobytes() == exact[np.arange(len(exact))].tobytes()
 
 
+@pytest.mark.parametrize("rank", [None, 4])
+def test_bfloat16_statistics_keep_the_order(rank: int | None, warm_lab: Callable[..., Any]) -> None:
+    """The curvature's as well, which is another entry."""
+    lab = warm_lab(stages=BEFORE)
+    with contextlib.chdir(lab.folder):
+        exact, narrow = (SketchIndex(write(lab, **{"attribution.seed_rank": rank, "attribution.statistics": statistics}))
+                         for statistics in ("float32", "bfloat16"))
+    assert len(lab.manifests("curvature")) == 2
+    one, two = exact.column("benefits"), narrow.column("benefits")
+    assert (one != two).mean() > 0.9
+    assert spearmanr(one.ravel(), two.ravel()).statistic > 0.999
+    assert spearmanr(exact.column("mean"), narrow.column("mean")).statistic > 0.999
+    assert narrow.column("norm") == pytest.approx(exact.column("norm"), rel=1e-4)
+
+
 def test_seeds_that_do_not_fit_say_what_to_set(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "device_memory", lambda device: Memory(total=10**12, free=1_500_000))
     lab = warm_lab(stages=BEFORE)

@@ -21,7 +21,7 @@ Shapes as in gradients.py: B examples with M tokens, I inputs, O outputs; Q seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, wide
+from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, cast, gradient_norms, product, wide
 from mtselect.attribution.influence import Scorer, seed_chunks
 from mtselect.attribution.kfac import LayerCurvature, rotated_tokens
 
@@ -101,20 +101,22 @@ class FactoredScorer(Scorer):
     Args:
         factors: the seeds at each layer.
         benefits, norms, first: as for `Scorer`.
+        statistics: what is multiplied in; sums are in float32.
     """
 
     def __init__(self, factors: Mapping[str, Factors], *, benefits: NDArray[np.float32],
-                 norms: Mapping[str, NDArray[np.float32]], first: int = 0) -> None:
+                 norms: Mapping[str, NDArray[np.float32]], first: int = 0, statistics: torch.dtype = torch.float32) -> None:
         super().__init__(benefits=benefits, norms=norms, first=first)
         # [O, Q r] and [I, Q r], so that all seeds are one product
-        self._sides = {name: (seeds.left.transpose(0, 1).flatten(1), seeds.right.permute(2, 0, 1).flatten(1))
-                       for name, seeds in factors.items()}
-        self._remainders = {name: seeds.remainder() for name, seeds in factors.items()}
+        self._sides = {name: (cast(seeds.left, statistics).transpose(0, 1).flatten(1),
+                              cast(seeds.right, statistics).permute(2, 0, 1).flatten(1)) for name, seeds in factors.items()}
+        self._remainders = {name: cast(seeds.remainder(), statistics) for name, seeds in factors.items()}
 
     def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
         left, right = self._sides[name]
-        terms = (wide(g) @ left) * (wide(a) @ right)
-        shared = ((wide(g) @ self._remainders[name]) * wide(a)).sum(1, keepdim=True)
+        narrow_a, narrow_g = cast(a, left.dtype), cast(g, left.dtype)
+        terms = product(narrow_g, left).mul_(product(narrow_a, right))
+        shared = product(narrow_g, self._remainders[name]).mul_(wide(a)).sum(1, keepdim=True)
         tokens = terms.view(len(terms), self._benefits.shape[1], -1).sum(2) + shared
         benefits = torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
         return benefits, gradient_norms(a, g, lengths) if name in self._norms else None
@@ -149,11 +151,3 @@ def _scale(marginals: Tensor) -> Tensor:
     """Square roots, relative to the mean; a direction that no gradient has, or no layer at all, divides as well as another."""
     relative = marginals / marginals.mean().clamp_min(torch.finfo(marginals.dtype).tiny)
     return relative.clamp_min(_SMALLEST).sqrt()
-
-
-def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
-                   ) -> Float[Tensor, " examples"]:
-    """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
-    parts = (torch.split_with_sizes(wide(x), list(lengths)) for x in (a, g))
-    squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(*parts, strict=True)]
-    return torch.stack(squares).clamp_min(0).sqrt()

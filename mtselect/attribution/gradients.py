@@ -179,10 +179,10 @@ def layer_shape(layer: nn.Module) -> tuple[int, int]:
 
 
 def example_gradients(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int],
-                      out: Float[Tensor, "examples outputs inputs"] | None = None
+                      out: Float[Tensor, "examples outputs inputs"] | None = None, statistics: torch.dtype = torch.float32
                       ) -> Float[Tensor, "examples outputs inputs"]:
-    """G [B, O, I] from a [M, I] and g [M, O], in float32 or wider."""
-    a, g = wide(a), wide(g)
+    """G [B, O, I] from a [M, I] and g [M, O], multiplied in what `statistics` says and summed in float32."""
+    a, g = cast(a, statistics), cast(g, statistics)
     out = a.new_empty(len(lengths), g.shape[1], a.shape[1]) if out is None else out
     if a.device.type != "cpu":
         return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths), out=out)
@@ -196,10 +196,11 @@ class GradientBuffer:
 
     Args:
         size: bytes of it; null is what suits the device. One example fits always.
+        statistics: what G is multiplied and kept in.
     """
 
-    def __init__(self, size: int | None = None) -> None:
-        self._size, self._memory = size, torch.empty(0)
+    def __init__(self, size: int | None = None, statistics: torch.dtype = torch.float32) -> None:
+        self._size, self._statistics, self._memory = size, statistics, torch.empty(0)
 
     def chunks(self, a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
                ) -> Iterator[Float[Tensor, "_ outputs inputs"]]:
@@ -208,32 +209,54 @@ class GradientBuffer:
         size = (self._size or _BUFFER_BYTES.get(a.device.type, _BUFFER_BYTES["cuda"])) // (4 * n_out * n_in)
         step = min(len(lengths), max(1, size))
         if self._memory.numel() < step * n_out * n_in or self._memory.device != a.device:
-            self._memory = wide(a).new_empty(step * n_out * n_in)
+            self._memory = cast(a, self._statistics).new_empty(step * n_out * n_in)
         begin = 0
         for first in range(0, len(lengths), step):
             some = lengths[first : first + step]
             end = begin + sum(some)
             out = self._memory[: len(some) * n_out * n_in].view(len(some), n_out, n_in)
-            yield example_gradients(a[begin:end], g[begin:end], some, out)
+            yield example_gradients(a[begin:end], g[begin:end], some, out, self._statistics)
             begin = end
 
 
 def add_squares(total: Float[Tensor, "outputs inputs"], a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"],
-                lengths: Sequence[int]) -> None:
+                lengths: Sequence[int], statistics: torch.dtype = torch.float32) -> None:
     """total [O, I] += sum over examples of G^2. On a CPU one example at a time, while it is in cache."""
     if a.device.type != "cpu":
-        for gradients in GradientBuffer().chunks(a, g, lengths):
-            total += gradients.square_().sum(0)
+        for gradients in GradientBuffer(statistics=statistics).chunks(a, g, lengths):
+            total += gradients.square_().sum(0, dtype=total.dtype)
         return
-    gradient = torch.empty_like(total)
-    for a_z, g_z in zip(_split(wide(a), lengths), _split(wide(g), lengths), strict=True):
+    a, g = cast(a, statistics), cast(g, statistics)
+    gradient = a.new_empty(total.shape)
+    for a_z, g_z in zip(_split(a, lengths), _split(g, lengths), strict=True):
         torch.mm(g_z.mT, a_z, out=gradient)
         total.addcmul_(gradient, gradient)
 
 
+def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
+                   ) -> Float[Tensor, " examples"]:
+    """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
+    squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(_split(wide(a), lengths), _split(wide(g), lengths),
+                                                                           strict=True)]
+    return torch.stack(squares).clamp_min(0).sqrt()
+
+
+def product(x: Float[Tensor, "rows inner"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
+    """x @ y in float32 or wider, of x and y that may be in bfloat16: multiplied as they come and summed in float32. A CPU's
+    kernels sum so too, but round what they give to bfloat16."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cuda":
+        return torch.mm(x, y, out_dtype=torch.float32)
+    return wide(x @ y)
+
+
 def wide(x: Tensor) -> Tensor:
     """x in float32, or in float64 if it came so."""
-    return x if x.dtype == torch.float64 else x.float()
+    return cast(x, torch.float32)
+
+
+def cast(x: Tensor, statistics: torch.dtype) -> Tensor:
+    """x in what statistics are multiplied in (`attribution.statistics`); float64 stays."""
+    return x if x.dtype == torch.float64 else x.to(statistics)
 
 
 def _padded(x: Tensor, lengths: Sequence[int]) -> Tensor:

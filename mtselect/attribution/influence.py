@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer
+from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, cast, gradient_norms, product
 from mtselect.attribution.kfac import LayerCurvature, rotated_tokens
 from mtselect.errors import NonFiniteError
 
@@ -35,10 +35,12 @@ class SeedGradients:
         n_seeds: Q.
         curvature: of each layer; empty for the identity.
         damping: relative to each layer's mean eigenvalue.
+        statistics: what they are kept in, and scored with; they are computed in float32.
     """
 
-    def __init__(self, n_seeds: int, curvature: Mapping[str, LayerCurvature], damping: float) -> None:
-        self._n_seeds = n_seeds
+    def __init__(self, n_seeds: int, curvature: Mapping[str, LayerCurvature], damping: float,
+                 statistics: torch.dtype = torch.float32) -> None:
+        self._n_seeds, self._statistics = n_seeds, statistics
         self._curvature = curvature
         self._damping = damping
         self._buffer = GradientBuffer(SEED_BUFFER_BYTES)
@@ -63,8 +65,8 @@ class SeedGradients:
     def _put(self, name: str, rows: Tensor, gradients: Tensor) -> None:
         flat = gradients.flatten(1)
         if name not in self.preconditioned:
-            self.preconditioned[name] = flat.new_zeros(self._n_seeds, flat.shape[1])
-        self.preconditioned[name][rows] = flat
+            self.preconditioned[name] = cast(flat[:0], self._statistics).new_zeros(self._n_seeds, flat.shape[1])
+        self.preconditioned[name][rows] = flat.to(self.preconditioned[name].dtype)
 
 
 def seed_chunks(buffer: GradientBuffer, captured: Captured, name: str, a: Tensor, g: Tensor, damped: Tensor | None = None
@@ -130,7 +132,7 @@ class PoolScorer(Scorer):
     """Scores with dense seeds: a candidate's gradient is formed and meets them while it is in memory.
 
     Args:
-        preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come.
+        preconditioned: the seeds, name -> [Q, O * I], in the basis of the tokens that come and the dtype of products.
         benefits, norms, first: as for `Scorer`.
     """
 
@@ -139,15 +141,18 @@ class PoolScorer(Scorer):
                  norms: Mapping[str, Float32[np.ndarray, " candidates"]], first: int = 0) -> None:
         super().__init__(benefits=benefits, norms=norms, first=first)
         self._seeds = preconditioned
-        self._buffer = GradientBuffer()
+        self._narrow = torch.bfloat16 in {seeds.dtype for seeds in preconditioned.values()}
+        self._buffer = GradientBuffer(statistics=torch.bfloat16 if self._narrow else torch.float32)
 
     def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
         parts, norms = [], []
         for gradients in self._buffer.chunks(a, g, lengths):
             flat = gradients.flatten(1)
-            parts.append(flat @ self._seeds[name].mT)
-            if name in self._norms:
+            parts.append(product(flat, self._seeds[name].mT))
+            if name in self._norms and not self._narrow:
                 norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
+        if name in self._norms and self._narrow:
+            norms.append(gradient_norms(a, g, lengths))
         return torch.cat(parts), torch.cat(norms) if norms else None
 
 

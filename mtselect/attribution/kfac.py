@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, add_squares, wide
+from mtselect.attribution.gradients import Captured, add_squares, cast, product, wide
 from mtselect.errors import NonFiniteError
 
 # Covariances wider than _SMALLEST are summed in _BLOCKS block rows: 5/8 of the products for 4.
@@ -69,7 +69,7 @@ class LayerCurvature:
 Curvature = dict[str, LayerCurvature]
 
 
-def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature]
+def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature], statistics: torch.dtype = torch.float32
                    ) -> Iterator[tuple[str, LayerCurvature, Tensor, Tensor]]:
     """Layer by layer its name, its curvature on the tokens' device, and the tokens in its eigenbasis, a Q_A and g Q_S.
 
@@ -86,14 +86,19 @@ def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature]
             layer = curvature[name].to(g.device)
             if basis is not layer.basis_a:
                 basis = layer.basis_a
-                turned = wide(a) @ basis
-            yield name, layer, turned, wide(g) @ layer.basis_s
+                turned = cast(a, statistics) @ cast(basis, statistics)
+            yield name, layer, turned, cast(g, statistics) @ cast(layer.basis_s, statistics)
 
 
 class Covariances:
-    """Accumulates A and S of each layer over a gradient pass (a GradientConsumer); layers that share an input share A."""
+    """Accumulates A and S of each layer over a gradient pass (a GradientConsumer); layers that share an input share A.
 
-    def __init__(self) -> None:
+    Args:
+        statistics: what is multiplied in; sums are in float32.
+    """
+
+    def __init__(self, statistics: torch.dtype = torch.float32) -> None:
+        self._statistics = statistics
         self._a: dict[str, Tensor] = {}
         self._s: dict[str, Tensor] = {}
         self._sources: dict[str, str] = {}
@@ -106,9 +111,9 @@ class Covariances:
             self._sources[name] = source
             a, g = captured.layers[name]
             if source == name:
-                _add_gram(self._a, name, wide(a))
+                _add_gram(self._a, name, cast(a, self._statistics))
                 self.n_tokens[name] = self.n_tokens.get(name, 0) + len(a)
-            _add_gram(self._s, name, wide(g))
+            _add_gram(self._s, name, cast(g, self._statistics))
         self.n_examples += len(captured.lengths)
 
     def eigenbasis(self) -> Curvature:
@@ -128,17 +133,22 @@ class Covariances:
 
 
 class EigenvalueRefit:
-    """Accumulates EK-FAC's eigenvalues in a fixed eigenbasis over a gradient pass (a GradientConsumer)."""
+    """Accumulates EK-FAC's eigenvalues in a fixed eigenbasis over a gradient pass (a GradientConsumer).
 
-    def __init__(self, curvature: Mapping[str, LayerCurvature]) -> None:
-        self._curvature = curvature
+    Args:
+        curvature: K-FAC's.
+        statistics: what is multiplied in; sums are in float32.
+    """
+
+    def __init__(self, curvature: Mapping[str, LayerCurvature], statistics: torch.dtype = torch.float32) -> None:
+        self._curvature, self._statistics = curvature, statistics
         self._sums = {name: torch.zeros_like(layer.eigenvalues) for name, layer in curvature.items()}
         self._n_examples = 0
 
     def update(self, captured: Captured) -> None:
         """Add a batch: the tokens are rotated, then contracted, then squared."""
-        for name, _, a, g in rotated_tokens(captured, self._curvature):
-            add_squares(self._sums[name], a, g, captured.lengths_of(name))
+        for name, _, a, g in rotated_tokens(captured, self._curvature, self._statistics):
+            add_squares(self._sums[name], a, g, captured.lengths_of(name), self._statistics)
         self._n_examples += len(captured.lengths)
 
     def curvature(self) -> Curvature:
@@ -158,10 +168,14 @@ def _add_gram(sums: dict[str, Tensor], name: str, tokens: Tensor) -> None:
     """sums[name] += x^T x for x [M, D]: only the blocks on and above the diagonal, the rest by symmetry at the end."""
     width = tokens.shape[1]
     if name not in sums:
-        sums[name] = tokens.new_zeros(width, width)
+        sums[name] = wide(tokens[:0]).new_zeros(width, width)
     step = -(-width // _BLOCKS) if width >= _SMALLEST else width
     for begin in range(0, width, step):
-        sums[name][begin : begin + step, begin:].addmm_(tokens[:, begin : begin + step].mT, tokens[:, begin:])
+        block, rows, columns = sums[name][begin : begin + step, begin:], tokens[:, begin : begin + step].mT, tokens[:, begin:]
+        if tokens.dtype == block.dtype:
+            block.addmm_(rows, columns)
+        else:
+            block += product(rows, columns)
 
 
 def _eigh(total: Tensor, name: str, n_tokens: int) -> tuple[Tensor, Tensor]:

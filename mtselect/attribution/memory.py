@@ -1,7 +1,7 @@
 """How many bytes curvature and seeds take, from the layers' shapes alone; which layers and which rank of the seeds fit.
 
     curvature   bases [I, I] and [O, O] and eigenvalues [O, I] of a layer, float32; fitted some at a time, read one by one
-    dense       [Q, O, I] of every layer
+    dense       [Q, O, I] of every layer, float32 or bfloat16
     rank r      U [Q, O, r], V [Q, r, I] and the mean [O, I]; for scoring U and V again, side by side, and a remainder [O, I]
 
 Shapes: Q seeds; I inputs, O outputs of a layer.
@@ -10,6 +10,8 @@ Shapes: Q seeds; I inputs, O outputs of a layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+import torch
 
 from mtselect.attribution.gradients import SEED_BUFFER_BYTES
 
@@ -43,15 +45,17 @@ def layer_groups(shapes: Shapes, room: int) -> list[list[str]]:
     return groups
 
 
-def seed_bytes(n_seeds: int, shapes: Shapes, rank: int | None) -> int:
-    """Of the seeds at all layers while candidates are scored: dense where the rank is null."""
+def seed_bytes(n_seeds: int, shapes: Shapes, rank: int | None, statistics: torch.dtype) -> int:
+    """Of the seeds at all layers while candidates are scored: dense where the rank is null, else once in float32 and once in
+    what scores are multiplied in."""
     if rank is None:
-        return _FLOAT * n_seeds * tracked_parameters(shapes)
+        return statistics.itemsize * n_seeds * tracked_parameters(shapes)
     sides = sum(min(rank, n_out, n_in) * (n_out + n_in) for n_out, n_in in shapes.values())
-    return _FLOAT * (2 * n_seeds * sides + 2 * tracked_parameters(shapes))
+    return (_FLOAT + statistics.itemsize) * (n_seeds * sides + tracked_parameters(shapes))
 
 
-def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: int, *, curved: bool) -> int:
+def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: int, *, curved: bool, statistics: torch.dtype
+                    ) -> int:
     """Most of what is there at once, from the seeds' pass to the last candidate: the seeds, and beside them one layer's
     curvature and the gradients of some seeds at it.
 
@@ -61,20 +65,21 @@ def seed_pass_bytes(n_seeds: int, shapes: Shapes, rank: int | None, batch_size: 
         rank: of the seeds; null is dense.
         batch_size: seeds at a time.
         curved: whether there is a curvature (not with the identity).
+        statistics: what scores are multiplied in.
     """
     largest = _FLOAT * max(n_out * n_in for n_out, n_in in shapes.values())
     some = max(largest, min(largest * min(batch_size, n_seeds), SEED_BUFFER_BYTES))
     curvature = max(curvature_bytes({name: shape}) for name, shape in shapes.items()) if curved else 0
-    return seed_bytes(n_seeds, shapes, rank) + curvature + _TEMPORARIES * some
+    return seed_bytes(n_seeds, shapes, rank, statistics) + curvature + _TEMPORARIES * some
 
 
-def fitting_rank(n_seeds: int, shapes: Shapes, room: int) -> int | None:
+def fitting_rank(n_seeds: int, shapes: Shapes, room: int, statistics: torch.dtype) -> int | None:
     """The seeds' rank for so many bytes: null (dense) where that fits, else the largest power of two that does; 0 if none.
 
     Powers of two, since a rank is part of a stage's key: a little more memory should not make another one of it.
     """
     def fits(rank: int | None) -> bool:
-        return seed_pass_bytes(n_seeds, shapes, rank, PLANNED_BATCH, curved=True) <= room
+        return seed_pass_bytes(n_seeds, shapes, rank, PLANNED_BATCH, curved=True, statistics=statistics) <= room
 
     if fits(None):
         return None

@@ -108,18 +108,18 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(tensor.view(torch.uint8).numpy()).cast("B")  # type: ignore[arg-type]
 
 
-def fit(record: Record, room: int = 2**62) -> Iterator[tuple[str, LayerCurvature]]:
+def fit(record: Record, room: int = 2**62, statistics: torch.dtype = torch.float32) -> Iterator[tuple[str, LayerCurvature]]:
     """EK-FAC of the layers from a record, which stays as it is: as many at a time as fit into `room` bytes."""
     for group in record.groups():
         for names in layer_groups({name: record.shape(name) for name in group}, room):
-            refit = EigenvalueRefit(_eigenbasis(record, names))
+            refit = EigenvalueRefit(_eigenbasis(record, names, statistics), statistics)
             for batch in record.batches(names):
                 refit.update(batch)
             yield from refit.curvature().items()
 
 
-def _eigenbasis(record: Record, names: Sequence[str]) -> Curvature:
-    covariances = Covariances()
+def _eigenbasis(record: Record, names: Sequence[str], statistics: torch.dtype) -> Curvature:
+    covariances = Covariances(statistics)
     for batch in record.batches(names):
         covariances.update(batch)
     return covariances.eigenbasis()

@@ -49,9 +49,15 @@ def refuse_other_content(experiment: Experiment, begun: Question) -> None:
         raise ConfigError(f"what it was begun with has changed: {'; '.join(changed[:3])}")
 
 
+def begun_experiment(begun: Question) -> Question:
+    """A study's experiment, with what versions did that had no field for it: statistics were in float32."""
+    found: Question = begun["experiment"]
+    return {**found, "attribution": {"statistics": "float32", **found["attribution"]}}
+
+
 def refuse_other(sweep: Sweep, begun: Question) -> None:
     """Raise ConfigError with both values where a study was begun with another question."""
-    then = {**begun, "experiment": dataclasses.asdict(validated(Experiment, begun["experiment"], lenient=True))}
+    then = {**begun, "experiment": dataclasses.asdict(validated(Experiment, begun_experiment(begun), lenient=True))}
     if changed := differences(then, question(sweep)):
         raise ConfigError(f"study {sweep.study.name!r} was begun with other settings ({'; '.join(changed[:3])}): "
                           "its trials would not compare; choose another study.name")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from mtselect.attribution.gradients import layer_shape
@@ -23,6 +24,7 @@ from mtselect.stages.models import load_scored, memory_beside
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed
+from mtselect.training.device import statistics_dtype
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import tracked_layers
 
@@ -52,6 +54,7 @@ def _fitted(work: Work) -> Iterator[tuple[str, LayerCurvature]]:
     layers = tracked_layers(lm.model, attribution.layers)
     shapes = {name: layer_shape(layer) for name, layer in layers.items()}
     numbers, room = int(sample.lengths.sum()) * sum(map(sum, shapes.values())), memory_beside(lm, runtime)
+    statistics = statistics_dtype(attribution)
     refitted = attribution.curvature == "ekfac"
     kept = refitted and lm.model.dtype.itemsize * numbers <= 1e9 * runtime.record_gb
     groups = [list(shapes)] if kept else layer_groups(shapes, room)
@@ -63,27 +66,29 @@ def _fitted(work: Work) -> Iterator[tuple[str, LayerCurvature]]:
             held = max(0, min(_RECORD_MEMORY, room - one_layer))
             record = Record(held, Path(runtime.workdir))
             run(layers, consumer=record)
-            yield from fit(record, room - held)
+            yield from fit(record, room - held, statistics)
             return
         for group in groups:
-            yield from _fitted_in_passes(partial(run, {name: layers[name] for name in group}), refitted)
+            yield from _fitted_in_passes(partial(run, {name: layers[name] for name in group}), refitted, statistics)
 
 
-def _fitted_in_passes(run: Callable[..., None], refitted: bool) -> Iterator[tuple[str, LayerCurvature]]:
+def _fitted_in_passes(run: Callable[..., None], refitted: bool, statistics: torch.dtype
+                      ) -> Iterator[tuple[str, LayerCurvature]]:
     """K-FAC or EK-FAC of some layers; `run` is a pass that sees them."""
-    covariances = Covariances()
+    covariances = Covariances(statistics)
     run(consumer=covariances)
     if not refitted:
         yield from covariances.eigenbasis().items()
         return
-    refit = EigenvalueRefit(covariances.eigenbasis())
+    refit = EigenvalueRefit(covariances.eigenbasis(), statistics)
     run(consumer=refit)
     yield from refit.curvature().items()
 
 
 CURVATURE = Stage(
     name="curvature", version=3, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
-    reads=("model", "attribution.layers", "attribution.curvature", "attribution.fisher", "attribution.curvature_rows", *READS))
+    reads=("model", "attribution.layers", "attribution.curvature", "attribution.fisher", "attribution.curvature_rows",
+           "attribution.statistics", *READS))
 FITTED = Output(stage=CURVATURE)
 
 

@@ -35,7 +35,7 @@ from mtselect.stages.models import encode, load_scored, memory_beside
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import derive_seed, write_whole
-from mtselect.training.device import compute_device, device_name
+from mtselect.training.device import compute_device, device_name, statistics_dtype
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
 
@@ -54,7 +54,8 @@ def _run(work: Work) -> None:
     sketch_rank = decided(attribution.sketch_rank)
     projections = random_projections(shapes, sketch_rank, generator) if sketch_rank else None
     run = partial(run_gradient_pass, lm, layers, batch_size=runtime.batch_size, accelerator=runtime.accelerator)
-    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), runtime.batch_size, curved=bool(curvature))
+    needed = seed_pass_bytes(len(seeds), shapes, decided(attribution.seed_rank), runtime.batch_size, curved=bool(curvature),
+                             statistics=statistics_dtype(attribution))
     _refuse_too_large(lm, runtime, needed, len(seeds), len(shapes))
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
@@ -83,11 +84,12 @@ def _sum_up(shard: Shard) -> None:
 def _seed_pass(run: Callable[[GradientConsumer], None], n_seeds: int, curvature: Mapping[str, LayerCurvature],
                attribution: AttributionConfig) -> Callable[..., Scorer]:
     """The scorer of these seeds, without its arrays: dense, or of `attribution.seed_rank`."""
+    statistics = statistics_dtype(attribution)
     if (rank := decided(attribution.seed_rank)) is not None:
         factored = FactoredSeeds(n_seeds, curvature, attribution.damping, rank)
         run(factored)
-        return partial(FactoredScorer, factored.factors)
-    dense = SeedGradients(n_seeds, curvature, attribution.damping)
+        return partial(FactoredScorer, factored.factors, statistics=statistics)
+    dense = SeedGradients(n_seeds, curvature, attribution.damping, statistics)
     run(dense)
     return partial(PoolScorer, dense.preconditioned)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from mtselect.config import AttributionConfig
 from mtselect.errors import ConfigError
 
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
@@ -57,6 +58,20 @@ def device_memory(device: torch.device) -> Memory:
             total = int(text)
             free = min(free, total - int(Path(used).read_text()) + int(lines.get(name, 0)))
     return Memory(total=total, free=free)
+
+
+def device_dtype(device: torch.device) -> str:
+    """`auto` of `model.dtype` and `attribution.statistics`: bfloat16 where the device multiplies in it, else float32."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if capable else "float32"
+
+
+def statistics_dtype(attribution: AttributionConfig) -> torch.dtype:
+    """What covariances and scores are multiplied in, of a field that `resolve` has decided."""
+    assert attribution.statistics != "auto", "an experiment is resolved before its stages run"
+    return torch.bfloat16 if attribution.statistics == "bfloat16" else torch.float32
 
 
 def device_name(device: torch.device) -> str:

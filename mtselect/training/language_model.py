@@ -21,6 +21,7 @@ from mtselect.data.prompts import Tokenizer
 from mtselect.errors import ModelError
 from mtselect.hub import is_local, located, pin
 from mtselect.training.batching import Batch
+from mtselect.training.device import device_dtype
 
 # What transformers and peft give: their classes type few of their methods.
 Model = Any
@@ -46,13 +47,8 @@ class LanguageModel:
 
 
 def compute_dtype(config: ModelConfig, device: torch.device) -> str:
-    """`model.dtype` with `auto` resolved: bfloat16 where the device multiplies in it, else float32."""
-    if config.dtype != "auto":
-        return config.dtype
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if capable else "float32"
+    """`model.dtype` with `auto` resolved."""
+    return device_dtype(device) if config.dtype == "auto" else config.dtype
 
 
 def pinned(name: str) -> str:

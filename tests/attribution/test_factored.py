@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtselect.attribution.factored import FactoredScorer, FactoredSeeds, Factors, gradient_norms, truncate
-from mtselect.attribution.gradients import Captured, example_gradients
+from mtselect.attribution.factored import FactoredScorer, FactoredSeeds, Factors, truncate
+from mtselect.attribution.gradients import Captured, example_gradients, gradient_norms
 from mtselect.attribution.influence import PoolScorer, SeedGradients
 from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, LayerCurvature
 from mtselect.errors import NonFiniteError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import layer_shape
@@ -52,9 +53,10 @@ def test_as_many_layers_at_a_time_as_fit_and_one_at_least() -> None:
     assert layer_groups(shapes, 0) == [[name] for name in shapes]
 
 
+@pytest.mark.parametrize("statistics", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rank", [None, 1, 3, 100])
-def test_seeds(rank: int | None, fitted: SimpleNamespace, tiny: SimpleNamespace) -> None:
-    consumer = (SeedGradients(SEEDS, fitted.curvature, DAMPING) if rank is None else
+def test_seeds(rank: int | None, statistics: torch.dtype, fitted: SimpleNamespace, tiny: SimpleNamespace) -> None:
+    consumer = (SeedGradients(SEEDS, fitted.curvature, DAMPING, statistics) if rank is None else
                 FactoredSeeds(SEEDS, fitted.curvature, DAMPING, rank))
     tiny.run(fitted.lm, fitted.layers, tiny.examples(SEEDS, 2), consumer)
     if isinstance(consumer, SeedGradients):
@@ -62,20 +64,20 @@ def test_seeds(rank: int | None, fitted: SimpleNamespace, tiny: SimpleNamespace)
     else:
         import numpy as np
 
-        scorer = FactoredScorer(consumer.factors, benefits=np.zeros((1, SEEDS), np.float32), norms={})
+        scorer = FactoredScorer(consumer.factors, benefits=np.zeros((1, SEEDS), np.float32), norms={}, statistics=statistics)
         there = sum(part.nbytes for factors in consumer.factors.values() for part in vars(factors).values())
         there += sum(side.nbytes for sides in scorer._sides.values() for side in sides)
         there += sum(remainder.nbytes for remainder in scorer._remainders.values())
-    assert seed_bytes(SEEDS, fitted.shapes, rank) == there
+    assert seed_bytes(SEEDS, fitted.shapes, rank, statistics) == there
 
 
 def test_the_rank_that_fits_is_the_largest_power_of_two_that_does() -> None:
     def needed(rank: int | None) -> int:
-        return seed_pass_bytes(100, SHAPES, rank, PLANNED_BATCH, curved=True)
+        return seed_pass_bytes(100, SHAPES, rank, PLANNED_BATCH, curved=True, statistics=torch.float32)
 
-    assert fitting_rank(100, SHAPES, needed(None)) is None
-    assert fitting_rank(100, SHAPES, needed(None) - 1) == 256
+    assert fitting_rank(100, SHAPES, needed(None), torch.float32) is None
+    assert fitting_rank(100, SHAPES, needed(None) - 1, torch.float32) == 256
     for rank in (64, 16, 1):
-        assert fitting_rank(100, SHAPES, needed(rank)) == rank
-        assert fitting_rank(100, SHAPES, needed(2 * rank) - 1) == rank
-    assert fitting_rank(100, SHAPES, needed(1) - 1) == 0
+        assert fitting_rank(100, SHAPES, needed(rank), torch.float32) == rank
+        assert fitting_rank(100, SHAPES, needed(2 * rank) - 1, torch.float32) == rank
+    assert fitting_rank(100, SHAPES, needed(1) - 1, torch.float32) == 0

@@ -60,7 +60,7 @@ def test_benefits_are_the_same_from_a_record_as_from_passes_and_in_any_batch(set
         benefits = [np.zeros((N, Q), np.float32) for _ in range(2)]
         norms = {name: np.zeros(N, np.float32) for name in setting.layers}
         run(setting.pool, PoolScorer(seeds.preconditioned, benefits=benefits[0], norms=norms))
-        recorded = run(setting.seeds, SeedGradients(Q, fit(run(setting.pool, Record())), DAMPING))
+        recorded = run(setting.seeds, SeedGradients(Q, dict(fit(run(setting.pool, Record()))), DAMPING))
         run(setting.pool, PoolScorer(recorded.preconditioned, benefits=benefits[1], norms=norms))
         found += benefits
     for other in found[1:]:
