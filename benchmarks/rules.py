@@ -20,8 +20,8 @@ from rich.console import Console
 
 from mtselect.cli import make_bench
 from mtselect.config import Experiment, load
+from mtselect.executors.local import Local
 from mtselect.resolve import resolve, trial_experiment
-from mtselect.search.ahead import evaluate_ahead
 from mtselect.stages.trial import at_seeds, mean_scores, run_seeds, selecting_seconds
 
 RANKS = ("z", "benefit", "benefit_per_norm")
@@ -58,7 +58,7 @@ def main() -> None:
     experiment = resolve(sweep.experiment, sweep.runtime, sweep.search)
     grid = cells(experiment, arguments.rules, arguments.gates, arguments.budgets, experiment.finetune.steps)
     seeds = range(1, arguments.seeds + 1)
-    evaluate_ahead(bench, [one for cell in grid.values() for one in at_seeds(cell, seeds)])
+    Local(bench).ahead([one for cell in grid.values() for one in at_seeds(cell, seeds)])
     print(f"| rule | gate | budget | pairs | noise | {arguments.metric} | seeds | seconds |\n|---|---|---|---|---|---|---|---|")
     for (rule, gate, budget), cell in grid.items():
         results = run_seeds(bench, cell, seeds)

@@ -36,9 +36,9 @@ from mtselect.cli import make_bench
 from mtselect.config import Experiment, RuntimeConfig, with_fields
 from mtselect.config.section import validated
 from mtselect.data.normalise import normalise
+from mtselect.executors.local import processes
 from mtselect.progress import SilentProgress
 from mtselect.resolve import resolve
-from mtselect.search.ahead import processes
 from mtselect.search.rivals import few_shot
 from mtselect.stages.corpus import corpus_of
 from mtselect.stages.evaluation import Evaluation, evaluate

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
@@ -13,7 +14,8 @@ import optuna
 from mtselect import cli
 from mtselect.config import Experiment, Sweep
 from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
-from mtselect.progress import LINE_SECONDS
+from mtselect.executors.base import Executor
+from mtselect.progress import LINE_SECONDS, Advance
 from mtselect.recording import (
     compare_rivals,
     record_corpus,
@@ -26,7 +28,6 @@ from mtselect.recording import (
 from mtselect.remote import causes, redact
 from mtselect.reports.tables import final_table, proof_table, scores_text, study_note
 from mtselect.resolve import trial_experiment
-from mtselect.search.ahead import evaluate_ahead
 from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
 from mtselect.search.samplers import slot_sampler, suggest
@@ -36,7 +37,7 @@ from mtselect.stages.evaluation import prepare_metrics
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, OnEpoch
 from mtselect.stages.selection import selection_stage
-from mtselect.stages.trial import at_seeds, mean_scores, run_seeds, run_trial, shared_stages
+from mtselect.stages.trial import at_seeds, mean_scores, run_trial, shared_stages
 from mtselect.tracking.base import Kind, Tracker
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ _POLL_SECONDS = 0.5  # how often a worker with nothing left to do looks whether 
 
 
 class Worker:
-    """One process of a study: proposes, runs and records trials."""
+    """One process of a study: proposes trials, has them run, and records them."""
 
-    def __init__(self, sweep: Sweep, bench: Bench, tracker: Tracker, study: optuna.Study, parent: str,
+    def __init__(self, sweep: Sweep, bench: Bench, executor: Executor, tracker: Tracker, study: optuna.Study, parent: str,
                  console: Console) -> None:
-        self.sweep, self.bench, self.tracker = sweep, bench, tracker
+        self.sweep, self.bench, self.executor, self.tracker = sweep, bench, executor, tracker
         self.study, self.parent, self.console = study, parent, console
         self._unsigned: dict[int, float] = {}
         self._recorded: set[str] = set()  # keys of gradients
@@ -63,7 +64,7 @@ class Worker:
         stages = shared_by_trials(self.sweep)
         with self.bench.progress.task("shared stages", len(stages)) as advance:
             for stage in stages:
-                lineage.entry(stage)
+                self.executor.prepare(lineage, stage)
                 advance(1)
         record_corpus(self.tracker, self.parent, lineage)
         if GRADIENTS in stages:
@@ -97,14 +98,17 @@ class Worker:
 
     def _run_trials(self, left: int) -> None:
         with self.bench.progress.task("trials", left) as advance:
-            while self._left(self.study.get_trials(deepcopy=False)):
-                self.study.sampler = slot_sampler(self.sweep)
-                try:
-                    self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
-                except UnboundLocalError as error:  # what Optuna makes of a storage that is gone when it closes the trial
-                    raise next((one for one in causes(error) if isinstance(one, StorageError)), error) from error
-                advance(1)
-                self.retry_dead_trials()
+            self.executor.side_by_side(partial(self._run_one_after_another, advance))
+
+    def _run_one_after_another(self, advance: Advance) -> None:
+        while self._left(self.study.get_trials(deepcopy=False)):
+            self.study.sampler = slot_sampler(self.sweep)
+            try:
+                self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
+            except UnboundLocalError as error:  # what Optuna makes of a storage that is gone when it closes the trial
+                raise next((one for one in causes(error) if isinstance(one, StorageError)), error) from error
+            advance(1)
+            self.retry_dead_trials()
 
     def _left(self, trials: Sequence[optuna.trial.FrozenTrial]) -> int:
         """Trials that nobody has begun."""
@@ -121,8 +125,8 @@ class Worker:
                                                          "seeds": seeds})
         waiting = [trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
                    if trial.state.name == "WAITING" and "baseline" in trial.user_attrs]
-        evaluate_ahead(self.bench, [one for fields in waiting
-                                    for one in at_seeds(trial_experiment(self.sweep.experiment, fields), seeds)])
+        self.executor.ahead([one for fields in waiting
+                             for one in at_seeds(trial_experiment(self.sweep.experiment, fields), seeds)])
         self.search()
 
     def retry_dead_trials(self) -> None:
@@ -209,8 +213,8 @@ class Worker:
         self.console.print(f"[bold]{name}[/] {'  '.join(f'{key}={value}' for key, value in params.items())}")
         start = time.monotonic()
         try:
-            results = (run_seeds(self.bench, experiment, trial.user_attrs["seeds"]) if baseline else
-                       [run_trial(self.bench, experiment, self._pruning(trial))])
+            results = ([self.executor.run_trial(one) for one in at_seeds(experiment, trial.user_attrs["seeds"])] if baseline
+                       else [self.executor.run_trial(experiment, self._pruning(trial))])
             scores = mean_scores(results[0].lineage, [result.evaluation for result in results])
             record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
             if GRADIENTS in shared_stages(experiment):

@@ -1,0 +1,96 @@
+"""local: one piece after the other in this process, but for finetunings that are asked for ahead of time.
+
+On a CPU a small model leaves cores idle: a step of the quickstart's took 26 ms on two cores and 37 ms on one, so two processes
+of one thread do in 100 s what one of two threads does in 140. A study's rivals do not depend on each other, so they are
+finetuned in this way first; what follows finds them in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mtselect.config import Experiment, RuntimeConfig
+from mtselect.errors import UserError
+from mtselect.progress import SilentProgress
+from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
+from mtselect.stages.selection import select_pairs
+from mtselect.stages.trial import TrialResult, run_trial
+
+# Parameters of a model that leaves cores idle; products of a larger one keep them all at work.
+_SMALL = 20_000_000
+
+
+def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
+    """How many finetunings to run at a time: `runtime.processes`, or what it stands for if it is null."""
+    from joblib import cpu_count
+
+    from mtselect.metrics.base import METRICS
+    from mtselect.training.device import compute_device
+    from mtselect.training.language_model import empty_model
+
+    if runtime.processes is not None:
+        return runtime.processes
+    cores = runtime.threads or cpu_count()
+    if cores == 1 or compute_device(runtime.accelerator).type != "cpu" or any(
+            METRICS.load(name).alone for name in experiment.evaluation.metrics):
+        return 1
+    size = sum(parameter.numel() for parameter in empty_model(experiment.model).parameters())
+    return int(cores) if size < _SMALL else 1
+
+
+def finetune_steps(bench: Bench, experiments: Sequence[Experiment]) -> list[int]:
+    """Optimiser steps of each; selects its pairs."""
+    sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
+    return [one.finetune.steps_for(size) for one, size in zip(experiments, sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class Local:
+    """This process.
+
+    Args:
+        bench: store, runtime, progress.
+    """
+
+    bench: Bench
+
+    def prepare(self, lineage: Lineage, stage: Stage) -> None:
+        """Here."""
+        lineage.entry(stage)
+
+    def side_by_side(self, lane: Callable[[], None]) -> None:
+        """One."""
+        lane()
+
+    def run_trial(self, experiment: Experiment, on_epoch: OnEpoch | None = None) -> TrialResult:
+        """Here."""
+        return run_trial(self.bench, experiment, on_epoch)
+
+    def ahead(self, experiments: Sequence[Experiment]) -> None:
+        """Side by side, the longest first, where a small model leaves cores idle."""
+        from joblib import Parallel, cpu_count, delayed, parallel_config
+
+        bench = self.bench
+        if not experiments or (at_a_time := min(processes(bench.runtime, experiments[0]), len(experiments))) == 1:
+            return
+        steps = finetune_steps(bench, experiments)
+        order = sorted(range(len(steps)), key=lambda i: -steps[i])
+        runtime = replace(bench.runtime, threads=max(1, (bench.runtime.threads or cpu_count()) // at_a_time))
+        with (bench.progress.task(f"finetune, {at_a_time} at a time", sum(steps)) as advance,
+              parallel_config(backend="loky", inner_max_num_threads=runtime.threads)):
+            run = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1)
+            for i in run(delayed(_evaluate)(runtime, experiments[i], i) for i in order):
+                advance(steps[i])
+
+
+def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int) -> int:
+    """In a process of its own, which says nothing."""
+    from rich.console import Console
+
+    from mtselect.cli import make_bench
+
+    with contextlib.suppress(UserError):
+        run_trial(replace(make_bench(runtime, Console()), progress=SilentProgress()), experiment)
+    return number
