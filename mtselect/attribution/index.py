@@ -90,13 +90,16 @@ class IndexWriter:
         layout: what it holds.
         about: what else its manifest says.
         seconds: of what was done for the index before, such as the seeds' gradients; counted in the manifest.
+        part: k and n: it writes every n-th shard from the k-th on, and leaves the others to other writers.
 
     Raises:
         StorageError: the folder holds another index, or cannot be written.
     """
 
-    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, object] | None = None, seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, layout: Layout, about: Mapping[str, object] | None = None, seconds: float = 0.0,
+                 part: tuple[int, int] = (0, 1)) -> None:
         self._folder, self._layout, self._about, self._seconds = folder, layout, about or {}, seconds
+        self._part = slice(part[0], None, part[1])
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._write_once("layout.json", asdict(layout))
@@ -106,14 +109,18 @@ class IndexWriter:
         _check_layout(folder / "layout.json", layout)
 
     def missing(self) -> list[range]:
-        """The rows of each shard that is not there yet."""
-        return [rows for rows in self._layout.shards() if not _shard_path(self._folder, rows).exists()]
+        """The rows of each shard of this writer's part that is not there yet."""
+        return self._missing(self._layout.shards()[self._part])
+
+    def _missing(self, shards: list[range]) -> list[range]:
+        return [rows for rows in shards if not _shard_path(self._folder, rows).exists()]
 
     def shards(self) -> Iterator[Shard]:
         """The missing shards, one after the other, each finished when the next one is asked for.
 
-        Shards that another process works on are left to it, and taken over if it dies. When the iterator ends the index is
-        whole and has its manifest. A shard whose loop was left (break, exception) stays missing.
+        Shards that another process works on are left to it, and taken over if it dies. When the iterator ends this writer's
+        part is whole; if that was the last one, the index has its manifest. A shard whose loop was left (break, exception)
+        stays missing.
 
         Raises:
             NonFiniteError: a norm is NaN or infinite; names its row.
@@ -129,7 +136,8 @@ class IndexWriter:
             if not taken:
                 with self._lock(missing[0]):  # all are in other hands: wait until one is finished, or its process dead
                     pass
-        self._finish()
+        if not self._missing(self._layout.shards()):
+            self._finish()
 
     def _fill(self, rows: range) -> Iterator[Shard]:
         path = _shard_path(self._folder, rows)

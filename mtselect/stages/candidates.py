@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +14,8 @@ from mtselect.attribution.index import IndexWriter, Layout
 from mtselect.config import Experiment
 from mtselect.data.examples import ExampleTable
 from mtselect.errors import DataError
-from mtselect.stages.lineage import Work
+from mtselect.stages.lineage import Lineage, Work
+from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import derive_seed, write_whole
 
 # Fields that decide the candidates, beside the pool's tokens.
@@ -53,6 +55,11 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
     return rows
 
 
+def shard_count(lineage: Lineage) -> int:
+    """Shards of a shared stage's entry; computes the pool's tokens if they are not in the store."""
+    return math.ceil(len(candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))) / SHARD_ROWS)
+
+
 def index_writer(work: Work, rows: NDArray[np.int64], start: float, *, width: int = 0, columns: Mapping[str, int] | None = None,
                  values: Sequence[str] = ()) -> IndexWriter:
     """Writer of a shared stage's entry: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
@@ -68,4 +75,4 @@ def index_writer(work: Work, rows: NDArray[np.int64], start: float, *, width: in
     write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
     layout = Layout(n_rows=len(rows), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key, columns=dict(columns or {}),
                     values=list(values))
-    return IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start)
+    return IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start, work.bench.part)

@@ -23,12 +23,21 @@ OnEpoch = Callable[[int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What every stage works with and none depends on for its result."""
+    """What every stage works with and none depends on for its result.
+
+    Args:
+        store: of all outputs.
+        runtime: how the work is done.
+        progress: shows how far it is.
+        metrics: of this process.
+        part: k and n: of a shared stage this process writes every n-th shard from the k-th on, and no other.
+    """
 
     store: Store
     runtime: RuntimeConfig
     progress: Progress
     metrics: Metrics = field(default_factory=Metrics)
+    part: tuple[int, int] = (0, 1)
 
 
 class Input(Protocol[T_co]):

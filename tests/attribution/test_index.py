@@ -124,6 +124,19 @@ def test_a_loop_that_is_left_leaves_its_shard_missing(tmp_path: Path, undisturbe
     assert contents(tmp_path / "left") == contents(undisturbed)
 
 
+def test_parts_are_written_apart_and_make_one_index(tmp_path: Path, undisturbed: Path) -> None:
+    """Each writer fills its own; whoever fills the last shard of all writes the manifest."""
+    folder, filled = tmp_path / "parts", []
+    for k in (2, 0, 1):
+        assert not (folder / "manifest.json").exists()
+        for shard in IndexWriter(folder, LAYOUT, part=(k, 3)).shards():
+            fill(shard)
+            filled.append(shard.rows.start // 8)
+        assert IndexWriter(folder, LAYOUT, part=(k, 3)).missing() == []
+    assert filled == [2, 5, 0, 3, 6, 1, 4]
+    assert contents(folder) == contents(undisturbed)
+
+
 def write_together(folder: Path, both: Barrier) -> None:
     for i, shard in enumerate(IndexWriter(folder, LAYOUT).shards()):
         fill(shard)
