@@ -39,6 +39,10 @@ class StorageError(UserError):
     """The stage store, Optuna's storage or the MLflow server cannot be used."""
 
 
+class ClusterError(UserError):
+    """The Ray cluster cannot be reached, or its nodes cannot do the work."""
+
+
 class CometError(UserError):
     """COMET is not installed, or cannot load a model or score with it."""
 

@@ -20,6 +20,7 @@ from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.errors import ConfigError, DataError, Faults, StorageError, UserError
+from mtselect.executors.choose import look_at_executor
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
@@ -144,6 +145,9 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     with found.part():
         kept = "MLflow" if sweep.tracking.kind == "mlflow" else "tracking"
         found.facts[kept] = look_at_tracker(sweep.tracking, Path(sweep.runtime.workdir))
+    with found.part():
+        if said := look_at_executor(sweep.runtime):
+            found.facts["work"] = said
     for name in sweep.experiment.evaluation.metrics:
         with found.part():
             metric = bench.metrics[name]

@@ -47,7 +47,7 @@ def run_sweep(sweep: Sweep, console: Console) -> list[TrialRow]:
     console.print(f"[bold]mtselect[/] sweep [bold]{sweep.study.name}[/]: {sweep.study.n_trials} trials "
                   f"for {', '.join(sweep.study.objectives)}")
     bench = cli.make_bench(sweep.runtime, console)
-    from mtselect.executors.local import Local
+    from mtselect.executors.choose import open_executor
     from mtselect.preflight import preflight
     from mtselect.search.study import open_study
     from mtselect.search.trials import study_rows
@@ -61,11 +61,12 @@ def run_sweep(sweep: Sweep, console: Console) -> list[TrialRow]:
     tracker = open_tracker(sweep.tracking, sweep.study.name, Path(sweep.runtime.workdir))
     study = open_study(sweep)
     parent = tracker.study_run(sweep)
-    worker = Worker(sweep, bench, Local(bench), tracker, study, parent, console)
     try:
-        worker.prepare()
-        worker.search()
-        worker.run_baselines()
+        with open_executor(bench) as executor:
+            worker = Worker(sweep, bench, executor, tracker, study, parent, console)
+            worker.prepare()
+            worker.search()
+            worker.run_baselines()
     except BaseException:
         tracker.abandon(parent, "KILLED")
         raise

@@ -253,6 +253,11 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (StudyConfig, {"objectives": []}, "study.objectives must be at least one value, got []: name one, such as eval/chrf"),
     (StudyConfig, {"objectives": ["a", "b"], "pruner": "median"},
      "study.pruner must be none when there are several objectives, got 'median'"),
+    (RuntimeConfig, {"executor": "dask"}, "runtime.executor must be local or ray, got 'dask'"),
+    (RuntimeConfig, {"executor": "ray", "address": "ray://head:10001"},
+     "runtime.address must be the HOST:PORT that `ray start --head` printed, or null, got 'ray://head:10001'"),
+    (RuntimeConfig, {"address": "head:6379"},
+     "runtime.address must be null where runtime.executor is local, got 'head:6379': set runtime.executor to ray"),
     (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
     (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024 or null, got 0: null takes all cores"),
 ]

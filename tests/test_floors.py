@@ -49,6 +49,7 @@ HOMES = {  # third party -> the only parts that may import it
     "matplotlib": {"reports", "tracking"},
     "sacrebleu": {"metrics"},
     "pydantic": {"config", "selectors"},
+    "ray": {"executors"},
     "huggingface_hub": {"hub", "promotion"},
 }
 

@@ -19,6 +19,8 @@ Baseline = Annotated[str, one_of(lambda: ["few-shot", "pool-epochs", "pool-cost"
 Storage = Annotated[str | None, must(
     lambda url: url is None or not re.fullmatch(r"sqlite(\+\w+)?://(/?:memory:)?/?", url),
     "a database that outlives its process, or null for a journal file")]
+Address = Annotated[str | None, must(lambda head: head is None or re.fullmatch(r"[\w.-]+:\d{1,5}", head),
+                                     "the HOST:PORT that `ray start --head` printed, or null")]
 Cores = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -92,8 +94,16 @@ class RuntimeConfig(Section):
     memory_gb: Annotated[Positive | None, hint("null takes what is free")] = Field(default=None,
         description="memory of the device that is planned with: for the model, and beside it for the curvature, which is "
         "fitted for as many layers at a time as fit, and for the seeds. Null is all there is, or what of it is free.")
+    executor: Literal["local", "ray"] = Field(default="local", description="who computes: `local`, this process, or `ray`, all "
+        "GPUs or cores of this machine or of a Ray cluster (`pip install 'mtselect[ray]'`).")
+    address: Address = Field(default=None, description="head of the Ray cluster, HOST:PORT; null is RAY_ADDRESS, else this "
+        "machine alone.")
     keep_models: bool = Field(default=True, description="keep each trial's finetuned weights in the store; otherwise promotion "
         "trains again.")
+
+    def conflicts(self) -> Iterator[tuple[str, str, str]]:
+        if self.address is not None and self.executor != "ray":
+            yield "address", f"null where runtime.executor is {self.executor}", "set runtime.executor to ray"
 
 
 @section

@@ -40,12 +40,6 @@ def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
     return int(cores) if size < _SMALL else 1
 
 
-def finetune_steps(bench: Bench, experiments: Sequence[Experiment]) -> list[int]:
-    """Optimiser steps of each; selects its pairs."""
-    sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
-    return [one.finetune.steps_for(size) for one, size in zip(experiments, sizes, strict=True)]
-
-
 @dataclass(frozen=True)
 class Local:
     """This process.
@@ -75,7 +69,8 @@ class Local:
         bench = self.bench
         if not experiments or (at_a_time := min(processes(bench.runtime, experiments[0]), len(experiments))) == 1:
             return
-        steps = finetune_steps(bench, experiments)
+        sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
+        steps = [one.finetune.steps_for(size) for one, size in zip(experiments, sizes, strict=True)]
         order = sorted(range(len(steps)), key=lambda i: -steps[i])
         runtime = replace(bench.runtime, threads=max(1, (bench.runtime.threads or cpu_count()) // at_a_time))
         with (bench.progress.task(f"finetune, {at_a_time} at a time", sum(steps)) as advance,

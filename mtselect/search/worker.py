@@ -13,7 +13,7 @@ import optuna
 
 from mtselect import cli
 from mtselect.config import Experiment, Sweep
-from mtselect.errors import ConfigError, NonFiniteError, StorageError, UserError
+from mtselect.errors import ClusterError, ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.executors.base import Executor
 from mtselect.progress import LINE_SECONDS, Advance
 from mtselect.recording import (
@@ -227,14 +227,14 @@ class Worker:
             raise
         except BaseException as error:
             self.tracker.abandon(run_id, "FAILED", note=f"Failed: {error}")
-            if isinstance(error, UserError) and not isinstance(error, StorageError):  # it would fail again
+            if isinstance(error, UserError) and not isinstance(error, (StorageError, ClusterError)):  # it would fail again
                 trial.set_user_attr("failed", str(error))
                 self.console.print(f"  trial failed: {error}", style="red")
             raise
         metrics = trial_metrics(results, scores)
         row = TrialRow(name=name, run_id=run_id, kind=kind, params=params, metrics=metrics, minutes=minutes)
         trial.set_user_attr("row", dataclasses.asdict(row))
-        self.console.print("  " + scores_text(results, scores), style="green")
+        self.console.print(f"  {name}  {scores_text(results, scores)}", style="green")
         if baseline:
             raise optuna.TrialPruned
         return [_objective_value(metrics, name) for name in self.sweep.study.objectives]

@@ -1,0 +1,146 @@
+"""A Ray cluster of three nodes on this machine, of one core each, and pieces of work that stop where a test wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="needs `pip install mtselect[ray]`")
+ROOT = Path(__file__).parents[2]
+# Before Ray is imported: nothing is sent anywhere, no dashboard, few processes.
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_IMPORT_WARNING="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
+STORE_BYTES = 80 * 2**20  # of a node; results stay in files
+SHARD_ROWS = 40  # five shards of the tiny pool's candidates
+DEADLINE = 240.0  # seconds; many times what any wait takes when the machine is idle
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The cluster: a head, and two nodes that may be killed."""
+    from ray.cluster_utils import Cluster
+
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(tmp_path_factory.mktemp("nodes")):
+        patch.setenv("PYTHONPATH", path)
+        found = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **node_options()})
+        try:
+            for _ in range(2):
+                found.add_node(**node_options())
+            yield found
+        finally:
+            found.shutdown()
+
+
+def node_options(**environment: str) -> dict[str, Any]:
+    """Of a node of one core."""
+    return {"num_cpus": 1, "object_store_memory": STORE_BYTES, "env_vars": environment} if environment else {
+        "num_cpus": 1, "object_store_memory": STORE_BYTES}
+
+
+@pytest.fixture
+def node_with(cluster: Any, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Adds a node whose mtselect is another text, until the test ends."""
+    added = []
+
+    def add(source: str) -> None:
+        folder = tmp_path / f"node{len(added)}" / "mtselect"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(source, encoding="utf-8")
+        added.append(cluster.add_node(**node_options(PYTHONPATH=str(folder.parent))))
+
+    yield add
+    for node in added:
+        cluster.remove_node(node)
+
+
+def tampered(folder: Path) -> Callable[..., Any]:
+    """`executors.ray.work` with small shards, in which the first piece to begin each bar whose name begins with the name of a
+    file in `folder` stops there for good, on a node that is not the driver's; it writes its node's id to the file."""
+    def work(piece: Any, order: Any, board: Any) -> Any:
+        import contextlib
+        import time
+
+        import ray
+
+        from mtselect.executors import ray as executor
+        from mtselect.executors.board import SentProgress
+        from mtselect.stages import candidates
+
+        here = ray.get_runtime_context().get_node_id()
+        candidates.SHARD_ROWS = 40
+        original = SentProgress.__dict__["task"]
+
+        @contextlib.contextmanager
+        def task(self: Any, name: str, total: int) -> Any:
+            with original(self, name, total) as advance:
+                yield lambda n: (advance(n), stop(name))
+
+        def stop(name: str) -> None:
+            for path in folder.glob("*.stop"):
+                if name.startswith(path.stem) and here != (folder / "driver").read_text():
+                    with contextlib.suppress(FileNotFoundError):
+                        path.rename(path.with_suffix(".stopping"))
+                        path.with_suffix(".stopped").write_text(here)
+                        time.sleep(600)
+
+        SentProgress.task = task
+        try:
+            return executor.work(piece, order, board)
+        finally:
+            SentProgress.task = original
+
+    return work
+
+
+@pytest.fixture
+def victims(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Called with names of bars: kills each node on which one was begun first, and tells later whom it killed."""
+    import ray
+
+    from mtselect.executors import ray as executor
+    from mtselect.stages import candidates
+
+    killed: list[str] = []
+    ended = threading.Event()
+    original = executor.Ray.__init__
+
+    def init(self: Any, *arguments: Any) -> None:
+        (tmp_path / "driver").write_text(ray.get_runtime_context().get_node_id())
+        original(self, *arguments)
+
+    monkeypatch.setattr(executor.Ray, "__init__", init)
+    monkeypatch.setattr(executor, "work", tampered(tmp_path))
+    monkeypatch.setattr(candidates, "SHARD_ROWS", SHARD_ROWS)
+
+    def kill(names: tuple[str, ...]) -> None:
+        for name in names:
+            stopped = tmp_path / f"{name}.stopped"
+            while not (stopped.exists() and stopped.read_text()):
+                if ended.wait(0.05):
+                    return
+            time.sleep(0.2)
+            (node,) = [one for one in cluster.worker_nodes if one.node_id == stopped.read_text()]
+            cluster.remove_node(node, allow_graceful=False)
+            killed.append(name)
+
+    thread: threading.Thread | None = None
+
+    def begin(*names: str) -> list[str]:
+        nonlocal thread
+        for name in names:
+            (tmp_path / f"{name}.stop").touch()
+        thread = threading.Thread(target=kill, args=(names,))
+        thread.start()
+        return killed
+
+    yield begin
+    ended.set()
+    if thread is not None:
+        thread.join()

@@ -1,0 +1,178 @@
+"""`runtime.executor: ray`: what a cluster gives is what one process gives, whatever dies; and what is wrong with a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtselect.config import load, with_fields
+from mtselect.errors import UserError
+from mtselect.progress import SilentProgress
+from mtselect.resolve import trial_experiment
+from mtselect.stages import candidates
+from mtselect.stages.lineage import Bench
+from mtselect.store import Store
+
+pytest.importorskip("ray", reason="needs `pip install mtselect[ray]`")
+from tests.conftest import Lab, free_port
+
+# A sampler whose proposals do not depend on which trials have ended.
+EIGHT = ["--study.n_trials", "8", "--study.sampler", "random"]
+
+
+def on(cluster: Any) -> list[str]:
+    """Arguments."""
+    return ["--runtime.executor", "ray", "--runtime.address", cluster.address]
+
+
+def contents(store: Path, stage: str) -> dict[str, bytes]:
+    """Path -> bytes of all that is stored of a stage, without seconds."""
+    return {str(path.relative_to(store)): re.sub(rb'"(seconds|started)": [\d.]+', b"", path.read_bytes())
+            for path in sorted((store / stage).rglob("*")) if path.is_file() and path.suffix not in (".txt", ".lock")}
+
+
+def table(text: str) -> list[str]:
+    """The lines of the final tables."""
+    found = [line.strip() for line in text.splitlines()
+             if re.match(r" *(t\d{3}(-again)?|random-\d+|pool|untuned) +\d+\.\d \[", line)]
+    assert len(found) == 8 + 4, text
+    return found
+
+
+def scores(lab: Lab) -> dict[str, dict[str, float]]:
+    """Run -> what was selected, trained and scored, without seconds."""
+    return {name: {metric: value for metric, value in run.data.metrics.items()
+                   if re.match("eval/|select/|finetune/(steps|seeds|loss|dev_loss)", metric) and "second" not in metric}
+            for name, run in lab.children().items()}
+
+
+def test_a_sweep_gives_what_local_gives_though_two_of_three_nodes_die(
+        cluster: Any, victims: Callable[..., list[str]], make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str]) -> None:
+    alone, lab = make_lab(), make_lab()
+    assert alone.run("sweep", "sweep.yaml", *EIGHT) == 0
+    expected = table(capfd.readouterr().out)
+    killed = victims("pool gradients", "finetune")
+    assert lab.run("sweep", "sweep.yaml", *EIGHT, *on(cluster)) == 0, capfd.readouterr().err
+    said = capfd.readouterr().out
+    assert killed == ["pool gradients", "finetune"]
+    assert len(cluster.worker_nodes) == 0
+    assert table(said) == expected
+    assert lab.selected() == alone.selected()
+    assert scores(lab) == scores(alone)
+    assert len(list(lab.store.glob("gradients/*/0*"))) == 5
+    for stage in ("corpus", "tokens", "gradients", "columns", "selection"):
+        assert contents(lab.store, stage) == contents(alone.store, stage), stage
+    assert Counter(run.data.tags["mtselect.kind"] for run in lab.runs()) == {"study": 1, "trial": 8, "baseline": 3, "again": 1}
+    assert {run.info.status for run in lab.runs()} == {"FINISHED"}
+    assert re.search(r"pool gradients +40 of 40", said)
+    assert re.search(r"gradients, 3 at a time +5 of 5", said)
+
+
+def test_what_a_trial_raises_ends_the_others(cluster: Any, warm_lab: Callable[..., Lab]) -> None:
+    from mtselect.executors.cluster import connected
+    from mtselect.executors.ray import Ray
+
+    lab = warm_lab()
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", on(cluster))
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
+        experiment = with_fields(trial_experiment(sweep.experiment, {}), {"finetune.epochs": 3, "selection.budget": 20})
+        epochs: list[int] = []
+
+        def on_epoch(epoch: int, loss: float) -> None:
+            assert np.isfinite(loss)
+            epochs.append(epoch)
+            if len(epochs) == 2:
+                raise UserError("enough")
+
+        with connected(sweep.runtime) as room:
+            executor = Ray(bench, room)
+            with pytest.raises(UserError, match="enough"):
+                executor.side_by_side(lambda: executor.run_trial(experiment, on_epoch) and None)
+            assert not list(lab.store.glob("evaluation/*/manifest.json"))
+            assert len(epochs) == 2
+            result = executor.run_trial(experiment, lambda epoch, loss: epochs.append(epoch))
+    assert len(result.selection.pairs) == 20
+    assert epochs[2:] == [epochs[2], epochs[2] + 1, epochs[2] + 2]
+
+
+def test_one_machine_needs_no_address(warm_lab: Callable[..., Lab], swept: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    lab = warm_lab()
+    assert lab.run("sweep", "sweep.yaml", "--runtime.executor", "ray", "--study.n_trials", "1", "--study.baselines", "[]") == 0
+    assert lab.selected() == {"t000": swept.selected()["t000"]}
+
+
+def test_nodes_without_the_package_or_with_another_are_a_line_each(
+        cluster: Any, node_with: Callable[[str], None], warm_lab: Callable[..., Lab], capfd: pytest.CaptureFixture[str]
+) -> None:
+    node_with("raise ModuleNotFoundError('no module named mtselect')")
+    node_with("__version__ = '0.0.1'")
+    lab = warm_lab(database=False)
+    assert lab.run("check", "sweep.yaml", *on(cluster)) == 2
+    lines = sorted(capfd.readouterr().err.splitlines())
+    assert len(lines) == 2, lines
+    assert re.fullmatch(r"error: node \S+ has mtselect 0.0.1, this machine \S+: install the same there", lines[0])
+    assert re.fullmatch(r"error: node \S+ has no mtselect, this machine \S+: install the same there", lines[1])
+    assert lab.run("sweep", "sweep.yaml", *on(cluster)) == 2
+
+
+def test_a_folder_that_is_not_shared_is_a_line_for_each_node(cluster: Any, warm_lab: Callable[..., Lab],
+                                                              capfd: pytest.CaptureFixture[str]) -> None:
+    """A path that means another folder in every process."""
+    lab = warm_lab(database=False)
+    assert lab.run("check", "sweep.yaml", *on(cluster), "--runtime.workdir", "/proc/self/cwd/mlruns") == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1 + len(cluster.worker_nodes)
+    said = r"error: node \S+ does not share runtime.workdir '/proc/self/cwd/mlruns' with this machine \(.*No such file"
+    assert all(re.match(said, line) for line in lines), lines
+
+
+def test_a_node_that_is_fine_leaves_nothing_behind(cluster: Any, warm_lab: Callable[..., Lab],
+                                                   capfd: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(database=False)
+    assert lab.run("check", "sweep.yaml", *on(cluster)) == 0
+    nodes = 1 + len(cluster.worker_nodes)
+    said = rf"work +Ray, {nodes} nodes? with 0 GPUs and {nodes} cores: {nodes} pieces at a time"
+    assert re.search(said, capfd.readouterr().out)
+    assert not list((lab.folder / "mlruns").glob(".node*"))
+    assert lab.run("check", "sweep.yaml", *on(cluster), "--runtime.threads", "2") == 2
+    assert "no node has room for a piece of work, which takes 0 GPUs and 2 cores" in capfd.readouterr().err
+
+
+def test_a_head_that_is_away_is_one_line(warm_lab: Callable[..., Lab], capfd: pytest.CaptureFixture[str]) -> None:
+    lab, port = warm_lab(database=False), free_port()
+    for command in ("check", "sweep"):
+        assert lab.run(command, "sweep.yaml", "--runtime.executor", "ray", "--runtime.address", f"127.0.0.1:{port}") == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert re.match(rf"error: the Ray cluster at 127.0.0.1:{port} cannot be used \(.*refused\): start its head with", line)
+
+
+def test_without_ray_it_says_what_to_install(warm_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch,
+                                             capfd: pytest.CaptureFixture[str]) -> None:
+    from mtselect.executors import cluster
+
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    lab = warm_lab(database=False)
+    assert lab.run("check", "sweep.yaml", "--runtime.executor", "ray") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: runtime.executor is 'ray', and Ray is not installed: pip install 'mtselect[ray]'")
+
+
+def test_shards_are_counted(swept: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtselect.stages.lineage import Lineage
+
+    with contextlib.chdir(swept.folder):
+        sweep = load("sweep.yaml", [])
+        bench = Bench(store=Store(swept.store), runtime=sweep.runtime, progress=SilentProgress())
+        assert candidates.shard_count(Lineage(bench, sweep.experiment)) == 1
+        monkeypatch.setattr(candidates, "SHARD_ROWS", 40)
+        assert candidates.shard_count(Lineage(bench, sweep.experiment)) == 5
