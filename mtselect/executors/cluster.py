@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -87,8 +87,9 @@ def connected(runtime: RuntimeConfig) -> Iterator[Room]:
             signal.signal(signal.SIGTERM, handler)
     try:
         nodes = [node for node in _nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        room = find_room(runtime, [node["Resources"] for node in nodes])
         _check_nodes(nodes, Path(runtime.workdir).absolute())
-        yield _room(runtime, [node["Resources"] for node in nodes])
+        yield room
     finally:
         ray.shutdown()
 
@@ -110,8 +111,16 @@ def _require_answer(head: str) -> None:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
 
 
-def _room(runtime: RuntimeConfig, nodes: list[Mapping[str, float]]) -> Room:
-    """One GPU for a piece where there are GPUs, else `runtime.threads` cores, or one."""
+def find_room(runtime: RuntimeConfig, nodes: Sequence[Mapping[str, float]]) -> Room:
+    """One GPU for a piece where there are GPUs, else `runtime.threads` cores, or one.
+
+    Args:
+        runtime: its accelerator and threads count.
+        nodes: of each its resources, as Ray has them.
+
+    Raises:
+        ClusterError: no piece fits a node.
+    """
     gpus, cores = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
     about = f"Ray, {len(nodes)} node{'s' * (len(nodes) > 1)} with {gpus} GPUs and {cores} cores"
     wants_gpu = runtime.accelerator in ("gpu", "cuda") or (runtime.accelerator == "auto" and gpus > 0)

@@ -18,12 +18,11 @@ ROOT = Path(__file__).parents[2]
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DISABLE_IMPORT_WARNING="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
 STORE_BYTES = 80 * 2**20  # of a node; results stay in files
 SHARD_ROWS = 40  # five shards of the tiny pool's candidates
-DEADLINE = 240.0  # seconds; many times what any wait takes when the machine is idle
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The cluster: a head, and two nodes that may be killed."""
+    """The cluster: a head, to which the driver connects, and two nodes that may be killed."""
     from ray.cluster_utils import Cluster
 
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -61,8 +60,8 @@ def node_with(cluster: Any, tmp_path: Path) -> Iterator[Callable[[str], None]]:
 
 
 def tampered(folder: Path) -> Callable[..., Any]:
-    """`executors.ray.work` with small shards, in which the first piece to begin each bar whose name begins with the name of a
-    file in `folder` stops there for good, on a node that is not the driver's; it writes its node's id to the file."""
+    """`executors.ray.work` with small shards. Where `folder` has a file `NAME.stop`, the first piece on a node other than the
+    driver's that is in a bar of this name stops there for good, and writes its node's id to `NAME.stopped`."""
     def work(piece: Any, order: Any, board: Any) -> Any:
         import contextlib
         import time
@@ -85,7 +84,7 @@ def tampered(folder: Path) -> Callable[..., Any]:
         def stop(name: str) -> None:
             for path in folder.glob("*.stop"):
                 if name.startswith(path.stem) and here != (folder / "driver").read_text():
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(FileNotFoundError):  # another was first
                         path.rename(path.with_suffix(".stopping"))
                         path.with_suffix(".stopped").write_text(here)
                         time.sleep(600)
@@ -100,26 +99,29 @@ def tampered(folder: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def victims(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
-    """Called with names of bars: kills each node on which one was begun first, and tells later whom it killed."""
+def when_in(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Called with an action and names of bars: a piece stops in each, one after the other, and the action is given its node.
+    Returns the names that were acted on, as they come."""
     import ray
 
     from mtselect.executors import ray as executor
     from mtselect.stages import candidates
 
-    killed: list[str] = []
+    acted: list[str] = []
     ended = threading.Event()
     original = executor.Ray.__init__
 
     def init(self: Any, *arguments: Any) -> None:
-        (tmp_path / "driver").write_text(ray.get_runtime_context().get_node_id())
+        here = ray.get_runtime_context().get_node_id()
+        assert here == cluster.head_node.node_id
+        (tmp_path / "driver").write_text(here)
         original(self, *arguments)
 
     monkeypatch.setattr(executor.Ray, "__init__", init)
     monkeypatch.setattr(executor, "work", tampered(tmp_path))
     monkeypatch.setattr(candidates, "SHARD_ROWS", SHARD_ROWS)
 
-    def kill(names: tuple[str, ...]) -> None:
+    def watch(action: Callable[[Any], None], names: tuple[str, ...]) -> None:
         for name in names:
             stopped = tmp_path / f"{name}.stopped"
             while not (stopped.exists() and stopped.read_text()):
@@ -127,18 +129,18 @@ def victims(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
                     return
             time.sleep(0.2)
             (node,) = [one for one in cluster.worker_nodes if one.node_id == stopped.read_text()]
-            cluster.remove_node(node, allow_graceful=False)
-            killed.append(name)
+            action(node)
+            acted.append(name)
 
     thread: threading.Thread | None = None
 
-    def begin(*names: str) -> list[str]:
+    def begin(action: Callable[[Any], None], *names: str) -> list[str]:
         nonlocal thread
         for name in names:
             (tmp_path / f"{name}.stop").touch()
-        thread = threading.Thread(target=kill, args=(names,))
+        thread = threading.Thread(target=watch, args=(action, names))
         thread.start()
-        return killed
+        return acted
 
     yield begin
     ended.set()

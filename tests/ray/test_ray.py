@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtselect.config import load, with_fields
-from mtselect.errors import UserError
+from mtselect.config import RuntimeConfig, load, with_fields
+from mtselect.errors import ClusterError, UserError
+from mtselect.executors.cluster import find_room
 from mtselect.progress import SilentProgress
 from mtselect.resolve import trial_experiment
 from mtselect.stages import candidates
@@ -22,6 +25,7 @@ from mtselect.store import Store
 
 pytest.importorskip("ray", reason="needs `pip install mtselect[ray]`")
 from tests.conftest import Lab, free_port
+from tests.ray.conftest import node_options
 
 # A sampler whose proposals do not depend on which trials have ended.
 EIGHT = ["--study.n_trials", "8", "--study.sampler", "random"]
@@ -54,12 +58,12 @@ def scores(lab: Lab) -> dict[str, dict[str, float]]:
 
 
 def test_a_sweep_gives_what_local_gives_though_two_of_three_nodes_die(
-        cluster: Any, victims: Callable[..., list[str]], make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch,
-        capfd: pytest.CaptureFixture[str]) -> None:
+        cluster: Any, when_in: Callable[..., list[str]], make_lab: Callable[..., Lab], capfd: pytest.CaptureFixture[str]
+) -> None:
     alone, lab = make_lab(), make_lab()
     assert alone.run("sweep", "sweep.yaml", *EIGHT) == 0
     expected = table(capfd.readouterr().out)
-    killed = victims("pool gradients", "finetune")
+    killed = when_in(lambda node: cluster.remove_node(node, allow_graceful=False), "pool gradients", "finetune")
     assert lab.run("sweep", "sweep.yaml", *EIGHT, *on(cluster)) == 0, capfd.readouterr().err
     said = capfd.readouterr().out
     assert killed == ["pool gradients", "finetune"]
@@ -76,11 +80,35 @@ def test_a_sweep_gives_what_local_gives_though_two_of_three_nodes_die(
     assert re.search(r"gradients, 3 at a time +5 of 5", said)
 
 
-def test_what_a_trial_raises_ends_the_others(cluster: Any, warm_lab: Callable[..., Lab]) -> None:
-    from mtselect.executors.cluster import connected
-    from mtselect.executors.ray import Ray
+def test_interrupted_it_leaves_no_run_open_and_goes_on(
+        cluster: Any, when_in: Callable[..., list[str]], warm_lab: Callable[..., Lab], swept: Lab,
+        capfd: pytest.CaptureFixture[str]) -> None:
+    """SIGTERM, while one trial hangs."""
+    node, lab = cluster.add_node(**node_options()), warm_lab()
+    interrupted = when_in(lambda _: os.kill(os.getpid(), signal.SIGTERM), "finetune")
+    command = ["sweep.yaml", *on(cluster), "--study.baselines", "[]"]
+    assert lab.run("sweep", *command) == 130
+    assert interrupted == ["finetune"]
+    assert "stopped. Finished stages and trials are kept" in capfd.readouterr().err
+    assert {run.info.status for run in lab.runs()} <= {"KILLED", "FINISHED"}
+    assert lab.run("sweep", *command) == 0
+    cluster.remove_node(node)
+    assert lab.selected() == {name: ids for name, ids in swept.selected().items() if re.fullmatch(r"t\d+", name)}
+    assert not [run for run in lab.runs() if run.info.status == "RUNNING"]
 
-    lab = warm_lab()
+
+def test_what_a_trial_raises_ends_the_others_and_what_kills_its_process_is_told(
+        cluster: Any, warm_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtselect.executors import ray as executors
+    from mtselect.executors.cluster import connected
+
+    def die(bench: Bench, on_epoch: object) -> None:
+        import os
+
+        os._exit(1)
+
+    monkeypatch.setattr(executors, "_RETRIES", 0)
+    lab = warm_lab(database=False)
     with contextlib.chdir(lab.folder):
         sweep = load("sweep.yaml", on(cluster))
         bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress())
@@ -94,14 +122,33 @@ def test_what_a_trial_raises_ends_the_others(cluster: Any, warm_lab: Callable[..
                 raise UserError("enough")
 
         with connected(sweep.runtime) as room:
-            executor = Ray(bench, room)
+            executor = executors.Ray(bench, room)
             with pytest.raises(UserError, match="enough"):
                 executor.side_by_side(lambda: executor.run_trial(experiment, on_epoch) and None)
             assert not list(lab.store.glob("evaluation/*/manifest.json"))
             assert len(epochs) == 2
             result = executor.run_trial(experiment, lambda epoch, loss: epochs.append(epoch))
+            (error,) = executor._do([die])
     assert len(result.selection.pairs) == 20
     assert epochs[2:] == [epochs[2], epochs[2] + 1, epochs[2] + 2]
+    assert re.match(r"a piece of work was lost 1 times with its process or its node, .*: look at Ray's logs there", str(error))
+
+
+@pytest.mark.parametrize(("nodes", "runtime", "found"), [
+    ([(16, 8)], {}, (1, 2, 8)),
+    ([(16, 8), (64, 4), (8, 0)], {}, (1, 2, 12)),
+    ([(16, 8), (2, 4)], {"threads": 4}, (1, 4, 4)),
+    ([(16, 8)], {"accelerator": "cpu"}, (0, 1, 16)),
+    ([(3, 0), (4, 0), (1, 0)], {"threads": 2}, (0, 2, 3)),
+])
+def test_a_piece_takes_a_gpu_with_its_share_of_cores_or_cores_alone(nodes: Any, runtime: Any, found: Any) -> None:
+    room = find_room(RuntimeConfig(**runtime), [{"CPU": cores, "GPU": gpus} for cores, gpus in nodes])
+    assert (room.gpus, room.cores, room.pieces) == found
+
+
+def test_without_a_gpu_that_was_asked_for_there_is_no_room() -> None:
+    with pytest.raises(ClusterError, match=r"takes 1 GPUs and 1 cores \(Ray, 1 node with 0 GPUs and 4 cores\): lower runtime"):
+        find_room(RuntimeConfig(accelerator="gpu"), [{"CPU": 4}])
 
 
 def test_one_machine_needs_no_address(warm_lab: Callable[..., Lab], swept: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
