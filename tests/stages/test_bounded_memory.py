@@ -120,7 +120,8 @@ def gemma(lab: Any, n_layers: int) -> None:
     for part, some in (("pool", rows[:16]), ("seeds", rows[16:48])):
         (lab.folder / f"data/{part}.jsonl").write_text("".join(some), encoding="utf-8")
     lab.write(experiment__model={"name": "gemma", "prompt": "{src}\n", "max_tokens": 160, "dtype": "float32"},
-              experiment__warmup={}, experiment__attribution={"curvature_rows": 6, "sketch_rank": 0, "seed_rank": 8},
+              experiment__warmup={}, experiment__attribution={"curvature_rows": 6, "sketch_rank": 0, "seed_rank": 8,
+                                                       "statistics": "float32"},
               experiment__selection={"budget": 8, "gate": None}, runtime__batch_size=8, search={})
 
 
