@@ -5,24 +5,21 @@ Nothing is computed and nothing written. A look that fails is a line among the f
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mtselect.attribution.memory import Shapes, fitting_bytes, layer_groups, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import OPTIONS, Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
 from mtselect.data.rows import count_rows, read_rows
-from mtselect.errors import ConfigError, DataError, Faults, StorageError, UserError
+from mtselect.errors import ConfigError, DataError, StorageError, UserError
 from mtselect.executors.choose import look_at_executor
+from mtselect.findings import Preflight
 from mtselect.metrics._comet.client import CometScorer
-from mtselect.plan import Step, cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
+from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
     Scored,
     adopt,
@@ -51,72 +48,8 @@ from mtselect.training.device import USED_MEMORY, compute_device, device_memory,
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mtselect.search.trials import Study
-
 _LOOKED_AT = 1000  # rows of each source
 _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
-
-
-@dataclass
-class Preflight:
-    """What was found.
-
-    Args:
-        sweep: with everything decided (`resolve.resolve`), as far as there are no faults.
-        facts: what was looked at -> what was found or chosen.
-        faults: what is wrong, a line each.
-        steps: what there is to do.
-        study: Optuna's, if it was begun.
-    """
-
-    sweep: Sweep
-    facts: dict[str, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    study: Study | None = None
-
-    def finished(self) -> tuple[int, int]:
-        """Trials and baselines of the study that are done: with a score, pruned, or failed for good."""
-        trials = [] if self.study is None else self.study.get_trials(deepcopy=False)
-        done = ["baseline" in trial.user_attrs for trial in trials if "surplus" not in trial.user_attrs and (
-            {"row", "failed"} & trial.user_attrs.keys() or trial.state.name == "PRUNED")]
-        return done.count(False), done.count(True)
-
-    def left(self) -> tuple[int, int]:
-        """Trials and baselines that are not done."""
-        study, (trials, baselines) = self.sweep.study, self.finished()
-        wanted = len(study.baselines) + bool(study.baselines)  # the best trial again
-        return max(0, study.n_trials - trials), max(0, wanted - baselines)
-
-    def show(self, console: Console) -> None:
-        """Print the table."""
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
-        for name, found in self.facts.items():
-            table.add_row(name, found)
-        console.print(table, style="dim")
-
-    def raise_faults(self) -> None:
-        """Raise Faults if there are any."""
-        if self.faults:
-            raise Faults(self.faults)
-
-    @contextlib.contextmanager
-    def part(self) -> Iterator[None]:
-        """A look; what a user can mend is a fault."""
-        try:
-            yield
-        except OSError as error:  # a path that no system takes, or something there that is no file
-            self.faults.append(f"{error}: correct the path")
-        except UserError as error:
-            for line in error.lines if isinstance(error, Faults) else [str(error)]:
-                if line not in self.faults:
-                    self.faults.append(line)
 
 
 def preflight(bench: Bench, sweep: Sweep) -> Preflight:
