@@ -60,6 +60,12 @@ def test_nothing_is_loaded_from_another_host(built: Path) -> None:
     assert not loaded
 
 
+def test_formulas_are_drawn(built: Path) -> None:
+    formulas = len(re.findall(r"(?<!\$)\$[^$]+\$|\$\$[^$]+\$\$", (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")))
+    page = (built / "docs" / "concepts.html").read_text(encoding="utf-8")
+    assert page.count("<math") == formulas > 10 and "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("[there](docs/nowhere.md)", "README.md links to docs/nowhere.md: that is no file of the repository"),
     ("[there](sweeps)", "README.md links to sweeps: that is no file of the repository"),
