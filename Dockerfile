@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
-# mtselect with CPU or CUDA torch. Build:  docker build --build-arg TORCH_INDEX=<wheel index> -t mtselect .
-# Run:    docker run -v "$PWD/work:/data" mtselect sweeps/quickstart.yaml --tracking.uri http://mlflow:5000
-FROM python:3.11-slim AS build
+# mtselect with Ray and CPU or CUDA torch. Build:  docker build --build-arg TORCH_INDEX=<wheel index> -t mtselect:0.1.0 .
+# Run:    docker run -v mtselect:/data mtselect:0.1.0 /app/sweeps/quickstart.yaml --tracking.uri http://mlflow:5000
+# deploy/ has it beside a database, an MLflow server and a Ray cluster.
+ARG BASE=python:3.11-slim
+FROM ${BASE} AS build
 ARG TORCH_INDEX=""
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -13,17 +15,18 @@ RUN pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} to
 COPY pyproject.toml README.md LICENSE ./
 COPY mtselect ./mtselect
 COPY sweeps ./sweeps
-RUN pip install -c constraints.txt ".[postgres]"
+# ray[default] answers `ray job submit`, which KubeRay uses
+RUN pip install -c constraints.txt ".[postgres,ray]" "ray[default]"
 # COMET's own environment, if wanted: --build-arg COMET=1
 ARG COMET=""
 RUN mkdir /comet && if [ -n "$COMET" ]; then python -m mtselect.comet install --path /comet; fi
 
-FROM python:3.11-slim
+FROM ${BASE}
 RUN useradd --create-home --uid 1000 mtselect && mkdir /data && chown mtselect /data
 COPY --from=build /venv /venv
 COPY --from=build /comet /comet
 COPY sweeps /app/sweeps
-ENV PATH=/venv/bin:$PATH HF_HOME=/data/huggingface MTSELECT_COMET_ENV=/comet
+ENV PATH=/venv/bin:$PATH HF_HOME=/data/huggingface MTSELECT_COMET_ENV=/comet RAY_USAGE_STATS_ENABLED=0
 USER mtselect
 VOLUME /data
 # mlruns/ and the default database appear in the working directory, so on the volume
