@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +42,25 @@ def test_ci_installs_what_tests_skip_for() -> None:
     """And runs the README's own command with the plugin."""
     script = (CI / "run").read_text(encoding="utf-8")
     assert all(word in script for word in ("chromium", "postgresql", "apt-get install", "fail_on_skip", "README.md"))
+
+
+def test_ci_builds_the_image_where_its_inputs_changed(tmp_path: Path) -> None:
+    """What asks for it, in a copy of the files that decide: as recorded, changed, and never built."""
+    root, inputs = CI.parent, Path("tests/container/inputs.py")
+    namespace = runpy.run_path(str(root / inputs))
+    for name in (*namespace["INPUTS"], str(inputs)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, tmp_path / name)
+
+    def status() -> int:
+        return subprocess.run([sys.executable, str(inputs)], cwd=tmp_path, check=False).returncode
+
+    assert status() == 1
+    record = tmp_path / inputs.with_name("built.json")
+    record.write_text(json.dumps({"inputs": namespace["inputs_hash"]()}), encoding="utf-8")
+    assert status() == 0
+    with (tmp_path / "Dockerfile").open("a", encoding="utf-8") as file:
+        file.write("RUN false\n")
+    assert status() == 1
+    script = (CI / "run").read_text(encoding="utf-8")
+    assert re.search(r"if ! python3 tests/container/inputs.py; then.*\n.*buildah debootstrap.*\n.*CONTAINER=1\nfi\n", script)
