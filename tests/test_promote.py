@@ -81,7 +81,7 @@ def test_twice_makes_one_version(finished: Any, promoted: Path, capsys: pytest.C
     assert finished.run("promote", "tiny", "--force", "--licence", "cc0-1.0") == 0
     printed = capsys.readouterr().out
     assert "version 1 is champion (the same set was registered before)" in printed
-    assert "mlflow.artifacts.download_artifacts('models:/mtselect.tiny@champion'" in printed
+    assert "mtselect.load_set('tiny@champion')" in printed
     assert len(versions(finished)) == 1
 
 

@@ -86,10 +86,8 @@ def connected(runtime: RuntimeConfig) -> Iterator[Room]:
         if threading.current_thread() is threading.main_thread():  # Ray's own would end this process at once
             signal.signal(signal.SIGTERM, handler)
     try:
-        nodes = [node for node in _nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        room = find_room(runtime, [node["Resources"] for node in nodes])
-        _check_nodes(nodes, Path(runtime.workdir).absolute())
-        yield room
+        _check_nodes(_working_nodes(), Path(runtime.workdir).absolute())
+        yield find_room(runtime, [node["Resources"] for node in _working_nodes()])
     finally:
         ray.shutdown()
 
@@ -137,7 +135,7 @@ def find_room(runtime: RuntimeConfig, nodes: Sequence[Mapping[str, float]]) -> R
 
 
 def _check_nodes(nodes: list[dict[str, Any]], workdir: Path) -> None:
-    """Raise Faults with a line for each node that cannot do the work."""
+    """Raise Faults with a line for each node that cannot do the work. One that died is noticed late, and is none by then."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -159,6 +157,8 @@ def _check_nodes(nodes: list[dict[str, Any]], workdir: Path) -> None:
                 raise RayError(f"no answer within {_LOOK_SECONDS:.0f} s")
             failed, theirs = ray.get(asking)
         except RayError as error:
+            if node["NodeID"] not in [one["NodeID"] for one in _working_nodes()]:
+                continue
             faults.append(f"node {name} does not answer ({first_line(error)}): look at Ray's logs there, or stop Ray there")
             continue
         faults += [_version_fault(name, package, theirs[package], wanted) for package, wanted in ours.items()
@@ -201,11 +201,12 @@ def _looker() -> Callable[[str, list[str]], tuple[str, dict[str, str | None]]]:
     return look
 
 
-def _nodes() -> list[dict[str, Any]]:
+def _working_nodes() -> list[dict[str, Any]]:
+    """Those that have a core."""
     import ray
 
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return found
+    return [node for node in found if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
 def first_line(error: BaseException) -> str:

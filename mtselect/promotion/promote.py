@@ -144,8 +144,7 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
     console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
                   + ("" if known is None else " (the same set was registered before)"))
     console.print(f"look at it   {tracker.dataset_link(registry.name, version.number)}", soft_wrap=True)
-    console.print(f"load it      mlflow.artifacts.download_artifacts('models:/{registry.name}@{alias}', dst_path='{alias}')",
-                  soft_wrap=True)
+    console.print(f"load it      mtselect.load_set('{sweep.study.name}@{alias}')", soft_wrap=True)
 
 
 def _export(registry: Registry, uri: str | None, folder: Path, console: Console) -> None:
