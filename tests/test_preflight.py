@@ -240,16 +240,33 @@ def test_odd_values(arguments: list[str], message: str, warm_lab: Callable[..., 
 # --- the rank of the seeds -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def qwen(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Path:
-    """Qwen2.5-0.5B without weights: its config, and some tokenizer."""
-    from transformers import Qwen2Config
+QWENS = {  # Qwen2.5's: hidden and intermediate size, layers, heads of queries and of keys, vocabulary, tied
+    "0.5B": (896, 4864, 24, 14, 2, 151936, True), "1.5B": (1536, 8960, 28, 12, 2, 151936, True),
+    "7B": (3584, 18944, 28, 28, 4, 152064, False),
+}
 
-    folder = tmp_path_factory.mktemp("qwen")
-    tiny.tokenizer(["der hund", "the dog"]).save_pretrained(folder)
-    Qwen2Config(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
-                vocab_size=151936, tie_word_embeddings=True, max_position_embeddings=32768).save_pretrained(folder)
-    return folder
+
+@pytest.fixture(scope="module")
+def make_qwen(tmp_path_factory: pytest.TempPathFactory, tiny: SimpleNamespace) -> Callable[[str], Path]:
+    """Makes a Qwen2.5 without weights: its config, and some tokenizer."""
+    def make(size: str) -> Path:
+        from transformers import Qwen2Config
+
+        folder, names = tmp_path_factory.mktemp("qwen"), ("hidden_size", "intermediate_size", "num_hidden_layers",
+                                                          "num_attention_heads", "num_key_value_heads", "vocab_size",
+                                                          "tie_word_embeddings")
+        tiny.tokenizer(["der hund", "the dog"]).save_pretrained(folder)
+        shape = dict(zip(names, QWENS[size], strict=True))
+        Qwen2Config(**shape, max_position_embeddings=32768).save_pretrained(folder)  # type: ignore[arg-type]
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def qwen(make_qwen: Callable[[str], Path]) -> Path:
+    """Qwen2.5-0.5B."""
+    return make_qwen("0.5B")
 
 
 def own_data(lab: Any, qwen: Path) -> None:
@@ -288,6 +305,28 @@ def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, wa
     assert dense.status == (0 if total == 200 * GB else 2)
     assert dense.status == 0 or re.match("the pass with the gradients of 100 seeds at 168 layers, .* takes 7. GB of the",
                                          dense.faults[0])
+
+
+@pytest.mark.parametrize(("size", "tracked", "kept"), [("0.5B", "357.8 M", "at rank 64"), ("1.5B", "1,310.2 M", "at rank 16"),
+                                                       ("7B", "6,525.3 M", "at rank 2")])
+def test_models_up_to_7b_fit_an_80_gb_card_with_256_seeds(
+        size: str, tracked: str, kept: str, make_qwen: Callable[[str], Path], warm_lab: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All linear layers of the blocks, by shapes on the meta device: the peaks of curvature and seeds are within the card."""
+    lab = warm_lab(stages=(), experiment__model={"name": str(make_qwen(size)), "lora_rank": 16, "dtype": "bfloat16"},
+                   experiment__attribution={"statistics": "bfloat16", "seed_rank": "auto"}, experiment__finetune={"steps": 100},
+                   experiment__warmup={"epochs": 0})
+    rows = (lab.folder / "data" / "pool.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (lab.folder / "data" / "seeds.jsonl").write_text("".join(rows[:256]), encoding="utf-8")
+    (lab.folder / "data" / "pool.jsonl").write_text("".join(rows[256:] * 3000), encoding="utf-8")
+    card(monkeypatch, 80 * GB)
+    monkeypatch.setattr(preflight, "free_bytes", lambda runtime: 10**13)
+    found = check(lab, capsys)
+    assert (found.status, found.faults) == (0, [])
+    assert found.table["layers"].endswith(f" tracked, {tracked} parameters")
+    assert found.table["seeds kept"].startswith(kept)
+    peaks = [float(re.search(r"([\d.]+) GB with", found.table[what]).group(1)) for what in ("curvature", "seeds kept")]  # type: ignore[union-attr]
+    assert max(peaks) * GB <= 0.85 * 80 * GB
 
 
 def test_memory_that_others_use_now_is_said_unless_all_is_in_the_store(
