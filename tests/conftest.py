@@ -367,7 +367,8 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
 # What takes seconds: a sweep, a server, a browser, COMET's environment, trainings.
 SLOW_FIXTURES = {"make_lab", "mlflow_server", "postgres_server", "chromium", "comet"}
 SLOW_FILES = {"test_comet.py", "test_help.py", "test_server.py", "test_attribution.py", "test_mlflow.py", "test_ci.py",
-              "test_encoder_decoder.py", "test_finetune.py", "test_study.py", "test_notebook.py"}
+              "test_encoder_decoder.py", "test_finetune.py", "test_study.py", "test_notebook.py", "test_precision.py",
+              "test_api.py", "test_compose.py", "test_decode.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
