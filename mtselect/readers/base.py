@@ -68,8 +68,28 @@ class Reader(Protocol):
         """The source with what its name stands for now."""
 
 
-class FileReader:
-    """What readers of a file have in common. A subclass has `suffixes` and `read`."""
+class OneFile:
+    """What readers whose source is one file have in common."""
+
+    def path(self, source: str) -> Path:
+        """The file. Raises DataError if it is missing."""
+        return existing(source)
+
+    def count(self, source: str) -> int | None:
+        """Unknown."""
+        return None
+
+    def fingerprint(self, source: str) -> str:
+        """SHA-256 of its bytes."""
+        return file_digest(self.path(source))
+
+    def pinned(self, source: str) -> str:
+        """A file is itself."""
+        return source
+
+
+class FileReader(OneFile):
+    """What readers of a file known by its suffix have in common. A subclass has `suffixes` and `read`."""
 
     suffixes: tuple[str, ...] = ()
     zipped = True  # whether it may be compressed, with one of `ZIPPED` behind the suffix
@@ -87,24 +107,12 @@ class FileReader:
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of the file."""
-        with open_file(existing(source)) as stream:
+        with open_file(self.path(source)) as stream:
             yield from self.read(stream)
 
     @abstractmethod
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
         """Rows of an open file."""
-
-    def count(self, source: str) -> int | None:
-        """Unknown."""
-        return None
-
-    def fingerprint(self, source: str) -> str:
-        """SHA-256 of its bytes."""
-        return file_digest(existing(source))
-
-    def pinned(self, source: str) -> str:
-        """A file is itself."""
-        return source
 
 
 class _Zstandard(io.BufferedReader):

@@ -8,63 +8,38 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from mtselect.data.fingerprint import file_digest
 from mtselect.errors import DataError
-from mtselect.readers.base import SourceRecord, existing
+from mtselect.readers._directed import DirectedFile
+from mtselect.readers.base import SourceRecord
 from mtselect.readers.moses import LANGUAGE, side_by_side
 
-_FORM = re.compile(rf"(?P<path>.+\.zip)(?::(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE}))?", re.IGNORECASE)
 _NAMED = re.compile(rf"(?:.*\.)?(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE})\.(?P<side>{LANGUAGE})")
 
 
-class Opus:
+class Opus(DirectedFile):
     """Streams, out of the zip."""
 
     about = "a .zip of OPUS[:SRC-TGT]"
-
-    def takes(self, source: str) -> bool:
-        """By the suffix."""
-        return _FORM.fullmatch(source) is not None
+    suffix = r"\.zip"
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Line by line."""
-        path = _path(source)
+        path, (name, asked) = self.path(source), self.parts(source)
         try:
             with zipfile.ZipFile(path) as archive:
-                (src, tgt), languages = _members(source, archive.namelist())
+                (src, tgt), languages = _members(source, name, asked, archive.namelist())
                 with archive.open(src) as one, archive.open(tgt) as other:
                     yield from side_by_side(one, other, languages, f"{src} and {tgt} in {path}")
         except (zipfile.BadZipFile, RuntimeError) as error:  # the latter: encrypted, or compressed strangely
             raise DataError(f"{path} must be a zip file as OPUS has them, got one that cannot be read ({error}): download it "
                             "again, or unpack it") from error
 
-    def count(self, source: str) -> int | None:
-        """Unknown."""
-        return None
 
-    def fingerprint(self, source: str) -> str:
-        """SHA-256 of the zip's bytes."""
-        return file_digest(_path(source))
-
-    def pinned(self, source: str) -> str:
-        """A file is itself."""
-        return source
-
-
-def _path(source: str) -> Path:
-    match = _FORM.fullmatch(source)
-    assert match, source
-    return existing(match["path"])
-
-
-def _members(source: str, names: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
+def _members(source: str, path: str, asked: tuple[str, str] | None, names: list[str]
+             ) -> tuple[tuple[str, str], tuple[str, str]]:
     """The two files of a zip, source first, and their languages. Raises DataError if there are none or several."""
-    match = _FORM.fullmatch(source)
-    assert match, source
-    if match["src"]:
-        asked = (match["src"], match["tgt"])
+    if asked:
         found = [[name for name in names if name.endswith(f".{language}")] for language in asked]
         if [len(some) for some in found] == [1, 1]:
             return (found[0][0], found[1][0]), asked
@@ -77,7 +52,7 @@ def _members(source: str, names: list[str]) -> tuple[tuple[str, str], tuple[str,
             stem, (src, tgt) = pairs[0]
             return (f"{stem}.{src}", f"{stem}.{tgt}"), (src, tgt)
     raise DataError(f"{source} must hold one pair of files such as NAME.de-en.de and NAME.de-en.en, got "
-                    f"{', '.join(names[:10])}: unpack it, or say which languages, as {match['path']}:de-en")
+                    f"{', '.join(names[:10])}: unpack it, or say which languages, as {path}:de-en")
 
 
 READER = Opus

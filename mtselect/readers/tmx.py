@@ -12,34 +12,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtselect.data.fingerprint import file_digest
 from mtselect.errors import DataError
-from mtselect.readers.base import SourceRecord, existing, open_file
-from mtselect.readers.moses import LANGUAGE
+from mtselect.readers._directed import DirectedFile
+from mtselect.readers.base import SourceRecord, open_file
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-_FORM = re.compile(rf"(?P<path>.+\.tmx(?:\.gz|\.zst)?)(?::(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE}))?", re.IGNORECASE)
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _CODES = ("bpt", "ept", "it", "ph", "ut")  # elements that hold another format's codes, and no text
 
 
-class Tmx:
+class Tmx(DirectedFile):
     """Streams, by lxml, which knows the line of every element."""
 
     about = ".tmx[.gz|.zst][:SRC-TGT]"
-
-    def takes(self, source: str) -> bool:
-        """By the suffix."""
-        return _FORM.fullmatch(source) is not None
+    suffix = r"\.tmx(?:\.gz|\.zst)?"
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Unit by unit; the line is the one that the unit begins in."""
         from lxml import etree
 
-        path, asked = _parts(source)
-        languages, header = asked, ""
+        path, (_, languages), header = self.path(source), self.parts(source), ""
         with open_file(path) as stream:
             try:
                 for _, element in etree.iterparse(stream, tag=("header", "tu"), resolve_entities=False, no_network=True):
@@ -57,26 +51,11 @@ class Tmx:
     def count(self, source: str) -> int:
         """Its units."""
         last, count = b"", 0
-        with open_file(_parts(source)[0]) as stream:
+        with open_file(self.path(source)) as stream:
             while block := stream.read(2**20):
                 count += (last + block).count(b"</tu>")
                 last = block[-4:]
         return count
-
-    def fingerprint(self, source: str) -> str:
-        """SHA-256 of its bytes."""
-        return file_digest(_parts(source)[0])
-
-    def pinned(self, source: str) -> str:
-        """A file is itself."""
-        return source
-
-
-def _parts(source: str) -> tuple[Path, tuple[str, str] | None]:
-    """The file, and the languages if they were asked for."""
-    match = _FORM.fullmatch(source)
-    assert match, source
-    return existing(match["path"]), (match["src"], match["tgt"]) if match["src"] else None
 
 
 def _languages(path: Path, header: str, there: Sequence[str]) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from mtselect.promotion import gates
 from mtselect.readers import _lines
 from mtselect.readers.base import source_fingerprint
 from mtselect.stages.selection import SelectedPair
+from tests.sources import reasons, rows_of, texts
 
 ROWS = [("Guten Tag.", "Good day."), ('Er sagt "ja', "He says “yes”, twice"), ("日本 語", "e\u0301\u00a0!"),
         ("Ein Satz, mit Komma", "A sentence, with a comma")]
@@ -54,19 +55,6 @@ def pairs(*rows: tuple[str, str]) -> list[dict[str, str]]:
 def with_source(config: DataConfig, role: str, source: str) -> DataConfig:
     changed: dict[str, Any] = {role: source}
     return replace(config, **changed)
-
-
-def rows_of(source: str | Path, **fields: Any) -> list[SourceRow]:
-    return list(read_rows(DataConfig(pool=str(source), **fields), "pool"))
-
-
-def texts(rows: list[SourceRow]) -> list[tuple[str, str]]:
-    assert all(row.reason is None for row in rows), rows
-    return [(row.src, row.tgt) for row in rows]
-
-
-def reasons(rows: list[SourceRow]) -> dict[int, str]:
-    return {row.line: row.reason for row in rows if row.reason}
 
 
 @pytest.fixture

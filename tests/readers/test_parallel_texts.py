@@ -7,31 +7,18 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from mtselect.config import DataConfig
-from mtselect.data.rows import SourceRow, count_rows, read_rows
+from mtselect.data.rows import count_rows
 from mtselect.errors import DataError
 from mtselect.readers.base import source_fingerprint
+from tests.sources import reasons, rows_of, texts
 
 DE, EN = ["Guten Tag.", "Er sagt \u2028 ja", "Drei\r"], ["Good day.", "He says yes", "Three"]
 ROWS = [("Guten Tag.", "Good day."), ("Er sagt ja", "He says yes"), ("Drei", "Three")]
-
-
-def rows_of(source: str | Path, **fields: Any) -> list[SourceRow]:
-    return list(read_rows(DataConfig(pool=str(source), **fields), "pool"))
-
-
-def texts(rows: list[SourceRow]) -> list[tuple[str, str]]:
-    assert all(row.reason is None for row in rows), rows
-    return [(row.src, row.tgt) for row in rows]
-
-
-def reasons(rows: list[SourceRow]) -> dict[int, str]:
-    return {row.line: row.reason for row in rows if row.reason}
 
 
 def swapped(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
