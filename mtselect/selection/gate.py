@@ -45,6 +45,11 @@ class Gated:
     looks: NDArray[np.uint8]
     kinds: tuple[str, ...]
 
+    def lets_through(self, keeps: float) -> NDArray[np.bool_]:
+        """Whether each candidate [N] passes, if a share `keeps` of the seeds has to."""
+        passed: NDArray[np.bool_] = self.pool >= bound(self.seeds, keeps)
+        return passed
+
 
 def bound(seeds: NDArray[np.float64], keeps: float) -> float:
     """The largest score that at least a share `keeps` of the seeds [Q] reach."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mtselect.config import Experiment
 from mtselect.errors import ConfigError
-from mtselect.selection.gate import bound
 from mtselect.selectors.base import Need
 from mtselect.stages.candidates import READS, candidate_rows
 from mtselect.stages.corpus import POOL
@@ -52,7 +51,7 @@ def _run(work: Work, signals: Sequence[Need]) -> None:
     chosen = experiment.selection
     if chosen.gate is not None:
         gated = load_gated(work.read(gate_output(chosen)))
-        columns |= {"gate": gated.pool, "passed": gated.pool >= bound(gated.seeds, chosen.gate_keeps)}
+        columns |= {"gate": gated.pool, "passed": gated.lets_through(chosen.gate_keeps)}
     texts = [(name, pa.large_string()) for name in ("id", "src", "tgt")]
     schema = pa.schema([*texts, *((name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items())])
     with pa.OSFile(str(work.out / "scores.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as stream:

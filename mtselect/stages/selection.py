@@ -94,7 +94,7 @@ def _run(work: Work) -> None:
     read_options(selector, chosen)  # for its errors
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
     gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
-    passed = np.ones(len(rows), bool) if gated is None else _lets_through(gated, chosen)
+    passed = np.ones(len(rows), bool) if gated is None else gated.lets_through(chosen.gate_keeps)
     n_gated = int(passed.sum())
     if is_thinned(chosen):
         passed = representatives(load_groups(work), passed, None if gated is None else gated.pool)
@@ -115,17 +115,12 @@ def _run(work: Work) -> None:
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 
 
-def _lets_through(gated: Gated, chosen: SelectionConfig) -> NDArray[np.bool_]:
-    passed: NDArray[np.bool_] = gated.pool >= bound(gated.seeds, chosen.gate_keeps)
-    return passed
-
-
 def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, chosen: SelectionConfig
                  ) -> dict[str, Any] | None:
     """How many candidates the gate dropped, by what they look like, with the clearest and the closest examples of each."""
     if gated is None:
         return None
-    dropped = np.flatnonzero(~_lets_through(gated, chosen))
+    dropped = np.flatnonzero(~gated.lets_through(chosen.gate_keeps))
     looks: dict[str, dict[str, Any]] = {}
     for number, kind in enumerate(gated.kinds):
         here = dropped[gated.looks[dropped] == number]
