@@ -55,12 +55,12 @@ def init(files: Sequence[str], named: dict[str, str | None], model: str | None, 
         DataError: a file cannot be read.
     """
     from mtselect.config.schema import json_schema
+    from mtselect.data.languages import without_form
     from mtselect.look import assign_roles, look
     from mtselect.store import write_whole
 
     sources = assign_roles(files, named)
-    stem = re.sub(r"(\.(gz|zst|zip|txt|jsonl?|tsv|csv|tmx|parquet))+$", "", Path(sources["pool"]).name, flags=re.IGNORECASE)
-    name = re.sub(r"[^\w-]+", "-", stem).strip("-") or "sweep"
+    name = re.sub(r"[^\w-]+", "-", without_form(Path(sources["pool"]).name)).strip("-") or "sweep"
     path = Path(f"{name}.yaml") if out is None else out
     if path.exists() or not path.parent.is_dir():
         raise ConfigError(f"--out must be a new file in a folder that exists, got {str(path)!r}: name another, or remove it")

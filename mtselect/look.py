@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from mtselect.config import DataConfig
+from mtselect.data.corpus import ROLES
 from mtselect.data.languages import guessed_languages, language_name, named_languages
-from mtselect.data.rows import Role, column_names, count_rows
+from mtselect.data.rows import column_names, count_rows
 from mtselect.errors import ConfigError
 from mtselect.readers.base import ZIPPED, reader_of
 
-ROLES: tuple[Role, ...] = ("pool", "seeds", "dev", "test")
 # Words of a file's name that tell its role; `pool` is what has none of the others'.
 _WORDS = {"seeds": "seeds?|trusted|gold|clean", "dev": "dev|devel|development|valid|validation|tune", "test": "test|eval"}
 _FORMS = ("csv", "tmx", "tsv", "txt", "zip")  # some of which are languages, too
@@ -46,7 +46,7 @@ def assign_roles(files: Sequence[str], named: Mapping[str, str | None]) -> dict[
     Raises:
         ConfigError: a role has no file or several.
     """
-    found: dict[str, list[str]] = {role: [source] if (source := named.get(role)) else [] for role in ROLES}
+    found: dict[str, list[str]] = {role: [source] if (source := named.get(role)) else [] for role in reversed(ROLES)}
     for source in _joined(files):
         name = Path(source).name.lower()
         role = next((role for role, words in _WORDS.items() if re.search(rf"(?<![a-z])({words})(?![a-z])", name)), "pool")
@@ -74,7 +74,7 @@ def look(sources: Mapping[str, str]) -> Look:
         raise ConfigError(f"languages must be told by the names of the files or by {sources['seeds']}, got rows that tell "
                           "none, or one for both sides: end a name in both, such as .de-en")
     data = replace(data, src_lang=languages[0], tgt_lang=languages[1])
-    return Look(data=data, rows={role: count_rows(data, role) for role in ROLES}, told_by=told_by)
+    return Look(data=data, rows={role: count_rows(data, role) for role in reversed(ROLES)}, told_by=told_by)
 
 
 def _joined(files: Sequence[str]) -> list[str]:

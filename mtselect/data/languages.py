@@ -19,9 +19,14 @@ _LEAST_SHARE = 0.5  # of the votes that decides
 
 def named_languages(source: str) -> tuple[str, str] | None:
     """English names of the languages that a source's name ends in: of `crawl.de-en.tsv.gz`, `m.tmx:de-en`, `de-en.txt.zip`."""
-    match = _ENDINGS.fullmatch(_CONTAINERS.sub("", source))
+    match = _ENDINGS.fullmatch(without_form(source))
     names = [language_name(code) for code in match.groups() if code] if match else []
     return (names[0], names[1]) if len(names) == 2 and names[0] and names[1] else None
+
+
+def without_form(name: str) -> str:
+    """`crawl.de-en` of `crawl.de-en.tsv.gz`."""
+    return _CONTAINERS.sub("", name)
 
 
 def language_name(code: str) -> str | None:
