@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,11 +156,10 @@ def _lineage(sweep: Sweep, task: str, verbose: bool) -> Iterator[Lineage]:
     from rich.console import Console
 
     from mtselect.progress import SilentProgress
-    from mtselect.stages.lineage import Bench
 
     bench = cli.make_bench(sweep.runtime, Console(stderr=True, highlight=False))
     if not verbose:
-        bench = Bench(store=bench.store, runtime=bench.runtime, progress=SilentProgress())
+        bench = replace(bench, progress=SilentProgress())
     with bench.progress.task(task, 1) as advance:
         yield cli.lineage_of(sweep, bench)
         advance(1)
