@@ -32,6 +32,7 @@ from urllib.parse import quote
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two workers (`pytest -n 2`) would wait for each other
 
 import numpy as np
 import pytest
@@ -371,11 +372,26 @@ SLOW_FILES = {"test_comet.py", "test_help.py", "test_server.py", "test_attributi
               "test_api.py", "test_compose.py", "test_decode.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as fast what needs none of these: `pytest -m fast` is for between two edits."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as fast what needs none of these: `pytest -m fast` is for between two edits. Of several workers, each begins with
+    the files that are not, so that at the end none is left with a long one."""
+    slow = set()
     for item in items:
-        if item.path.name not in SLOW_FILES and not SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            slow.add(item.path)
+        else:
             item.add_marker("fast")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n 2` gives a worker whole files, in the order above: what a file's tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 SHARED_STAGES = ("corpus", "base", "tokens", "warmup", "curvature", "gradients", "columns")

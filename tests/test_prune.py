@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import shutil
@@ -28,8 +29,8 @@ def run(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.fixture
-def two(warm_lab: Callable[..., Any]) -> Any:
+@pytest.fixture(scope="module")
+def both(warm_lab: Callable[..., Any]) -> Any:
     """A lab with two studies of one trial each: `tiny`, and `other` with another budget."""
     lab = warm_lab(study__n_trials=1, study__baselines=["untuned"], search={"selection.seed": {"choices": [0]}},
                    experiment__selection={"budget": 20, "n_clusters": 4, "threshold": 0.3})
@@ -38,6 +39,15 @@ def two(warm_lab: Callable[..., Any]) -> Any:
     assert lab.run("sweep", "sweep.yaml", "--study.name", "other", "--experiment.selection.budget", "30") == 0
     lab.others = stored(lab) - lab.before
     assert {path.split("/")[0] for path in lab.others} == {"selection", "finetune", "evaluation"}
+    return lab
+
+
+@pytest.fixture
+def two(both: Any, tmp_path: Path) -> Any:
+    """A copy of it."""
+    lab = copy.copy(both)
+    lab.folder = tmp_path / "lab"
+    shutil.copytree(both.folder, lab.folder)
     return lab
 
 
