@@ -1,12 +1,16 @@
 """Cost of EK-FAC influence and of a sketch index, ours and the peers', as ratios to plain training.
 
     python benchmarks/attribution.py                    ours, and each peer that is installed
+    python benchmarks/attribution.py --size quickstart  another workload; they are in `SIZES`
     python benchmarks/attribution.py --install all      make the peers' environments under benchmarks/.peers first
     python benchmarks/attribution.py --device cuda      the same of a 0.5B model in bfloat16 on a GPU, ours only
 
-One workload from seeds alone: a random Llama (hidden 256, 6 layers, intermediate 688, vocabulary 4,096, float32), 512
-candidates and 32 seeds of 24 to 64 tokens of which the first 30 to 60 % are a prompt, all 18 MLP layers tracked. Loss:
-summed over target tokens. Factors: reference targets, all tokens; damping 0.1 of each layer's mean eigenvalue.
+Workloads from seeds alone: random models of a shape, and random tokens. `base` is a Llama (hidden 256, 6 layers, intermediate
+688, vocabulary 4,096, float32), 512 candidates and 32 seeds of 24 to 64 tokens of which the first 30 to 60 % are a prompt, all
+18 MLP layers tracked, factors of all candidates. `quickstart` is what the quickstart does: its model, 128 seeds, its `o_proj`
+layers, factors of a twelfth of the candidates; `quickstart all` tracks all 14 layers, the default. `gemma` is Gemma 3 270M with
+the study's trimmed vocabulary, every other down projection, 128 seeds. Loss: summed over target tokens. Factors: reference
+targets, all tokens; damping 0.1 of each layer's mean eigenvalue.
 
 The floor is forward + backward over the candidates with every weight gradient, batch 16 in the order given, no optimiser:
 what one epoch of training costs. It is measured in the contestant's own process before and after each stage, and the
@@ -20,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -28,7 +33,7 @@ import tempfile
 import time
 import venv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +68,17 @@ class Size:
     shortest: int = 24
     longest: int = 64
     batch: int = 16
+    tracked: str = r"\.mlp\."
+    fitted: int = 1  # every so-many-th candidate enters the factors
+    gemma: bool = False
 
 
+_QUICKSTART = Size(hidden=160, intermediate=416, layers=2, vocabulary=2048, candidates=2400, seeds=128, shortest=13, longest=35,
+                   batch=128, tracked="o_proj", fitted=12)
 SIZES = {"base": Size(), "tiny": Size(hidden=32, intermediate=48, layers=2, heads=2, vocabulary=128, candidates=48, seeds=6),
+         "quickstart": _QUICKSTART, "quickstart all": replace(_QUICKSTART, tracked=r"\.(mlp|self_attn)\."),
+         "gemma": Size(hidden=640, intermediate=2048, layers=18, vocabulary=65_979, candidates=256, seeds=128, shortest=20,
+                       longest=85, tracked=r"layers\.\d*[13579]\.mlp\.down_proj", gemma=True),
          # 0.5B parameters, as Qwen2.5-0.5B
          "gpu": Size(hidden=896, intermediate=4864, layers=24, heads=14, vocabulary=151_936, candidates=4096, seeds=64)}
 
@@ -90,6 +103,7 @@ class Work:
     size: Size
     model: Any
     candidates: list[Row]
+    fitted: list[Row]
     seeds: list[Row]
     layers: list[str]
     folder: Path
@@ -98,13 +112,15 @@ class Work:
 
 def build(size: Size, device: str) -> Any:
     """The model, seeded."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=size.vocabulary, hidden_size=size.hidden, intermediate_size=size.intermediate,
-                         num_hidden_layers=size.layers, num_attention_heads=size.heads, max_position_embeddings=4096,
-                         pad_token_id=0, bos_token_id=1, eos_token_id=2, use_cache=False)
-    model: Any = LlamaForCausalLM(config)
+    heads = {"num_key_value_heads": 1, "head_dim": 256, "query_pre_attn_scalar": 256} if size.gemma else {}
+    config = AutoConfig.for_model("gemma3_text" if size.gemma else "llama", vocab_size=size.vocabulary, hidden_size=size.hidden,
+                                  intermediate_size=size.intermediate, num_hidden_layers=size.layers,
+                                  num_attention_heads=size.heads, max_position_embeddings=4096, pad_token_id=0,
+                                  bos_token_id=1, eos_token_id=2, use_cache=False, **heads)
+    model: Any = AutoModelForCausalLM.from_config(config)
     return model.to(device, torch.bfloat16 if device == "cuda" else torch.float32).eval()
 
 
@@ -173,9 +189,9 @@ class Ours(Contestant):
         super().__init__(work)
         self.run_gradient_pass = run_gradient_pass
         self.lm = LanguageModel(model=work.model, tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
-        self.layers = tracked_layers(work.model, r"\.mlp\.")
-        self.candidates, self.seeds = ([Example(row.ids[: row.prompt], row.ids[row.prompt :]) for row in some]
-                                       for some in (work.candidates, work.seeds))
+        self.layers = tracked_layers(work.model, work.size.tracked)
+        self.candidates, self.fitted, self.seeds = ([Example(row.ids[: row.prompt], row.ids[row.prompt :]) for row in some]
+                                                    for some in (work.candidates, work.fitted, work.seeds))
         assert list(self.layers) == work.layers
 
     def stages(self) -> dict[str, Callable[[], Any]]:
@@ -184,13 +200,13 @@ class Ours(Contestant):
 
     def run(self, examples: Any, consumer: Any) -> Any:
         """The project's gradient pass."""
-        self.run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=32,
+        self.run_gradient_pass(self.lm, self.layers, examples, consumer, batch_size=max(32, self.work.size.batch),
                                accelerator="gpu" if self.work.device == "cuda" else "cpu", advance=lambda n: None)
         return consumer
 
     def influence(self) -> Any:
-        """Factors fitted on all candidates."""
-        return self.scored(self.candidates)
+        """Factors of the workload's sample."""
+        return self.scored(self.fitted)
 
     def scored(self, fitted: list[Any]) -> Any:
         """What the stages do: curvature of some rows from a recorded pass, a pass over the seeds, one over the candidates."""
@@ -301,7 +317,7 @@ class Kronfluence(Contestant):
         """Empirical Fisher."""
         from kronfluence.arguments import FactorArguments
 
-        self.analyzer.fit_all_factors("factors", RowSet(self.work.candidates), self.work.size.batch,
+        self.analyzer.fit_all_factors("factors", RowSet(self.work.fitted), self.work.size.batch,
                                       factor_args=FactorArguments(strategy="ekfac", use_empirical_fisher=True),
                                       overwrite_output_dir=True)
 
@@ -325,9 +341,10 @@ class Bergson(Contestant):
         super().__init__(work)
         disable_progress_bars()
         freeze(work.model)
-        self.pool, self.queries = (
+        self.pool, self.fitted, self.queries = (
             Dataset.from_dict({"input_ids": [row.ids for row in some], "labels": [row.labels for row in some],
-                               "length": [len(row.ids) for row in some]}) for some in (work.candidates, work.seeds))
+                               "length": [len(row.ids) for row in some]})
+            for some in (work.candidates, work.fitted, work.seeds))
         self.tokens = work.size.batch * work.size.longest
         self.targets = {name.removeprefix("model.") for name in work.layers}
 
@@ -340,7 +357,8 @@ class Bergson(Contestant):
         from bergson.config.config import IndexConfig
 
         made = IndexConfig(run_path=str(self.work.folder / name), precision="fp32", token_batch_size=self.tokens,
-                           loss_reduction="sum", filter_modules="*self_attn*", **more)
+                           loss_reduction="sum", filter_modules=None if "self_attn" in str(self.targets) else "*self_attn*",
+                           **more)
         shutil.rmtree(made.partial_run_path, ignore_errors=True)
         made.partial_run_path.mkdir(parents=True)
         return made
@@ -367,9 +385,9 @@ class Bergson(Contestant):
         from bergson.hessians.hessian_approximations import fit_factored_hessians
 
         config = self.config("hessian")
-        fit_factored_hessians(self.work.model, self.pool, config,
+        fit_factored_hessians(self.work.model, self.fitted, config,
                               HessianConfig(method="kfac", ev_correction=True, use_dataset_labels=True),
-                              target_modules=self.targets, attention_cfgs={}, batches=self.batches(self.pool),
+                              target_modules=self.targets, attention_cfgs={}, batches=self.batches(self.fitted),
                               path=str(config.partial_run_path), do_eigendecomposition=True)
         self.hessian = str(config.partial_run_path)
 
@@ -432,7 +450,7 @@ class DattriLLM(Contestant):
         self.library, self.streamer = library, streamer
         self.hooks = library.HookManagerConfig(hook_types=dict.fromkeys(work.layers, "linear_io"), include_frozen=True)
         self.attributor = Attributor(arguments, task=library.AttributionTask(loss, work.model))
-        self.pool, self.queries = RowSet(work.candidates), RowSet(work.seeds)
+        self.pool, self.fitted, self.queries = RowSet(work.candidates), RowSet(work.fitted), RowSet(work.seeds)
         self.fits = 0
 
     def stages(self) -> dict[str, Callable[[], Any]]:
@@ -443,7 +461,7 @@ class DattriLLM(Contestant):
         """It has no public call that only fits."""
         self.fits += 1
         self.attributor._set_options(DAMPING, "ignore", 4096, True, None, False)
-        with self.attributor.generate_train_rep(self.pool, hook_config=self.hooks) as stream:
+        with self.attributor.generate_train_rep(self.fitted, hook_config=self.hooks) as stream:
             factors, fisher = self.attributor.fit_raw(stream)
         self.attributor.save_fisher(factors, self.factors(), fisher=fisher)
 
@@ -501,9 +519,11 @@ def measure(name: str, size: Size, repeats: int, device: str, out: Path) -> dict
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         model = build(size, device)
-        layers = [layer for layer, module in model.named_modules() if isinstance(module, nn.Linear) and ".mlp." in layer]
-        work = Work(size=size, model=model, candidates=rows(size, size.candidates, 1), seeds=rows(size, size.seeds, 2),
-                    layers=layers, folder=Path(folder), device=device)
+        layers = [layer for layer, module in model.named_modules()
+                  if isinstance(module, nn.Linear) and re.search(size.tracked, layer)]
+        candidates = rows(size, size.candidates, 1)
+        work = Work(size=size, model=model, candidates=candidates, fitted=candidates[:: size.fitted],
+                    seeds=rows(size, size.seeds, 2), layers=layers, folder=Path(folder), device=device)
         untouched = build(size, device)
         floors: list[float] = []
         stages: dict[str, Any] = {}
