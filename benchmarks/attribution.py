@@ -120,7 +120,7 @@ def build(size: Size, device: str) -> Any:
                                   intermediate_size=size.intermediate, num_hidden_layers=size.layers,
                                   num_attention_heads=size.heads, max_position_embeddings=4096, pad_token_id=0,
                                   bos_token_id=1, eos_token_id=2, use_cache=False, **heads)
-    model: Any = AutoModelForCausalLM.from_config(config)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return model.to(device, torch.bfloat16 if device == "cuda" else torch.float32).eval()
 
 
