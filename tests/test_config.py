@@ -259,6 +259,7 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
     (RuntimeConfig, {"address": "head:6379"},
      "runtime.address must be null where runtime.executor is local, got 'head:6379': set runtime.executor to ray"),
     (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
+    (RuntimeConfig, {"micro_batch": 0}, "runtime.micro_batch must be at least 1 or null, got 0"),
     (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024 or null, got 0: null takes all cores"),
 ]
 

@@ -83,6 +83,10 @@ class RuntimeConfig(Section):
 
     workdir: str = Field(default="mlruns", description="stage store and default Optuna storage.")
     batch_size: Count = Field(default=32, description="pairs per batch of the gradient pass and of decoding.")
+    micro_batch: Count | None = Field(default=None, description="pairs of an optimiser step (`finetune.batch_size`) that are "
+        "in memory at a time; null is all of them. Fewer take less memory, and longer: their gradients are summed.")
+    checkpointing: bool = Field(default=False, description="while training keep the layers' inputs alone, and compute the rest "
+        "of the activations once more for the backward pass: a third more time, a fraction of the memory.")
     accelerator: Literal["auto", "cpu", "gpu", "cuda"] = Field(default="auto", description="`auto` (a GPU where there is one), "
         "`cpu`, `gpu` or `cuda`.")
     threads: Annotated[Cores | None, hint("null takes all cores")] = Field(default=None,

@@ -34,9 +34,9 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
         n_steps: optimiser steps.
         purpose: of the seed.
     """
-    experiment, name = work.experiment, work.stage.name
+    experiment, runtime, name = work.experiment, work.bench.runtime, work.stage.name
     lora = experiment.model.lora_rank > 0
-    lm = load_weights(experiment, work.bench.runtime, start.name, None if lora else torch.float32)
+    lm = load_weights(experiment, runtime, start.name, None if lora else torch.float32)
     if lm.decoder_start is not None:
         set_languages(lm.tokenizer, experiment.data)  # it is saved with them
     if lora:
@@ -48,7 +48,8 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
         trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, advance=advance, on_epoch=work.on_epoch,
                            seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype,
-                           batch_size=work.bench.runtime.batch_size, accelerator=work.bench.runtime.accelerator)
+                           batch_size=runtime.batch_size, accelerator=runtime.accelerator, micro_batch=runtime.micro_batch,
+                           checkpointing=runtime.checkpointing)
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm

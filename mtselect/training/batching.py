@@ -51,6 +51,20 @@ class Batch:
                  for name, tensor in vars(self).items() if tensor is not None}
         return replace(self, **moved)
 
+    def parts(self, size: int) -> Iterator[Batch]:
+        """At most so many examples at a time, in no more columns than they need."""
+        if size >= len(self.rows):
+            yield self
+            return
+        for first in range(0, len(self.rows), size):
+            some = {name: tensor[first : first + size] for name, tensor in vars(self).items() if tensor is not None}
+            width = int(some["mask"].sum(1).max())
+            behind = {"input_ids": width, "mask": width, "targets": width}
+            if self.decoder_ids is not None:
+                behind |= dict.fromkeys(("targets", "decoder_ids"), int((some["targets"] != -100).sum(1).max()))
+            yield replace(self, **{name: tensor[:, : behind[name]] if name in behind else tensor
+                                   for name, tensor in some.items()})
+
 
 def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
 from mtselect.training.batching import Batch, loader
-from mtselect.training.language_model import LanguageModel, Model, target_logits, target_losses
+from mtselect.training.language_model import LanguageModel, Model, checkpointed, target_logits, target_losses
 from mtselect.training.trainer import make_trainer
 
 
@@ -52,14 +53,17 @@ class FinetuneModule(L.LightningModule):
         model: causal LM or encoder-decoder, with LoRA adapters or not.
         config: optimiser and schedule.
         n_steps: optimiser steps in all, for the schedule.
+        micro_batch: examples of a step that are in memory at a time; null is all.
         name: what the error of a NaN loss calls this training (`warmup` or `finetune`).
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss) at each epoch's end; may raise to stop.
     """
 
     def __init__(self, model: Model, config: TrainConfig, n_steps: int, name: str, advance: Advance,
-                 on_epoch: Callable[[int, float], None] | None) -> None:
+                 on_epoch: Callable[[int, float], None] | None, micro_batch: int | None = None) -> None:
         super().__init__()
+        self.automatic_optimization = False  # Lightning's accumulation means over micro-batches, not over a step's tokens
+        self._micro_batch = micro_batch or config.batch_size
         self.model = model.train()
         self.curve: list[CurvePoint] = []
         self._config, self._n_steps, self._name = config, n_steps, name
@@ -75,18 +79,28 @@ class FinetuneModule(L.LightningModule):
         """Stop it: forward, backward and optimiser, without loading and dev loss."""
         self.seconds += time.perf_counter() - self._begun
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean cross-entropy over the batch's target tokens. Raises NonFiniteError with the step."""
-        loss, _ = self._loss(batch)
-        value = self._finite(float(loss.detach()), "loss", f"at step {self.global_step}")
-        self.curve.append(CurvePoint(step=self.global_step, epoch=self.current_epoch, train_loss=value))
-        self._advance(len(batch.rows))
-        return loss
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One optimiser step down the mean cross-entropy over the batch's target tokens, whose gradients are summed over
+        micro-batches. Raises NonFiniteError with the step."""
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        step = self.global_step
+        optimizer.zero_grad()
+        tokens, value = _target_tokens(batch), 0.0
+        for part in batch.parts(self._micro_batch):
+            loss = self._loss(part, tokens)
+            value = self._finite(value + float(loss.detach()), "loss", f"at step {step}")
+            self.manual_backward(loss)
+            self._advance(len(part.rows))
+        self.curve.append(CurvePoint(step=step, epoch=self.current_epoch, train_loss=value))
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add to the dev loss."""
-        loss, tokens = self._loss(batch)
-        self._dev_sums += (float(loss) * tokens, tokens)
+        tokens = _target_tokens(batch)
+        self._dev_sums += (float(self._loss(batch, tokens)) * tokens, tokens)
 
     def on_validation_epoch_end(self) -> None:
         """Close the epoch's dev loss and report it. Raises NonFiniteError with the epoch."""
@@ -96,11 +110,6 @@ class FinetuneModule(L.LightningModule):
         self.curve[-1] = CurvePoint(step=last.step, epoch=last.epoch, train_loss=last.train_loss, dev_loss=dev_loss)
         if self._on_epoch is not None:
             self._on_epoch(last.epoch, dev_loss)
-
-    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
-        """Scale the gradients to `max_grad_norm`. By hand: Lightning refuses a fused optimiser beside bf16, for the
-        sake of a loss scaler that only float16 has."""
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
 
     def configure_optimizers(self) -> Any:
         """AdamW, learning rate rising over `ramp_share` of the steps and falling linearly to 0.
@@ -130,14 +139,18 @@ class FinetuneModule(L.LightningModule):
                                  f"({self._config.max_grad_norm})")
         return value
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
-        tokens = int((batch.targets != -100).sum())
-        return target_losses(target_logits(self.model, batch), batch.targets).sum() / tokens, tokens
+    def _loss(self, batch: Batch, tokens: int) -> Tensor:
+        return target_losses(target_logits(self.model, batch), batch.targets).sum() / tokens
+
+
+def _target_tokens(batch: Batch) -> int:
+    return int((batch.targets != -100).sum())
 
 
 def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *, n_steps: int,
              name: str, seed: int, dtype: str, batch_size: int, accelerator: str, advance: Advance,
-             on_epoch: Callable[[int, float], None] | None = None) -> Training:
+             on_epoch: Callable[[int, float], None] | None = None, micro_batch: int | None = None,
+             checkpointing: bool = False) -> Training:
     """Train the model in place.
 
     Args:
@@ -152,15 +165,17 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
         accelerator: Lightning's.
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss); may raise to stop.
+        micro_batch: examples of a step that are in memory at a time; null is all.
+        checkpointing: keep the layers' inputs alone, and compute what else the backward pass needs once more.
 
     Raises:
         NonFiniteError: the loss became NaN or infinite.
     """
-    module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch)
+    module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch, micro_batch)
     trainer = make_trainer(accelerator=accelerator, max_steps=n_steps, max_epochs=-1, num_sanity_val_steps=0,
                            precision="bf16-mixed" if dtype == "bfloat16" else "32-true")
     held_out = loader(dev, batch_size, lm.pad_id) if dev else None
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), checkpointed(lm.model) if checkpointing else nullcontext():
         torch.manual_seed(seed)
         trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)), held_out)
         if held_out is not None and module.curve and module.curve[-1].dev_loss is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,25 @@ def add_lora(model: Model, config: ModelConfig) -> Model:
         warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers 5 by an old name
         return get_peft_model(model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha,
                                                 target_modules="all-linear", task_type=task))
+
+
+@contextmanager
+def checkpointed(model: Model) -> Iterator[None]:
+    """Layers keep their inputs alone for the backward pass, which computes what else it needs once more.
+
+    Raises:
+        ModelError: the architecture has no such layers.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise ModelError(f"runtime.checkpointing is true, and {type(model).__name__} cannot compute its layers once more: set "
+                         "it to false and runtime.micro_batch lower")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers 5 has another name for it, of which 5.17 knows nothing
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            model.gradient_checkpointing_disable()
 
 
 def build_small_llama(config: ModelConfig, texts: Iterable[str], seed: int, out: Path) -> None:

@@ -9,20 +9,24 @@ import pytest
 import torch
 
 from mtselect.config import FinetuneConfig, ModelConfig
-from mtselect.errors import NonFiniteError
+from mtselect.errors import ModelError, NonFiniteError
+from mtselect.training import finetune_module
 from mtselect.training.batching import collate
 from mtselect.training.finetune_module import CurvePoint, FinetuneModule, finetune
 from mtselect.training.language_model import LanguageModel, add_lora, target_logits, target_losses
 
 # Mean of per-batch sums in float32.
 ROUNDING = 1e-5
+# Of gradients summed in another order, through seven steps of AdamW, which divides small ones by their own size.
+MICRO_ROUNDING = 1e-2
 CONFIG = FinetuneConfig(epochs=3, learning_rate=1e-2, batch_size=4)
 
 
 def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> list[CurvePoint]:
     settings: dict[str, Any] = {"n_steps": config.steps_for(10), "name": "finetune", "seed": 0, "dtype": "float32",
                                 "batch_size": 3, "accelerator": "cpu", "advance": lambda n: None, **how}
-    return finetune(lm, tiny.examples(10), tiny.examples(5, seed=1), config, **settings).curve
+    examples, dev = settings.pop("examples", tiny.examples(10)), settings.pop("dev", tiny.examples(5, seed=1))
+    return finetune(lm, examples, dev if examples[0].start is None else [], config, **settings).curve
 
 
 def weights(lm: LanguageModel) -> torch.Tensor:
@@ -45,6 +49,46 @@ def test_whole_epochs_are_the_same_by_steps(tiny: SimpleNamespace) -> None:
     one, other = tiny.model("llama"), tiny.model("llama")
     assert train(tiny, one, CONFIG) == train(tiny, other, FinetuneConfig(steps=9, learning_rate=1e-2, batch_size=4))
     assert torch.equal(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "marian", "t5"])
+@pytest.mark.parametrize("how", [{"micro_batch": 1}, {"micro_batch": 3}, {"checkpointing": True}], ids=str)
+def test_what_takes_less_memory_changes_nothing(how: dict[str, Any], architecture: str, tiny: SimpleNamespace, relative: Any
+                                                ) -> None:
+    """Summed over a step's tokens, not means of means: the last batch of an epoch has 2 of 4 examples."""
+    start = tiny.start if architecture != "llama" else None
+    examples = tiny.examples(10, start=start)
+    still = {"llama": {}, "marian": {"dropout": 0.0}, "t5": {"dropout_rate": 0.0}}[architecture]  # drawn for each pass
+    one, other, before = (tiny.model(architecture, **still) for _ in range(3))
+    curves = [train(tiny, lm, FinetuneConfig(steps=7, learning_rate=1e-3, batch_size=4), examples=examples, **some)
+              for lm, some in ((one, {}), (other, how))]
+    assert [point.step for point in curves[1]] == list(range(7))
+    assert relative([point.train_loss for point in curves[1]], [point.train_loss for point in curves[0]]) < MICRO_ROUNDING
+    moved = [weights(lm) - weights(before) for lm in (one, other)]
+    assert relative(moved[1], moved[0]) < MICRO_ROUNDING
+
+
+def test_only_a_micro_batch_is_in_memory_at_a_time(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And layers run once more for the backward pass where they are checkpointed."""
+    lm, seen, ran = tiny.model("llama"), [], []
+    original = finetune_module.target_logits
+    monkeypatch.setattr(finetune_module, "target_logits", lambda model, batch: seen.append(batch) or original(model, batch))
+    layer = lm.model.model.layers[0].mlp
+    layer.register_forward_pre_hook(lambda *_: ran.append(1))  # what it gives is not computed to its end again
+    train(tiny, lm, FinetuneConfig(steps=1, batch_size=8), micro_batch=3, checkpointing=True, dev=[])
+    assert [len(batch.rows) for batch in seen] == [3, 3, 2]
+    assert all(batch.mask.any(0).all() for batch in seen), "columns of nothing but padding"
+    assert len(ran) == 2 * len(seen)
+    ran.clear()
+    train(tiny, lm, FinetuneConfig(steps=1, batch_size=8), micro_batch=3, dev=[])
+    assert len(ran) == len(seen) / 2 == 3, "checkpointing outlives the training that asked for it"
+
+
+def test_a_model_that_cannot_be_checkpointed_is_refused(tiny: SimpleNamespace) -> None:
+    lm = tiny.model("llama")
+    lm.model.supports_gradient_checkpointing = False
+    with pytest.raises(ModelError, match=r"runtime.checkpointing is true, and LlamaForCausalLM .* runtime.micro_batch"):
+        train(tiny, lm, checkpointing=True)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
