@@ -30,7 +30,16 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, cast, gradient_norms, product, wide
+from mtselect.attribution.gradients import (
+    SEED_BUFFER_BYTES,
+    Captured,
+    GradientBuffer,
+    cast,
+    example_sums,
+    gradient_norms,
+    product,
+    wide,
+)
 from mtselect.attribution.influence import Scorer, seed_chunks
 from mtselect.attribution.kfac import LayerCurvature, rotated_tokens
 
@@ -118,8 +127,7 @@ class FactoredScorer(Scorer):
         terms = product(narrow_g, left).mul_(product(narrow_a, right))
         shared = product(narrow_g, self._remainders[name]).mul_(wide(a)).sum(1, keepdim=True)
         tokens = terms.view(len(terms), self._benefits.shape[1], -1).sum(2) + shared
-        benefits = torch.stack([part.sum(0) for part in torch.split_with_sizes(tokens, lengths)])
-        return benefits, gradient_norms(a, g, lengths) if name in self._norms else None
+        return example_sums(tokens, lengths), gradient_norms(a, g, lengths) if name in self._norms else None
 
 
 def truncate(matrices: Float[Tensor, "examples outputs inputs"], layer: LayerCurvature, rank: int

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -184,8 +185,9 @@ def example_gradients(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "token
     """G [B, O, I] from a [M, I] and g [M, O], multiplied in what `statistics` says and summed in float32."""
     a, g = cast(a, statistics), cast(g, statistics)
     out = a.new_empty(len(lengths), g.shape[1], a.shape[1]) if out is None else out
-    if a.device.type != "cpu":
-        return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths), out=out)
+    if is_padded(a.device):
+        places = _places(lengths, a.device)
+        return torch.bmm(_padded(g, lengths, places).mT, _padded(a, lengths, places), out=out)
     for gradient, a_z, g_z in zip(out, _split(a, lengths), _split(g, lengths), strict=True):
         torch.mm(g_z.mT, a_z, out=gradient)
     return out
@@ -222,7 +224,7 @@ class GradientBuffer:
 def add_squares(total: Float[Tensor, "outputs inputs"], a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"],
                 lengths: Sequence[int], statistics: torch.dtype = torch.float32) -> None:
     """total [O, I] += sum over examples of G^2. On a CPU one example at a time, while it is in cache."""
-    if a.device.type != "cpu":
+    if is_padded(a.device):
         for gradients in GradientBuffer(statistics=statistics).chunks(a, g, lengths):
             total += gradients.square_().sum(0, dtype=total.dtype)
         return
@@ -236,9 +238,27 @@ def add_squares(total: Float[Tensor, "outputs inputs"], a: Float[Tensor, "tokens
 def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens outputs"], lengths: Sequence[int]
                    ) -> Float[Tensor, " examples"]:
     """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
+    if is_padded(a.device):
+        places = _places(lengths, a.device)
+        inputs, outputs = (_padded(wide(x), lengths, places) for x in (a, g))
+        return ((inputs @ inputs.mT) * (outputs @ outputs.mT)).sum((1, 2)).clamp_min(0).sqrt()
     squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(_split(wide(a), lengths), _split(wide(g), lengths),
                                                                            strict=True)]
     return torch.stack(squares).clamp_min(0).sqrt()
+
+
+def example_sums(values: Float[Tensor, "tokens columns"], lengths: Sequence[int]) -> Float[Tensor, "examples columns"]:
+    """Sums over each example's tokens."""
+    if is_padded(values.device):
+        counts = torch.tensor(lengths, device=values.device)
+        return torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)  # in order: the same whatever the batch
+    return torch.stack([part.sum(0) for part in _split(values, lengths)])
+
+
+def is_padded(device: torch.device) -> bool:
+    """Whether examples are padded to one length, so that a layer costs as many kernels whatever the batch; a CPU rather takes
+    one after the other, while it is in cache."""
+    return device.type != "cpu"
 
 
 def product(x: Float[Tensor, "rows inner"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
@@ -259,9 +279,17 @@ def cast(x: Tensor, statistics: torch.dtype) -> Tensor:
     return x if x.dtype == torch.float64 else x.to(statistics)
 
 
-def _padded(x: Tensor, lengths: Sequence[int]) -> Tensor:
+def _places(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """[M]: where each token is among B * T places, T of the longest example."""
+    counts = np.asarray(lengths)
+    places = np.flatnonzero(np.arange(counts.max()) < counts[:, None])
+    return torch.from_numpy(places).to(device, non_blocking=True)
+
+
+def _padded(x: Tensor, lengths: Sequence[int], places: Tensor) -> Tensor:
     """[B, T, D] from [M, D], zeros behind each example."""
-    return nn.utils.rnn.pad_sequence(list(_split(x, lengths)), batch_first=True)
+    longest = max(lengths)
+    return x.new_zeros(len(lengths) * longest, x.shape[1]).index_copy_(0, places, x).view(len(lengths), longest, -1)
 
 
 def _split(x: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, cast, gradient_norms, product
+from mtselect.attribution.gradients import SEED_BUFFER_BYTES, Captured, GradientBuffer, cast, gradient_norms, is_padded, product
 from mtselect.attribution.kfac import LayerCurvature, rotated_tokens
 from mtselect.errors import NonFiniteError
 
@@ -112,16 +112,21 @@ class Scorer:
         Raises:
             NonFiniteError: a benefit is NaN or infinite; names the candidate's row.
         """
-        index = captured.rows.cpu().numpy() - self._first
         benefits: Tensor | float = 0.0
+        measured: dict[str, Tensor] = {}
         for name, (a, g) in captured.layers.items():
             added, norms = self._score(name, a, g, captured.lengths_of(name))
             benefits = benefits + added
             if norms is not None:
-                self._norms[name][index] = norms.cpu().numpy()
+                measured[name] = norms
         assert isinstance(benefits, Tensor)
-        check_finite_rows(benefits, captured.rows, "candidate")
-        self._benefits[index] += benefits.cpu().numpy()
+        width, rows = benefits.shape[1], captured.rows.cpu()
+        here = torch.column_stack([benefits, *measured.values()]).cpu()  # one wait for the device, whatever the layers
+        check_finite_rows(here[:, :width], rows, "candidate")
+        index = rows.numpy() - self._first
+        self._benefits[index] += here[:, :width].numpy()
+        for i, name in enumerate(measured, width):
+            self._norms[name][index] = here[:, i].numpy()
 
     def _score(self, name: str, a: Tensor, g: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor | None]:
         """Benefits [B, Q] of one layer from its tokens a [M, I] and g [M, O], and norms [B] if they are asked for."""
@@ -150,7 +155,8 @@ class PoolScorer(Scorer):
             flat = gradients.flatten(1)
             parts.append(product(flat, self._seeds[name].mT))
             if name in self._norms and not self._narrow:
-                norms.append(torch.stack([row.dot(row) for row in flat]).sqrt())
+                norms.append(torch.linalg.vector_norm(flat, dim=1) if is_padded(flat.device)
+                             else torch.stack([row.dot(row) for row in flat]).sqrt())
         if name in self._norms and self._narrow:
             norms.append(gradient_norms(a, g, lengths))
         return torch.cat(parts), torch.cat(norms) if norms else None

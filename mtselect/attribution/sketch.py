@@ -39,13 +39,16 @@ class Projections:
         """R, numbers in one sketch."""
         return sum(p_in.shape[1] * p_out.shape[1] for p_in, p_out in self.sides.values())
 
+    def to(self, device: torch.device) -> Projections:
+        """The same on another device."""
+        return Projections(sides={name: (p_in.to(device), p_out.to(device)) for name, (p_in, p_out) in self.sides.items()})
+
     def sketch(self, captured: Captured) -> Float32[Tensor, "examples width"]:
         """Sketches [B, R] of a batch, float32."""
         blocks = []
         for name, (p_in, p_out) in self.sides.items():
             a, g = captured.layers[name]
-            block = example_gradients(wide(a) @ p_in.to(a.device), wide(g) @ p_out.to(g.device), captured.lengths_of(name))
-            blocks.append(block.flatten(1))
+            blocks.append(example_gradients(wide(a) @ p_in, wide(g) @ p_out, captured.lengths_of(name)).flatten(1))
         return torch.cat(blocks, dim=1)
 
 
@@ -62,12 +65,15 @@ class Sketcher:
     def __init__(self, projections: Projections, *, sketches: Float16[np.ndarray, "candidates width"],
                  sketch_norms: Float32[np.ndarray, " candidates"], first: int = 0) -> None:
         self._projections, self._first = projections, first
+        self._here: Projections | None = None
         self._sketches, self._sketch_norms = sketches, sketch_norms
 
     def update(self, captured: Captured) -> None:
         """Fill in a batch."""
         index = captured.rows.cpu().numpy() - self._first
-        sketches = self._projections.sketch(captured)
+        if self._here is None:  # once a pass: tokens say where
+            self._here = self._projections.to(next(iter(captured.layers.values()))[0].device)
+        sketches = self._here.sketch(captured)
         length = sketches.norm(dim=1)
         self._sketches[index] = (sketches / length.clamp_min(1e-30).unsqueeze(1)).cpu().numpy()
         self._sketch_norms[index] = length.cpu().numpy()
