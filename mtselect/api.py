@@ -5,8 +5,6 @@ They are the commands' stages and store: what a command, a sweep or an earlier c
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,11 +88,12 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Need] = SIGNALS, model
 
 
 def load_set(name: str, *, uri: str | None = None) -> Dataset:
-    """A promoted set.
+    """A promoted set, or a trial's.
 
     Args:
         name: of the study and, behind @, `champion` (the default) or `challenger`, or behind / a version's number:
-            `crawl-de-en@champion`, `crawl-de-en/3`. Or as MLflow has it: `models:/mtselect.crawl-de-en@champion`.
+            `crawl-de-en@champion`, `crawl-de-en/3`. Or as MLflow has it: `models:/mtselect.crawl-de-en@champion`, or
+            `runs:/RUN/selected.jsonl` with a run's id.
         uri: MLflow server; null takes MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
 
     Returns:
@@ -104,19 +103,9 @@ def load_set(name: str, *, uri: str | None = None) -> Dataset:
         DataError: there is no such set.
         StorageError: MLflow does not answer.
     """
-    from datasets import Dataset
+    from mtselect.tracking.fetch import fetch_selected, set_address
 
-    from mtselect.store import read_lines
-    from mtselect.tracking.fetch import fetch_version
-
-    match = re.fullmatch(r"(?:models:/)?(?:mtselect\.)?(?P<study>[\w.-]+?)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))?", name)
-    if match is None:
-        raise ConfigError(f"a promoted set must be STUDY, STUDY@ALIAS or STUDY/VERSION, such as crawl-de-en@champion, got "
-                          f"{name!r}: correct it")
-    alias = match["alias"] or (None if match["number"] else "champion")
-    with tempfile.TemporaryDirectory() as folder:
-        path, _ = fetch_version(f"mtselect.{match['study']}", uri, Path(folder), alias=alias, number=match["number"])
-        return Dataset.from_list(read_lines(path / "selected.jsonl"))
+    return fetch_selected(set_address(name), uri)
 
 
 def _sweep(pool: Pairs, seeds: Pairs, model: str | Path | None, src_lang: str | None, tgt_lang: str | None, dev: Pairs | None,

@@ -29,7 +29,7 @@ from mtselect.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.tracking.mlflow import RecordedRun
+    from mtselect.tracking.recorded import RecordedRun
 
 Pairs = dict[str, dict[str, Any]]  # by id, in the set's order
 

@@ -20,7 +20,7 @@ import mtselect
 from mtselect.errors import DataError
 from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
-from mtselect.tracking.mlflow import RecordedRun
+from mtselect.tracking.recorded import RecordedRun
 
 NAME = "mtselect.tiny"
 

@@ -22,7 +22,8 @@ from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.trial import compare_systems, discard_trial, mean_scores, run_seeds
 from mtselect.store import Store
-from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
+from mtselect.tracking.mlflow import MlflowTracker
+from mtselect.tracking.recorded import RecordedRun
 
 
 @dataclass(frozen=True, kw_only=True)

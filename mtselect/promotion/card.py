@@ -19,7 +19,7 @@ from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
 from mtselect.store import write_lines
-from mtselect.tracking.mlflow import RecordedRun
+from mtselect.tracking.recorded import RecordedRun
 
 if TYPE_CHECKING:
     from mtselect.significance import PairedResult, Score

@@ -24,7 +24,8 @@ from mtselect.promotion.gates import Gate
 from mtselect.recording import scores_as_metrics
 from mtselect.store import read_lines
 from mtselect.tracking.fetch import fetch_version
-from mtselect.tracking.mlflow import MlflowTracker, RecordedRun
+from mtselect.tracking.mlflow import MlflowTracker
+from mtselect.tracking.recorded import RecordedRun
 from mtselect.tracking.registry import CHALLENGER, CHAMPION, Registry
 from mtselect.tracking.server import open_mlflow
 

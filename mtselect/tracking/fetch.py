@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtselect.errors import DataError, StorageError
+from mtselect.errors import ConfigError, DataError, StorageError
 from mtselect.remote import first_line, redact
+from mtselect.store import read_lines
 from mtselect.tracking.client import connect
-from mtselect.tracking.mlflow import RecordedRun, recorded
+from mtselect.tracking.recorded import RecordedRun, recorded
 from mtselect.tracking.registry import resolving
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Of a selected set, as MLflow has it.
+ADDRESS = re.compile(r"runs:/(?P<run>[^/]+)/selected\.jsonl|"
+                     r"models:/(?P<name>mtselect\.[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+_NAME = re.compile(r"(?:models:/)?(?:mtselect\.)?(?P<study>[\w.-]+?)(?P<which>@[\w-]+|/\d+)?")
+
+
+def set_address(name: str) -> str:
+    """MLflow's address of a selected set.
+
+    Args:
+        name: of a study and, behind @, `champion` (the default) or `challenger`, or behind / a version's number:
+            `crawl-de-en@champion`, `crawl-de-en/3`; or the address itself.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if ADDRESS.fullmatch(name):
+        return name
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"a promoted set must be STUDY, STUDY@ALIAS or STUDY/VERSION, such as crawl-de-en@champion, got "
+                          f"{name!r}: correct it")
+    return f"models:/mtselect.{match['study']}{match['which'] or '@champion'}"
+
+
+def fetch_selected(address: str, uri: str | None) -> Dataset:
+    """The rows of a selected.jsonl.
+
+    Args:
+        address: `runs:/RUN/selected.jsonl`, `models:/mtselect.STUDY@ALIAS` or `models:/mtselect.STUDY/NUMBER`.
+        uri: MLflow server; null takes MLflow's own.
+
+    Raises:
+        DataError: there is no such set, or the address is none of these.
+        StorageError: MLflow does not answer.
+    """
+    from datasets import Dataset
+
+    match = ADDRESS.fullmatch(address)
+    if match is None:
+        raise DataError(f"a selected set must be runs:/RUN/selected.jsonl, models:/mtselect.STUDY@ALIAS or "
+                        f"models:/mtselect.STUDY/NUMBER, got {address!r}: correct it")
+    with tempfile.TemporaryDirectory() as folder:
+        if match["run"]:
+            path, _ = fetch_run(match["run"], uri, Path(folder))
+        else:
+            version, _ = fetch_version(match["name"], uri, Path(folder), alias=match["alias"], number=match["number"])
+            path = version / "selected.jsonl"
+        return Dataset.from_list(read_lines(path))
 
 
 def fetch_run(run_id: str, uri: str | None, folder: Path) -> tuple[Path, RecordedRun]:

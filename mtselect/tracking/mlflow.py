@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from mtselect.metrics.base import direction
 from mtselect.remote import redact
 from mtselect.tracking.base import Kind, Status
 from mtselect.tracking.client import PatientClient
+from mtselect.tracking.recorded import RecordedRun, recorded
 from mtselect.tracking.registry import Registry
 from mtselect.tracking.view import FILTER, VIEW, VIEW_VERSIONS, view_state
 
@@ -36,23 +37,6 @@ if TYPE_CHECKING:
 
 _MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
 _COLUMN_TYPES = {str: "string", float: "double", int: "long"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedRun:
-    """A run as read back: metrics by name, params, tags."""
-
-    run_id: str
-    name: str
-    metrics: dict[str, float]
-    params: dict[str, str]
-    tags: dict[str, str]
-
-
-def recorded(run: Any) -> RecordedRun:
-    """A run as MLflow gives it."""
-    return RecordedRun(run_id=run.info.run_id, name=run.info.run_name, metrics=dict(run.data.metrics),
-                       params=dict(run.data.params), tags=dict(run.data.tags))
 
 
 class MlflowTracker:
