@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -363,6 +364,36 @@ def swept(make_lab: Callable[..., Lab]) -> Lab:
     lab = make_lab()
     assert lab.run("sweep", "sweep.yaml") == 0
     return lab
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for Python's path in which mtselect is registered with the entry points that pyproject.toml has now; the
+    environment has those from when it was installed."""
+    folder = tmp_path_factory.mktemp("site")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"console_scripts": project["scripts"], **project["entry-points"]}
+    meta = folder / "mtselect-0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: mtselect\nVersion: 0\n", encoding="utf-8")
+    (meta / "entry_points.txt").write_text("".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()) for group, points in groups.items()),
+        encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def known_to_mlflow(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process's MLflow has what a process that begins now would find by our entry points."""
+    import mlflow
+    from mlflow.data import dataset_source_registry as registry
+    from mlflow.utils.plugins import get_entry_points
+
+    monkeypatch.syspath_prepend(str(registered))
+    monkeypatch.setattr(registry._dataset_source_registry, "sources", list(registry.get_registered_sources()))
+    registry._dataset_source_registry.register_entrypoints()
+    for point in get_entry_points("mlflow.dataset_constructor"):
+        monkeypatch.setattr(mlflow.data, point.name, point.load(), raising=False)
 
 
 # What takes seconds: a sweep, a server, a browser, COMET's environment, trainings.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mtselect.errors import DataError
 from mtselect.hub import located, pin
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _FORM = re.compile(r"hub:(?P<name>[^:\s@]+(@[^:\s]+)?)(:(?P<config>[^:\[\s]+))?:(?P<split>[^:\[\s]+(\[.*)?)")
+
+
+class HubSplit(NamedTuple):
+    """What a source names, as `datasets.load_dataset` takes it; the name may be a folder's."""
+
+    name: str
+    revision: str | None
+    config: str | None
+    split: str
 
 
 class Hub:
@@ -44,10 +53,16 @@ class Hub:
         return source[:start] + pin(source[start:end], "dataset") + source[end:]
 
 
-def _open(source: str) -> Dataset:
+def hub_split(source: str) -> HubSplit:
+    """Of a source of this form. Raises DataError if it is of another."""
     match = _parts(source)
     name, revision = located(match["name"])
-    return load_split(source, name, match["config"], split=match["split"], revision=revision)
+    return HubSplit(name, revision, match["config"], match["split"])
+
+
+def _open(source: str) -> Dataset:
+    there = hub_split(source)
+    return load_split(source, there.name, there.config, split=there.split, revision=there.revision)
 
 
 def _parts(source: str) -> re.Match[str]:
