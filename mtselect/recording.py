@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
 from mtselect.metrics.base import direction
+from mtselect.provenance import corpus_inputs, dev_input, selected_input, trial_model
 from mtselect.reports import figures as plots
 from mtselect.reports import pages
 from mtselect.selectors.base import SELECTORS
@@ -67,9 +68,12 @@ def trial_params(experiment: Experiment, searched: Mapping[str, object], rival: 
 
 def trial_metrics(results: Sequence[TrialResult], scores: Sequence[Score]) -> dict[str, float]:
     """Scores first, then what was selected (at the first finetuning seed) and the optimiser steps."""
+    return scores_as_metrics(scores) | _set_metrics(results)
+
+
+def _set_metrics(results: Sequence[TrialResult]) -> dict[str, float]:
     result = results[0]
-    metrics = scores_as_metrics(scores)
-    metrics["select/pairs"] = len(result.selection.pairs)
+    metrics: dict[str, float] = {"select/pairs": len(result.selection.pairs)}
     metrics["finetune/steps"] = 0.0 if result.evaluation.cost is None else result.evaluation.cost["steps"]
     metrics["finetune/seeds"] = len(results)
     if result.selection.gate is not None:
@@ -96,21 +100,22 @@ def scores_as_metrics(scores: Sequence[Score]) -> dict[str, float]:
 
 def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], scores: Sequence[Score],
                  config: TrackingConfig) -> None:
-    """Metrics, the selected set, the experiment that replays it, what the gate dropped, translations, curve and pictures; of
-    several finetuning seeds the means, and what else there is of the first."""
+    """Metrics, the model, the selected set, the experiment that replays it, what the gate dropped, translations, curve and
+    pictures; of several finetuning seeds the means, and what else there is of the first."""
     result = results[0]
     experiment, selection, evaluation = result.experiment, result.selection, result.evaluation
     signatures = {f"mtselect.signature.{score.name}": score.signature for score in scores}
-    tracker.log(run_id, metrics=trial_metrics(results, scores), note=_note(results, scores),
+    dev = dev_input(result.lineage)
+    tracker.log_model(run_id, trial_model(results), scores_as_metrics(scores), dev)
+    tracker.log(run_id, metrics=_set_metrics(results), note=_note(results, scores),
                 tags={**signatures, "mtselect.selected": selection.digest})
     if selection.gate is not None:
         tracker.log_text(run_id, json.dumps(selection.gate, indent=1, ensure_ascii=False), "gate.json")
     tracker.log_text(run_id, to_yaml(experiment, "experiment"), "experiment.yaml")
     tracker.log_text(run_id, jsonl(pair.row() for pair in selection.pairs), "selected.jsonl")
     if selection.pairs:
-        columns = {name: type(value) for name, value in selection.pairs[0].row().items()}
-        tracker.log_dataset(run_id, selection.digest, len(selection.pairs), columns)
         tracker.log_curve(run_id, evaluation.curve)
+    tracker.log_inputs(run_id, [selected_input(selection), dev] if selection.pairs else [dev])
     shown = _dev_pairs(result.lineage)[: config.sample_sentences]
     tracker.log_table(run_id, {"src": [pair.src for pair in shown], "hyp": evaluation.hypotheses[: len(shown)],
                                "ref": [pair.tgt for pair in shown]}, TABLE)
@@ -119,7 +124,8 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
 
 
 def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:
-    """On the study's run: what became of the rows of each source, and the noise of the pool."""
+    """On the study's run: the four sources, what became of their rows, and the noise of the pool."""
+    tracker.log_inputs(parent, corpus_inputs(lineage))
     summary = json.loads((lineage.path(CORPUS) / "summary.json").read_text(encoding="utf-8"))
     tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
                                  **_pool_noise(lineage)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -140,22 +141,53 @@ def test_the_version_carries_what_proves_it(finished: Any, promoted: Path) -> No
     assert "| provenance | yes | " in (promoted / "README.md").read_text(encoding="utf-8")
 
 
-def test_without_a_licence_it_is_refused_before_the_test_set_is_read(warm_lab: Callable[..., Any],
-                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def small(warm_lab: Callable[..., Any]) -> Any:
+    """A finished study of one trial with 20 pairs, and nothing promoted."""
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__finetune_seeds=1,
                    study__baselines=["random", "pool"],
                    experiment__selection={"budget": 20, "n_clusters": 2, "threshold": 0.0, "gate": None})
     assert lab.run("sweep", "sweep.yaml") == 0
-    evaluations = len(lab.manifests("evaluation"))
+    return lab
+
+
+def test_without_a_licence_it_is_refused_before_the_test_set_is_read(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluations = len(small.manifests("evaluation"))
     capsys.readouterr()
-    assert lab.run("promote", "tiny") == 2
+    assert small.run("promote", "tiny") == 2
     assert re.search(r"t000 is not promoted: data\.licence not set: give the pool's licence .* `--licence cc-by-4\.0` here",
                      refusal(capsys))
-    assert len(lab.manifests("evaluation")) == evaluations
-    assert not lab.client().search_registered_models()
-    tags = lab.children()["t000"].data.tags
+    assert len(small.manifests("evaluation")) == evaluations
+    assert not small.client().search_registered_models()
+    tags = small.children()["t000"].data.tags
     assert tags["mtselect.gate.provenance"].startswith("failed: data.licence not set")
     assert tags["mtselect.gate.replay"].startswith("passed: ")
+
+
+def test_a_study_that_was_recorded_without_models_goes_on(small: Any) -> None:
+    """As versions did that knew no model and no dataset but the selected one."""
+    with sqlite3.connect(small.folder / "mlflow.db") as database:
+        database.executescript("""
+            delete from inputs where source_type = 'RUN_OUTPUT';
+            delete from inputs where source_id in (select dataset_uuid from datasets where name != 'selected');
+            delete from datasets where name != 'selected';
+            delete from logged_model_metrics; delete from logged_model_params; delete from logged_model_tags;
+            delete from logged_models;""")
+    client = small.client()
+    assert not client.search_logged_models(["1"])
+    assert small.run("sweep", "sweep.yaml", "--study.n_trials", "2") == 0
+    (model,) = client.search_logged_models(["1"])
+    assert model.source_run_id == small.children()["t001"].info.run_id
+    study = next(run for run in small.runs() if run.info.run_name == "tiny")
+    assert {one.dataset.name for one in study.inputs.dataset_inputs} == {"pool", "seeds", "dev", "test"}
+    assert small.run("promote", "tiny", "--force") == 0
+    assert list(mtselect.load_set("tiny", uri=f"sqlite:///{small.folder}/mlflow.db")["id"]) == small.selected()["t000"]
+    kinds = {one.model_type: one.source_run_id for one in client.search_logged_models(["1"], datasets=[
+        {"dataset_name": "test"}])}
+    assert kinds == {"dataset": small.children()["t000"].info.run_id}, "what was promoted"
+    before = small.manifests()
+    assert small.run("prune", "sweep.yaml") == 0
+    assert small.manifests() == before
 
 
 def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,12 +21,18 @@ from typing import Any
 import pytest
 import requests
 
-from mtselect.config import Sweep, TrackingConfig
+import mtselect
+from mtselect.config import DataConfig, Sweep, TrackingConfig
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, redact
+from mtselect.tracking.base import DatasetInput, TrialModel
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow
 
+ROOT = Path(__file__).parents[1]
+GIVEN = DatasetInput(name="selected", digest="abc", n_rows=2,
+                     columns={"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
+DEV = DatasetInput(name="dev", digest="def", n_rows=3, data=DataConfig())
 AWAY = 3.0  # seconds a killed server stays away, beside its start
 
 
@@ -127,7 +133,9 @@ def client_of(uri: str) -> Any:
 
 def recorded(client: Any, study: str, root: Path | None = None) -> dict[str, Any]:
     """All that a study's runs hold and that is the same wherever it runs; each run once. `root`: of proxied artifacts."""
-    runs = client.search_runs([client.get_experiment_by_name(study).experiment_id], max_results=1000)
+    experiment = client.get_experiment_by_name(study).experiment_id
+    models = {one.model_id: one for one in client.search_logged_models([experiment]) if one.status == "READY"}
+    runs = client.search_runs([experiment], max_results=1000)
     names = [run.info.run_name for run in runs]
     assert len(set(names)) == len(names), f"recorded twice: {sorted(names)}"
     return {run.info.run_name.replace(study, "study"): {
@@ -138,7 +146,9 @@ def recorded(client: Any, study: str, root: Path | None = None) -> dict[str, Any
                  if key.startswith(("mtselect.kind", "mtselect.sel", "mtselect.sig", "mlflow.logged"))},
         "note": "mlflow.note.content" in run.data.tags,
         "curve": [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "finetune/loss")],
-        "datasets": [one.dataset.digest for one in run.inputs.dataset_inputs],
+        "datasets": {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs},
+        "models": [(models[one.model_id].model_type, models[one.model_id].name, len(models[one.model_id].metrics))
+                   for one in run.outputs.model_outputs],
         "files": files_of(artifacts_of(run, root)),
     } for run in runs}
 
@@ -179,9 +189,10 @@ def meanwhile(what: Callable[[], None]) -> threading.Thread:
 
 
 def test_over_http_with_passwords_it_is_the_same_and_no_password_is_seen(
-        undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any, postgres_server: Any,
-        capfd: pytest.CaptureFixture[str]) -> None:
-    """MLflow and Optuna on PostgreSQL, each with user and password in its URI, as written in the sweep file."""
+        undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any, postgres_server: Any, known_to_mlflow: None,
+        monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """MLflow and Optuna on PostgreSQL, each with user and password in its URI, as written in the sweep file. Whoever has MLflow
+    alone finds the champion's rows there."""
     with Proxy(postgres_server.port, "Basic bGFiOkBIdHRwU2Vrcg==") as proxy:  # lab:@HttpSekr
         uri, storage = proxy.uri("lab:%40HttpSekr@"), postgres.url("optuna")
         lab = warm_lab(study__name="passwords", study__storage=storage, tracking__uri=uri)
@@ -191,7 +202,8 @@ def test_over_http_with_passwords_it_is_the_same_and_no_password_is_seen(
         assert lab.run("sweep", "sweep.yaml", "--experiment.seed", "7") == 2
         assert_same(recorded(client_of(postgres_server.uri), "passwords",
                              postgres_server.folder / "artifacts"), undisturbed)
-        assert lab.run("promote", "passwords", "--tracking.uri", uri) in (0, 2)  # a tiny model may not beat random
+        assert lab.run("promote", "passwords", "--tracking.uri", uri, "--force") == 0  # a tiny model may not beat random
+        assert_champion_is_found(postgres_server.uri, "passwords", monkeypatch)
         assert lab.run("sweep", "sweep.yaml", "--study.storage", storage.replace("/optuna", "/none")) == 2
         assert lab.run("sweep", "sweep.yaml", "--tracking.uri", uri.replace("Sekr", "Sekr2")) == 2
     (lab.folder / "sweep.yaml").unlink()  # the only place where they belong
@@ -205,6 +217,35 @@ def test_over_http_with_passwords_it_is_the_same_and_no_password_is_seen(
     assert len(everything) > 100
     assert not [text[max(0, text.find(b"Sekr") - 200) :][:300] for text in everything if b"Sekr" in text]
     assert any(b"tracking:\n  kind: mlflow\n  uri: http://***@127" in text for text in everything)  # the recorded sweep.yaml
+
+
+def assert_champion_is_found(uri: str, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the lines of docs/mlflow.md, in a process that knows the server."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "trainings of one's own")
+    ids = list(mtselect.load_set(f"{study}@champion")["id"])
+    client = client_of(uri)
+    version = client.get_model_version_by_alias(f"mtselect.{study}", "champion")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "mlflow.md").read_text(encoding="utf-8"), re.DOTALL)
+    found: dict[str, Any] = {"RUN": version.run_id, "STUDY": study}
+    exec(code, found)
+    run, given = found["run"], found["given"]
+    assert list(found["pairs"]["id"]) == list(found["champion"].ds["id"]) == ids
+    assert len(ids) == run.data.metrics["select/pairs"] > 0
+    assert given.keys() == {"selected", "dev", "test"}
+    assert mlflow.data.get_source(given["test"]).load().endswith("data/test.jsonl")
+    trials = [model for model in found["models"] if model.tags["mtselect.kind"] == "trial"]
+    assert trials[0].source_run_id == run.info.run_id and len(trials) == 3
+    (tested,) = found["versions"]
+    assert (tested.model_uri, tested.tags["mtselect.selected"]) == (version.source, given["selected"].dataset.digest)
+    assert {one.key: one.value for one in tested.metrics} == {
+        name: value for name, value in run.data.metrics.items()
+        if name.startswith("test/") and "_against_" not in name and "difference" not in name}
+    same = mlflow.search_runs(search_all_experiments=True, output_format="list",
+                              filter_string=f"dataset.digest = '{given['selected'].dataset.digest}'")
+    assert len([run for run in same if "mtselect.kind" not in run.data.tags]) == 1
 
 
 def test_two_workers_survive_a_restart_of_postgres(undisturbed: Any, warm_lab: Callable[..., Any], postgres: Any,
@@ -268,13 +309,16 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
     proxy.lose = [("POST", "runs/create"), ("PUT", "sweep.yaml")]
     parent = tracker.study_run(Sweep())
     proxy.lose = [("POST", "runs/create"), ("POST", "runs/log-batch"), ("PUT", "table.json"), ("POST", "runs/set-tag"),
-                  ("POST", "runs/log-inputs"), ("POST", "runs/update")]
+                  ("POST", "runs/log-inputs"), ("POST", "runs/update"), ("POST", "mlflow/logged-models"),
+                  ("POST", "runs/outputs"), ("PATCH", "")]
     run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5}, {"mtselect.trial": "0"})
     other = tracker.start_trial(parent, "t001", "trial", {"budget": 5}, {"mtselect.trial": "1"})
     tracker.log_table(run_id, {"src": ["a"], "hyp": ["b"]}, "table.json")
     proxy.lose.append(("POST", "runs/log-batch"))
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1}])
-    tracker.log_dataset(run_id, "abc", 2, {"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
+    tracker.log_inputs(run_id, [GIVEN])
+    proxy.lose.append(("POST", "runs/log-batch"))
+    tracker.log_model(run_id, TrialModel(kind="finetuned", tags={}), {"eval/chrf": 40.0}, DEV)
     tracker.end(run_id, "FINISHED")
     assert proxy.lose == []
     client = client_of(mlflow_server.uri)
@@ -283,6 +327,10 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
     assert runs[run_id].info.status == "FINISHED"
     assert tracker.read_text(run_id, "table.json") == '{"columns": ["src", "hyp"], "data": [["a", "b"]]}'
     assert len(client.get_metric_history(run_id, "finetune/loss")) == len(runs[run_id].inputs.dataset_inputs) == 1
+    (model,) = client.search_logged_models([tracker.experiment_id])
+    assert model.status == "READY" and [(one.key, one.value, one.dataset_name) for one in model.metrics] == [
+        ("eval/chrf", 40.0, "dev")]
+    assert [one.model_id for one in runs[run_id].outputs.model_outputs] == [model.model_id]
 
 
 def test_a_lost_answer_registers_no_dataset_twice(proxy: Proxy, mlflow_server: Any, tmp_path: Path) -> None:
@@ -290,12 +338,15 @@ def test_a_lost_answer_registers_no_dataset_twice(proxy: Proxy, mlflow_server: A
     run_id = tracker.start_trial(tracker.study_run(Sweep()), "t002", "trial", {}, {"mtselect.trial": "2"})
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "selected.jsonl").write_text("{}\n")
-    proxy.lose = [("POST", "registered-models/create"), ("POST", "model-versions/create"), ("POST", "registered-models/alias")]
+    proxy.lose = [("POST", "registered-models/create"), ("POST", "mlflow/logged-models"), ("POST", "model-versions/create"),
+                  ("POST", "registered-models/alias")]
     registry = tracker.registry("mtselect.lost")
     assert registry.register(tmp_path / "data", run_id, {"mtselect.selected": "one"}, "").number == "1"
     registry.crown("1")
     assert proxy.lose == []
-    assert [one.version for one in client_of(mlflow_server.uri).search_model_versions("name = 'mtselect.lost'")] == ["1"]
+    client = client_of(mlflow_server.uri)
+    assert [one.version for one in client.search_model_versions("name = 'mtselect.lost'")] == ["1"]
+    assert [one.status for one in client.search_logged_models([tracker.experiment_id])] == ["READY"]
 
 
 def test_a_server_that_does_not_come_back_is_one_line_and_a_wrong_request_is_not_waited_for(

@@ -153,14 +153,89 @@ def test_the_gradients_are_recorded_once_on_the_parent(swept: Any) -> None:
     assert parent.data.metrics["data/pool/read"] == 300
 
 
-def test_the_selected_set_is_a_dataset_input(swept: Any) -> None:
+def inputs_of(run: Any) -> dict[str, Any]:
+    """Name -> dataset of a run, and its context."""
+    contexts = {one.dataset.name: {tag.key: tag.value for tag in one.tags} for one in run.inputs.dataset_inputs}
+    assert len(contexts) == len(run.inputs.dataset_inputs)
+    wanted = {name: {"mlflow.data.context": "training" if name == "selected" else name} for name in contexts}
+    assert contexts == wanted
+    return {one.dataset.name: one.dataset for one in run.inputs.dataset_inputs}
+
+
+def test_the_selected_set_and_dev_are_dataset_inputs_of_a_trial(swept: Any) -> None:
     for name in TRIALS:
         run = swept.children()[name]
-        (given,) = run.inputs.dataset_inputs
-        assert given.dataset.name == "selected"
-        assert given.dataset.digest == run.data.tags["mtselect.selected"]
-        assert json.loads(given.dataset.profile) == {"num_rows": int(run.data.metrics["select/pairs"])}
-        assert json.loads(given.dataset.source)["uri"] == f"runs:/{run.info.run_id}/selected.jsonl"
+        given = inputs_of(run)
+        assert given.keys() == {"selected", "dev"}
+        assert given["selected"].digest == run.data.tags["mtselect.selected"]
+        assert json.loads(given["selected"].profile) == {"num_rows": int(run.data.metrics["select/pairs"])}
+        assert json.loads(given["selected"].source)["uri"] == f"runs:/{run.info.run_id}/selected.jsonl"
+    assert inputs_of(swept.children()["untuned"]).keys() == {"dev"}
+
+
+def test_the_sources_are_dataset_inputs_of_the_study(swept: Any) -> None:
+    (digests,) = (json.loads(path.read_text(encoding="utf-8")) for path in swept.store.glob("corpus/*/digests.json"))
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    given = inputs_of(parent)
+    assert {name: one.digest for name, one in given.items()} == digests
+    assert {name: (one.source_type, json.loads(one.source)["uri"]) for name, one in given.items()} == {
+        name: ("local", str(swept.folder / "data" / f"{name}.jsonl")) for name in digests}
+    assert {name: json.loads(one.profile)["num_rows"] for name, one in given.items()} == {
+        name: parent.data.metrics[f"data/{name}/kept"] for name in digests}
+    assert inputs_of(swept.children()["t000"])["dev"].digest == digests["dev"]
+
+
+def models_of(lab: Any, study: str = "tiny") -> dict[str, Any]:
+    """Id of its run -> logged model, of a study; the ready ones, of which a run has one."""
+    client = lab.client()
+    found = client.search_logged_models([client.get_experiment_by_name(study).experiment_id])
+    ready = [model for model in found if model.status == "READY"]
+    assert len({model.source_run_id for model in ready}) == len(ready)
+    return {model.source_run_id: model for model in ready}
+
+
+def test_every_run_has_a_model_that_points_to_its_weights(swept: Any) -> None:
+    models, children = models_of(swept), swept.children()
+    assert models.keys() == {run.info.run_id for run in children.values()}
+    for name, run in children.items():
+        model = models[run.info.run_id]
+        assert [one.model_id for one in run.outputs.model_outputs] == [model.model_id]
+        assert (model.name, model.params) == (name, run.data.params)
+        assert {key: model.tags[key] for key in ("mtselect.kind", "mtselect.trial", "mtselect.selected")} == {
+            key: run.data.tags[key] for key in ("mtselect.kind", "mtselect.trial", "mtselect.selected")}
+        keys = {key.rpartition(".")[2]: value for key, value in model.tags.items() if key.startswith("mtselect.finetune.")}
+        weights = {key.rpartition(".")[2]: value for key, value in model.tags.items() if key.startswith("mtselect.weights.")}
+        if name == "untuned":
+            assert model.model_type == "untuned" and not keys and not weights
+            assert (Path(model.tags["mtselect.weights"]) / "model.safetensors").is_file()
+            continue
+        assert model.model_type == "finetuned" and keys.keys() == weights.keys() == ({"0"} if name in TRIALS else {"1", "2"})
+        for seed, key in keys.items():
+            assert weights[seed] == str(swept.store / "finetune" / key / "model")
+            assert (Path(weights[seed]) / "model.safetensors").is_file()
+        artifacts = Path(str(model.artifact_location).removeprefix("file://"))
+        assert not list(artifacts.glob("**/*")), "the weights stay where they are"
+
+
+def test_models_are_found_by_what_they_were_scored_on(swept: Any) -> None:
+    client, children = swept.client(), swept.children()
+    dev = inputs_of(children["t000"])["dev"]
+    experiment = children["t000"].info.experiment_id
+
+    def found(digest: str) -> list[Any]:
+        return list(client.search_logged_models([experiment], datasets=[{"dataset_name": "dev", "dataset_digest": digest}],
+                                                order_by=[{"field_name": "metrics.eval/chrf", "ascending": False,
+                                                           "dataset_name": "dev"}]))
+
+    assert found("0" * len(dev.digest)) == []
+    scores = {run.info.run_id: run.data.metrics["eval/chrf"] for run in children.values()}
+    models = found(dev.digest)
+    assert [scores[model.source_run_id] for model in models] == sorted(scores.values(), reverse=True)
+    for model in models:
+        run = client.get_run(model.source_run_id)
+        evaluated = {name: value for name, value in run.data.metrics.items() if name.startswith("eval/") and "_vs_" not in name}
+        assert {one.key: one.value for one in model.metrics} == evaluated
+        assert {(one.dataset_name, one.dataset_digest) for one in model.metrics} == {("dev", dev.digest)}
 
 
 def test_the_saved_view_decodes(swept: Any) -> None:
@@ -343,6 +418,7 @@ def test_killed_in_a_trial_it_goes_on(swept: Any, warm_lab: Callable[..., Any], 
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.selected() == swept.selected()
     assert Counter(run.info.status for run in lab.runs()) == {"FINISHED": 8, "KILLED": 1}
+    assert models_of(lab).keys() == {run.info.run_id for run in lab.children().values()}
     scores = {name: run.data.metrics["eval/chrf"] for name, run in swept.children().items()}
     assert {name: run.data.metrics["eval/chrf"] for name, run in lab.children().items()} == scores
 
@@ -595,18 +671,24 @@ def test_what_can_be_mended_costs_no_trial(blocked: str, message: str, swept: An
     assert lab.selected() == {"t000": swept.selected()["t000"]}
 
 
-def test_a_trial_killed_before_it_signed_its_run_is_closed(warm_lab: Callable[..., Any]) -> None:
-    """Between the making of the MLflow run and the note of its id in Optuna; too short a moment to hit with a kill."""
+def test_a_trial_killed_when_its_model_was_ready_is_closed(warm_lab: Callable[..., Any]) -> None:
+    """Between the last two calls to MLflow, and without a note of the run's id in Optuna: too short a moment to hit with a
+    kill."""
     lab = warm_lab(study__n_trials=1, study__baselines=[])
     assert lab.run("sweep", "sweep.yaml") == 0
     trial = study(lab).ask()
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}:0.00")  # this process is alive, but not that old
     parent = next(run for run in lab.runs() if run.info.run_name == "tiny")
-    left = lab.client().create_run(parent.info.experiment_id, run_name="t001", tags={
+    client = lab.client()
+    left = client.create_run(parent.info.experiment_id, run_name="t001", tags={
         "mlflow.parentRunId": parent.info.run_id, "mtselect.kind": "trial", "mtselect.trial": str(trial.number)})
+    model = client.create_logged_model(parent.info.experiment_id, source_run_id=left.info.run_id, model_type="finetuned")
+    client.finalize_logged_model(model.model_id, "READY")
     assert lab.run("sweep", "sweep.yaml", "--study.n_trials", "2") == 0
-    assert lab.client().get_run(left.info.run_id).info.status == "KILLED"
+    assert client.get_run(left.info.run_id).info.status == "KILLED"
     assert sorted(lab.children()) == ["t000", "t001"]
+    assert models_of(lab).keys() == {run.info.run_id for run in lab.children().values()}
+    assert client.get_logged_model(model.model_id).status == "FAILED"
     assert [one.state.name for one in study(lab).get_trials(deepcopy=False)] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 

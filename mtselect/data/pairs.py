@@ -43,9 +43,10 @@ class PairTable(Table[Pair]):
     @property
     def digest(self) -> str:
         """SHA-256 of the ids in their order, which stand for the texts; first 20 hex digits."""
+        ids = self._table.column("id")
         hashed = hashlib.sha256()
-        for batch in self._table.to_batches():
-            hashed.update("".join(batch.column("id").to_pylist()).encode())
+        for chunk in (ids if self._rows is None else ids.take(pa.array(self._rows))).chunks:
+            hashed.update("".join(chunk.to_pylist()).encode())
         return hashed.hexdigest()[:20]
 
 

@@ -13,15 +13,17 @@ from mtselect.errors import PromotionRefused
 from mtselect.metrics.base import direction
 from mtselect.promotion import gates
 from mtselect.promotion.gates import Gate
+from mtselect.provenance import part_input
 from mtselect.reports.figures import LEVELS
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
-from mtselect.stages.corpus import CORPUS, Split, corpus_of, load_digests
+from mtselect.stages.corpus import Split, corpus_of
 from mtselect.stages.evaluation import Evaluation, evaluate
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.selection import Selection, select_pairs
 from mtselect.stages.trial import compare_systems, discard_trial, mean_scores, run_seeds
 from mtselect.store import Store
+from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.recorded import RecordedRun
 
@@ -37,7 +39,7 @@ class Candidate:
         n_seeds: trusted pairs it was chosen for.
         dev: scores, means over the study's finetuning seeds.
         test: likewise.
-        test_digest: hash of the test set.
+        test_set: what `test` is of.
         rivals: name -> kind (`rivals.py`).
         comparisons: name of a rival -> the set against it on test.
         gates: all that were asked.
@@ -49,7 +51,7 @@ class Candidate:
     n_seeds: int
     dev: list[Score]
     test: list[Score]
-    test_digest: str
+    test_set: DatasetInput
     rivals: dict[str, str]
     comparisons: dict[str, PairedResult]
     gates: list[Gate]
@@ -102,7 +104,7 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
                      dev=mean_scores(lineage, evaluations(again, "dev")),
                      test=mean_scores(lineage, test),
-                     test_digest=lineage.open(CORPUS, load_digests)["test"], rivals=kinds, comparisons=comparisons, gates=asked)
+                     test_set=part_input(lineage, "test"), rivals=kinds, comparisons=comparisons, gates=asked)
 
 
 def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Lineage]:

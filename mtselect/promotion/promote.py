@@ -119,7 +119,7 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
     value = next(score.value for score in candidate.test if score.name == metric)
     champion = registry.champion()
     reigns = champion is not None and champion.digest == digest
-    above = gates.above_champion(metric, value, candidate.test_digest, None if champion is None else champion.tags)
+    above = gates.above_champion(metric, value, candidate.test_set.digest, None if champion is None else champion.tags)
     alias = CHAMPION if reigns or above.passed or force else CHALLENGER
     console.print("it is the champion's own set" if reigns else above.detail, markup=False)
     if dry_run:
@@ -128,7 +128,8 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
         return
     known = next((version for version in registry.versions() if version.digest == digest), None)
     if known is None:
-        tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest, "mtselect.test_digest": candidate.test_digest,
+        tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest,
+                "mtselect.test_digest": candidate.test_set.digest,
                 **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test},
                 **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
                 **_gate_tags(candidate.gates)}
@@ -141,6 +142,7 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
         version = known
+    tracker.log_scores(candidate.run.run_id, version.model_id, _test_metrics(candidate), candidate.test_set)
     (registry.crown if alias == CHAMPION else registry.challenge)(version.number)
     console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
                   + ("" if known is None else " (the same set was registered before)"))
@@ -173,13 +175,17 @@ def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
             for gate in gates}
 
 
+def _test_metrics(candidate: Candidate) -> dict[str, float]:
+    return {name.replace("eval/", "test/"): value for name, value in scores_as_metrics(candidate.test).items()}
+
+
 def _log(tracker: MlflowTracker, candidate: Candidate) -> None:
-    metrics = {name.replace("eval/", "test/"): value
-                               for name, value in scores_as_metrics(candidate.test).items()}
+    metrics = _test_metrics(candidate)
     for name, result in candidate.comparisons.items():
         kind = candidate.rivals[name]
         metrics |= {f"test/p_value_against_{kind}": result.p_value, f"test/difference_to_{kind}": result.difference}
     signatures = {f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test}
     tracker.log(candidate.run.run_id, metrics=metrics, tags=signatures)
+    tracker.log_inputs(candidate.run.run_id, [candidate.test_set])
     tracker.log_text(candidate.run.run_id, json.dumps([dataclasses.asdict(gate) for gate in candidate.gates], indent=1),
                      "gates.json")

@@ -6,6 +6,7 @@ Keyed by the selected ids: two trials that choose the same set share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mtselect.config import Experiment
 from mtselect.stages.base import BASE_MODEL, BaseModel
@@ -37,6 +38,12 @@ def _run(work: Work) -> None:
 FINETUNE = Stage(name="finetune", version=3, run=_run,
                  inputs=lambda experiment: [SELECTED, DEV, start_model(experiment)],
                  reads=("finetune", "model", "data.src_lang", "data.tgt_lang", "seed", "evaluation.dev_rows"))
+
+
+def weights_folder(lineage: Lineage) -> Path:
+    """Where the weights lie, or would if they were kept; computes nothing."""
+    kind = "adapter" if lineage.experiment.model.lora_rank else "model"
+    return (lineage.bench.store.where(lineage.recipe(FINETUNE)) / kind).resolve()
 
 
 @dataclass(frozen=True, kw_only=True)

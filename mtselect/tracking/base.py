@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mtselect.config import Sweep
+from mtselect.config import DataConfig, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,6 +15,38 @@ if TYPE_CHECKING:
 # Of a run below a study's: `again` is the best trial with fresh finetuning seeds.
 Kind = Literal["trial", "baseline", "again"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInput:
+    """Pairs that a run was given.
+
+    Args:
+        name: `pool`, `seeds`, `dev` or `test`; of the set that a trial was finetuned on, `selected`.
+        digest: hash of its ids, which with the name tells it from all others.
+        n_rows: pairs.
+        data: where its source stands under its name; null: it is the run's own `selected.jsonl`.
+        columns: of each row, with their types: str, float or int.
+    """
+
+    name: str
+    digest: str
+    n_rows: int
+    data: DataConfig | None = None
+    columns: Mapping[str, type] = field(default_factory=lambda: {"src": str, "tgt": str})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialModel:
+    """The model that a trial ended with, which stays where it is.
+
+    Args:
+        kind: whether anything was selected to finetune it on.
+        tags: which it is, and where.
+    """
+
+    kind: Literal["finetuned", "untuned"]
+    tags: Mapping[str, str]
 
 
 class Tracker(Protocol):
@@ -56,15 +89,12 @@ class Tracker(Protocol):
     def has_file(self, run_id: str, name: str) -> bool:
         """Whether a run has a file already."""
 
-    def log_dataset(self, run_id: str, digest: str, n_rows: int, columns: Mapping[str, type]) -> None:
-        """That the run's `selected.jsonl` is what it was finetuned on.
+    def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
+        """What the run was given."""
 
-        Args:
-            run_id: of the trial.
-            digest: hash of the ids.
-            n_rows: pairs.
-            columns: of each row, with their types: str, float or int.
-        """
+    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
+        """The model of a trial, once, and its scores, as metrics of the run, of the model and of the pairs they are of. It
+        counts when the run is ended as finished."""
 
     def end(self, run_id: str, status: Status) -> None:
         """Close a run."""

@@ -26,8 +26,9 @@ from mtselect.config import Sweep, to_yaml
 from mtselect.errors import StorageError
 from mtselect.metrics.base import direction
 from mtselect.remote import redact
-from mtselect.tracking.base import Kind, Status
+from mtselect.tracking.base import DatasetInput, Kind, Status, TrialModel
 from mtselect.tracking.client import PatientClient
+from mtselect.tracking.models import create_model, fail_models
 from mtselect.tracking.recorded import RecordedRun, recorded
 from mtselect.tracking.registry import Registry
 from mtselect.tracking.view import FILTER, VIEW, VIEW_VERSIONS, view_state
@@ -50,6 +51,7 @@ class MlflowTracker:
         self._client, self._hasty, self._lock = PatientClient(client, uri, patience), PatientClient(client, uri, 0), lock
         self._uri, self.uri = uri, redact(uri)  # the second is for people
         self.experiment_id, self.study = experiment_id, study
+        self._pending: dict[str, str] = {}  # run that is open -> its model
 
     def study_run(self, sweep: Sweep) -> str:
         """The parent run of the study, made on first use, under a lock: several workers may begin at once."""
@@ -114,31 +116,59 @@ class MlflowTracker:
         """A file as artifact."""
         self._client.log_artifact(run_id, str(path), folder)
 
-    def log_dataset(self, run_id: str, digest: str, n_rows: int, columns: Mapping[str, type]) -> None:
-        """As dataset input, pointing at the run's own `selected.jsonl`."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+    def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
+        """As dataset inputs. MLflow keeps pairs once for an experiment, with the source that the first run had for them; of two
+        workers that are first in the same moment it refuses one (3.17).
+        """
+        from mlflow.exceptions import MlflowException
 
-        source = json.dumps({"uri": f"runs:/{run_id}/selected.jsonl"})
-        schema = json.dumps({"mlflow_colspec": [{"type": _COLUMN_TYPES[kind], "name": name, "required": False}
-                                                for name, kind in columns.items()]})
-        dataset = Dataset(name="selected", digest=digest, source_type="mtselect", source=source, schema=schema,
-                          profile=json.dumps({"num_rows": n_rows}))
-        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        datasets = [_dataset_input(run_id, one) for one in inputs]
+        try:
+            self._client.log_inputs(run_id, datasets=datasets)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            self._client.log_inputs(run_id, datasets=datasets)
+
+    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
+        """As a logged model without files, which is pending until the run is ended, with the run's params."""
+        from mlflow.entities import LoggedModelOutput
+
+        run = self._client.get_run(run_id)
+        tags = {key: value for key, value in run.data.tags.items() if key.startswith("mtselect.")}
+        made = create_model(self._client, self.experiment_id, run_id, kind=model.kind, name=run.info.run_name,
+                            tags={**tags, **model.tags}, params=run.data.params)
+        self._pending[run_id] = made.model_id
+        self.log_scores(run_id, made.model_id, scores, scored_on)
+        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)],
+                                 again=lambda: self._client.get_run(run_id).outputs.model_outputs or None)
+
+    def log_scores(self, run_id: str, model_id: str, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
+        """Metrics (rounded to 4 decimals, in this order) of a run, of a logged model and of the pairs they are of: only of such
+        does `search_logged_models(datasets=...)` know."""
+        self._client.log_batch(run_id, metrics=_metrics(scores, model_id=model_id, dataset_name=scored_on.name,
+                                                        dataset_digest=scored_on.digest))
 
     def end(self, run_id: str, status: Status) -> None:
-        """Close a run."""
+        """Close a run; the model of one that is finished is ready."""
+        if model_id := self._pending.get(run_id):
+            self._client.finalize_logged_model(model_id, "READY" if status == "FINISHED" else "FAILED")
         self._client.set_terminated(run_id, status)
+        self._pending.pop(run_id, None)  # not before: where this fails, the run is abandoned, and its model is not ready
 
     def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
         """Close a run after a failure, if MLflow lets us: it may be what failed."""
         with suppress(StorageError):
             self._hasty.log_batch(run_id, tags=_tags(_note(note)))
             self._hasty.set_terminated(run_id, status)
+            if model_id := self._pending.pop(run_id, None):
+                self._hasty.finalize_logged_model(model_id, "FAILED")
 
     def close_trial(self, parent: str, number: int) -> None:
-        """Close the run a killed worker left behind."""
+        """Close the run a killed worker left behind, and its model."""
         for run in self._runs(f"tags.`mlflow.parentRunId` = '{parent}' and tags.`mtselect.trial` = '{number}' and "
                               "attributes.status = 'RUNNING'"):
+            fail_models(self._client, self.experiment_id, run.run_id)
             self._client.set_terminated(run.run_id, "KILLED")
 
     def has_file(self, run_id: str, name: str) -> bool:
@@ -219,11 +249,9 @@ class MlflowTracker:
 
     def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
                tags: Mapping[str, str] | None = None) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Param
 
-        now = int(time.time() * 1000)
-        self._client.log_batch(run_id, metrics=[Metric(key, round(float(value), 4), now, 0)
-                                                for key, value in (metrics or {}).items()],
+        self._client.log_batch(run_id, metrics=_metrics(metrics or {}),
                                params=[Param(key, str(value)) for key, value in (params or {}).items()],
                                tags=_tags(tags or {}))
 
@@ -235,6 +263,31 @@ class MlflowTracker:
             token = page.token
             if not token:
                 return found
+
+
+def _dataset_input(run_id: str, given: DatasetInput) -> Any:
+    """As MLflow has it."""
+    from mlflow.entities import Dataset, InputTag
+    from mlflow.entities import DatasetInput as Input
+
+    from mtselect.tracking.dataset_source import SelectedSetSource, source_of
+
+    source = (SelectedSetSource(f"runs:/{run_id}/selected.jsonl") if given.data is None else
+              source_of(given.data, getattr(given.data, given.name)))
+    context = "training" if given.data is None else given.name
+    schema = json.dumps({"mlflow_colspec": [{"type": _COLUMN_TYPES[kind], "name": name, "required": False}
+                                            for name, kind in given.columns.items()]})
+    dataset = Dataset(name=given.name, digest=given.digest, source_type=source._get_source_type(), source=source.to_json(),
+                      schema=schema, profile=json.dumps({"num_rows": given.n_rows}))
+    return Input(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _metrics(values: Mapping[str, float], **of: str) -> list[Any]:
+    """Rounded to 4 decimals, in this order; of a logged model and a dataset, where they are named."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, round(float(value), 4), now, 0, **of) for key, value in values.items()]
 
 
 def _note(note: str | None) -> dict[str, str]:

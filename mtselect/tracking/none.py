@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect.config import Sweep
-from mtselect.tracking.base import Kind, Status
+from mtselect.tracking.base import DatasetInput, Kind, Status, TrialModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,10 @@ class NoTracker:
         """As if all were there, so that none is made."""
         return True
 
-    def log_dataset(self, run_id: str, digest: str, n_rows: int, columns: Mapping[str, type]) -> None:
+    def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
+        """Nothing."""
+
+    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
         """Nothing."""
 
     def end(self, run_id: str, status: Status) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtselect.errors import PromotionRefused
+from mtselect.tracking.models import create_model
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = "mtselect.champions"
@@ -24,10 +25,23 @@ _HISTORY = "mtselect.champions"
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One version of a dataset."""
+    """One version of a dataset.
+
+    Args:
+        number: counts from 1.
+        model_id: of the logged model that holds its files.
+        tags: scores and gates.
+    """
 
     number: str
+    model_id: str
     tags: dict[str, str]
+
+    @staticmethod
+    def of(found: Any) -> Version:
+        """As MLflow gives it, whose own registry knows the logged model by the version's source alone."""
+        return Version(number=str(found.version), model_id=found.model_id or found.source.removeprefix("models:/"),
+                       tags=dict(found.tags))
 
     @property
     def digest(self) -> str | None:
@@ -65,8 +79,7 @@ class Registry:
     def versions(self) -> list[Version]:
         """All there are, newest first; none where nothing was ever registered."""
         found = self._client.search_model_versions(f"name = '{self.name}'")
-        return [Version(number=str(one.version), tags=dict(one.tags)) for one in
-                sorted(found, key=lambda one: -int(one.version))]
+        return [Version.of(one) for one in sorted(found, key=lambda one: -int(one.version))]
 
     def champion(self) -> Version | None:
         """The version with the alias."""
@@ -93,14 +106,13 @@ class Registry:
             return next((one for one in self._client.search_model_versions(f"name = '{self.name}'")
                          if one.tags.get("mtselect.selected") == tags["mtselect.selected"]), None)
 
-        model = self._client.create_logged_model(self._experiment_id, name=self.name.replace(".", "-"), source_run_id=run_id,
-                                                 model_type="dataset", tags=dict(tags))
+        model = create_model(self._client, self._experiment_id, run_id, kind="dataset", name=self.name, tags=tags)
         with resolving(self._uri):
             self._client.log_model_artifacts(model.model_id, str(folder))
             self._client.finalize_logged_model(model.model_id, "READY")
             made = self._client.create_model_version(self.name, model.model_uri, run_id=run_id, model_id=model.model_id,
                                                      tags=dict(tags), description=description, again=again)
-        return Version(number=str(made.version), tags=dict(tags))
+        return Version.of(made)
 
     def crown(self, number: str) -> None:
         """Make a version the champion; it is then no challenger, and the one before is remembered."""
@@ -137,7 +149,7 @@ class Registry:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             return None
-        return Version(number=str(found.version), tags=dict(found.tags))
+        return Version.of(found)
 
     def _history(self) -> list[str]:
         from mlflow.exceptions import MlflowException

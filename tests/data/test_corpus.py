@@ -471,12 +471,15 @@ def test_the_same_corpus_twice_has_the_same_bytes(tmp_path: Path, config: DataCo
 
 
 def test_the_digest_is_of_the_pairs_in_their_order(tmp_path: Path, config: DataConfig) -> None:
-    def digest(*rows: tuple[str, str]) -> str:
+    def digest(*rows: tuple[str, str], taken: slice = slice(None)) -> str:
         build_corpus(replace(config, pool=jsonl(tmp_path / "other.jsonl", pairs(*rows))), tmp_path / "out")
-        return load_corpus(tmp_path / "out").pool.digest
+        pool = load_corpus(tmp_path / "out").pool
+        return (pool if taken == slice(None) else pool.take(np.arange(len(pool))[taken])).digest
 
     assert digest(("a", "b"), ("c", "d")) == digest(("a ", "b"), ("c", "d"), ("a", "b"))
     assert len({digest(("a", "b"), ("c", "d")), digest(("c", "d"), ("a", "b")), digest(("a", "b"), ("c", "e"))}) == 3
+    assert digest(("a", "b"), ("c", "d"), taken=slice(1)) == digest(("a", "b")) != digest(("a", "b"), ("c", "d"))
+    assert digest(("a", "b"), ("c", "d"), taken=slice(2)) == digest(("a", "b"), ("c", "d"))
 
 
 def test_ids_find_their_rows(tmp_path: Path, config: DataConfig) -> None:

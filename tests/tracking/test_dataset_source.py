@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +19,25 @@ from mlflow.data.dataset_registry import DatasetRegistry
 import mtselect
 from mtselect.config import DataConfig
 from mtselect.errors import ConfigError, DataError
+from mtselect.store import hash_ids
 from mtselect.tracking.dataset_source import PairsSource, SelectedSetSource, load_mtselect, source_of
+
+LOADED = """
+import json, os, sys
+import mlflow
+assert not {"datasets", "torch", "transformers"} & sys.modules.keys(), "importing MLflow loads them"
+found = {}
+for run in mlflow.search_runs(experiment_names=["tiny"], output_format="list"):
+    for given in run.inputs.dataset_inputs:
+        loaded = mlflow.data.get_source(given).load()
+        rows = loaded if isinstance(loaded, str) else loaded.to_list()
+        found.setdefault(run.info.run_name, {})[given.dataset.name] = rows
+mine = mlflow.data.load_mtselect(f"runs:/{os.environ['TRIAL']}/selected.jsonl")
+with mlflow.start_run():
+    mlflow.log_input(mine, context="training")
+again = mlflow.search_runs(search_all_experiments=True, filter_string=f"dataset.digest = '{mine.digest}'", output_format="list")
+print(json.dumps({"found": found, "mine": mine.ds.to_list(), "runs": len(again)}))
+"""
 
 
 def test_the_entry_points_are_what_mlflow_wants(registered: Path) -> None:
@@ -26,6 +48,30 @@ def test_the_entry_points_are_what_mlflow_wants(registered: Path) -> None:
     assert constructors == {"load_mtselect": load_mtselect}
     for name, constructor in constructors.items():
         DatasetRegistry().register_constructor(constructor, name)  # raises where the signature is another
+
+
+def test_mlflow_alone_loads_the_pairs_of_every_input(swept: Any, registered: Path, tmp_path: Path) -> None:
+    """In a process that imports nothing of ours, where the package is installed."""
+    children = swept.children()
+    database = tmp_path / "mlflow.db"  # a copy: a run is added
+    database.write_bytes((swept.folder / "mlflow.db").read_bytes())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(registered), os.environ.get("PYTHONPATH", "")]),
+                   "MLFLOW_TRACKING_URI": f"sqlite:///{database}", "TRIAL": children["t000"].info.run_id}
+    ran = subprocess.run([sys.executable, "-c", LOADED], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                         timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert "Failure attempting to register" not in ran.stderr
+    said = json.loads(ran.stdout.splitlines()[-1])
+    files = {name: str(swept.folder / "data" / f"{name}.jsonl") for name in ("pool", "seeds", "dev", "test")}
+    assert said["found"].pop("tiny") == files
+    assert said["found"].keys() == children.keys()
+    for name, run in children.items():
+        rows = swept.lines(run)
+        assert said["found"][name] == {"dev": files["dev"], **({"selected": rows} if rows else {})}
+    assert said["mine"] == swept.lines(children["t000"])
+    same = [run for run in children.values() if run.data.tags["mtselect.selected"] == hash_ids(
+        row["id"] for row in said["mine"])]
+    assert said["runs"] == len(same) + 1, "a run of somebody's own has the same dataset as the trial"
 
 
 def moses(folder: Path) -> str:

@@ -7,22 +7,29 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.figure
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mtselect.config import Sweep, TrackingConfig
+from mtselect.config import DataConfig, Sweep, TrackingConfig
 from mtselect.errors import PromotionRefused, StorageError
 from mtselect.store import jsonl
+from mtselect.tracking.base import DatasetInput, TrialModel
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow
 
+GIVEN = DatasetInput(name="selected", digest="abc", n_rows=2,
+                     columns={"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
+DEV = DatasetInput(name="dev", digest="def", n_rows=3, data=DataConfig())
+MODEL = TrialModel(kind="finetuned", tags={"mtselect.weights.0": "/store/finetune/key/model"})
 START_SECONDS = 90  # a server needs about ten on two busy cores, most of it for its database
 
 
@@ -77,7 +84,7 @@ def trial(tracker: MlflowTracker, tmp_path_factory: pytest.TempPathFactory) -> s
     tracker.log_table(run_id, {"src": ["Straße"], "hyp": [""], "ref": ["street"]}, "translations.json")
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1},
                                {"train_loss": 1.0, "dev_loss": 3.0, "step": 2}])
-    tracker.log_dataset(run_id, "abc", 2, {"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
+    tracker.log_inputs(run_id, [GIVEN])
     figure = matplotlib.figure.Figure()
     figure.subplots().plot([1, 2])
     tracker.log_figure(run_id, figure, "plots/x.png")
@@ -122,6 +129,8 @@ def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: MlflowTra
     assert study is not None
     left = tracker.start_trial(study.run_id, "t001", "trial", {}, {"mtselect.trial": "1"})
     other = tracker.start_trial(study.run_id, "t002", "trial", {}, {"mtselect.trial": "2"})
+    for run_id in (left, other):
+        tracker.log_model(run_id, MODEL, {"eval/chrf": 40.0}, DEV)
     tracker.close_trial(study.run_id, 1)
     tracker.close_trial(study.run_id, 0)
     client = mlflow.MlflowClient(tracking_uri=server)
@@ -131,6 +140,55 @@ def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: MlflowTra
     tracker.abandon(other, "FAILED", note="Failed: why")
     assert client.get_run(other).info.status == "FAILED"
     assert client.get_run(other).data.tags["mlflow.note.content"] == "Failed: why"
+    assert {client.get_logged_model(client.get_run(run).outputs.model_outputs[0].model_id).status
+            for run in (left, other)} == {"FAILED"}
+
+
+def test_a_finished_run_leaves_a_model_that_is_ready(tracker: MlflowTracker, server: str) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=server)
+    parent = tracker.study_run(Sweep())
+    run_id = tracker.start_trial(parent, "random-20 lr=0.01", "baseline", {"method": "random"}, {"mtselect.trial": "3"})
+    tracker.log_model(run_id, MODEL, {"eval/chrf": 40.123456, "eval/chrf_low": 38.0}, DEV)
+    (output,) = client.get_run(run_id).outputs.model_outputs
+    assert client.get_logged_model(output.model_id).status == "PENDING"
+    tracker.end(run_id, "FINISHED")
+    model = client.get_logged_model(output.model_id)
+    assert (model.status, model.name, model.params) == ("READY", "random-20 lr=0-01", {"method": "random"})
+    assert model.tags.items() >= {"mtselect.study": "über.http", "mtselect.kind": "baseline", **MODEL.tags}.items()
+    assert client.get_run(run_id).data.metrics == {"eval/chrf": 40.1235, "eval/chrf_low": 38.0}
+    dev = {"dataset_name": "dev", "dataset_digest": "def"}
+    asked = [tracker.experiment_id], f"source_run_id = '{run_id}' AND metrics.`eval/chrf` > 40"
+    assert [one.model_id for one in client.search_logged_models(*asked, datasets=[dev])] == [model.model_id]
+    assert not client.search_logged_models(*asked, datasets=[{**dev, "dataset_digest": "abc"}])
+
+
+def test_two_workers_log_the_same_pairs_at_once(tracker: MlflowTracker, server: str, tmp_path: Path) -> None:
+    import mlflow
+
+    parent = tracker.study_run(Sweep())
+    workers = [open_mlflow(TrackingConfig(uri=server), "über.http", tmp_path) for _ in range(2)]
+    begin = threading.Barrier(2)
+    failed: list[BaseException] = []
+
+    def work(worker: MlflowTracker) -> None:
+        try:
+            for number in range(20):
+                begin.wait(60)
+                worker.log_inputs(parent, [replace(DEV, digest=str(number))])
+        except BaseException as error:
+            begin.abort()
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    inputs = mlflow.MlflowClient(tracking_uri=server).get_run(parent).inputs.dataset_inputs
+    assert sorted(int(one.dataset.digest) for one in inputs) == list(range(20))
 
 
 def test_a_server_that_goes_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
