@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
+from mtselect.gate_record import record_gate
 from mtselect.metrics.base import direction
 from mtselect.provenance import corpus_inputs, dev_input, selected_input, trial_model
 from mtselect.reports import figures as plots
@@ -109,8 +110,7 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
     tracker.log_model(run_id, trial_model(results), scores_as_metrics(scores), dev)
     tracker.log(run_id, metrics=_set_metrics(results), note=_note(results, scores),
                 tags={**signatures, "mtselect.selected": selection.digest})
-    if selection.gate is not None:
-        tracker.log_text(run_id, json.dumps(selection.gate, indent=1, ensure_ascii=False), "gate.json")
+    record_gate(tracker, run_id, result.lineage, selection)
     tracker.log_text(run_id, to_yaml(experiment, "experiment"), "experiment.yaml")
     tracker.log_text(run_id, jsonl(pair.row() for pair in selection.pairs), "selected.jsonl")
     if selection.pairs:
@@ -204,7 +204,7 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
     said = [f"**{len(selection.pairs):,} pairs** by `{chosen.method}`, from {selection.n_candidates:,} candidates."]
     if selection.gate is not None:
         said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
-                    f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.json`).")
+                    f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.html`).")
     if selection.n_repeats:
         said.append(f"{selection.n_repeats:,} near-duplicates of what passed were left out.")
     said.append(SELECTORS.load(chosen.method)().say(results[0].experiment, len(selection.pairs), selection.n_passed))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from mtselect.config import load
 
@@ -47,6 +48,16 @@ def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..
     found = {name: "select/near_duplicates" in run.data.metrics for name, run in children.items()}
     assert found == {"t000": True, "t000-again": True, "filter-random-20": True, "random-20": False, "length-20": False}
     assert children["t000"].data.metrics["select/near_duplicates"] > 0
+    for name, run in children.items():
+        page = lab.artifact(run, "gate.html")
+        assert page.exists() == lab.artifact(run, "gate.json").exists() == found[name]
+        if page.exists():
+            report = json.loads(lab.artifact(run, "gate.json").read_text(encoding="utf-8"))
+            said = page.read_text(encoding="utf-8")
+            assert f"Of <b>{report['candidates']}</b> candidates it drops <b>{report['dropped']}</b>" in said
+            assert f"{run.data.metrics['select/near_duplicates']:.0f} are near-duplicates" in said
+            examples = report["looks"]["a higher loss than the seeds"]["examples"]
+            assert escape(examples[0]["tgt"]) in said and escape(examples[-1]["tgt"]) in said
 
 
 def test_a_selector_that_fixes_the_curvature_takes_one_pass(warm_lab: Callable[..., Any]) -> None:

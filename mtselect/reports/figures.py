@@ -21,6 +21,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 # Baselines that are a level to compare with, whatever the size of a set.
 LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
 
+_BINS = 50
+
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:
     """Candidates and selected pairs over the mean benefit [N] (cut at its 1st and 99th percentile) and over the share
@@ -50,6 +52,26 @@ def cluster_map(points: Array, selected: NDArray[np.bool_], clusters: Array) -> 
     axes.set_ylabel("second")
     axes.set_title(f"{int(selected.sum()):,} selected of {len(points):,}, coloured by cluster "
                    f"({len(np.unique(clusters))})")
+    return figure
+
+
+def gate_histogram(pool: Array, seeds: Array, cut: float) -> Figure:
+    """Scores of the gate for candidates [N] and seeds [Q], each group as shares of itself, with the cut, which is an edge of
+    the bins. Scores below the 1st percentile of the candidates stand in the first bin, so that a few do not flatten all."""
+    figure, (axes,) = _figure(1)
+    figure.set_size_inches(9.5, 3.6)
+    low, high = min(np.percentile(pool, 1), seeds.min(), cut), max(pool.max(), seeds.max(), cut)
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    below = round(_BINS * (cut - low) / (high - low))
+    edges = np.unique(np.concatenate([np.linspace(low, cut, below + 1), np.linspace(cut, high, _BINS - below + 1)]))
+    for scores, of, look in ((pool[pool < cut], pool, {"fill": True, "color": "0.72", "label": "candidates dropped"}),
+                             (pool[pool >= cut], pool, {"fill": True, "color": "#4094c5", "label": "candidates let through"}),
+                             (seeds, seeds, {"color": COLOURS[1], "linewidth": 1.8, "label": f"the {len(seeds):,} seeds"})):
+        axes.stairs(100 * np.histogram(np.maximum(scores, low), edges)[0] / len(of), edges, **look)
+    axes.axvline(cut, color="0.15", linewidth=1.4, linestyle="--", label=f"cut {cut:.3g}")
+    axes.set(xlabel="score of the gate (right: more like the seeds)", ylabel="% of the candidates, of the seeds")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=9, frameon=False)
     return figure
 
 

@@ -1,18 +1,26 @@
-"""Pages of HTML that need no network, from `templates/`: a study's pictures, and what a trial changed in the translations.
+"""Pages of HTML that need no network, from `templates/`: a study's pictures, what a trial changed in the translations, and what
+its gate dropped.
 
 Texts come from a noisy pool: every one passes `short_text`, and Jinja2 escapes what is not marked as HTML.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+
+from mtselect.reports.figures import gate_histogram
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
     from plotly.graph_objects import Figure as Figure
 
 _LONGEST = 2000  # characters of a text that a page of translations shows
@@ -21,6 +29,89 @@ _UNSPACED = "\u3041-\u3096\u3099-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U
 _MARKS = r"""!-/:-@\[-`{-~«»¿¡‐-‧、-】，．：；？！（）"""
 _TOKEN = re.compile(rf"[{_UNSPACED}]|\s+|[{_MARKS}]|[^\s{_UNSPACED}{_MARKS}]+")
 
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A candidate, its score by the gate, and what it looks like if it is no seed: the reason, if it was dropped."""
+
+    src: str
+    tgt: str
+    score: float
+    look: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReason:
+    """What the gate dropped for one reason.
+
+    Args:
+        look: what these candidates look like.
+        rows: how many they are.
+        noise: share of them with a noise label, 0 to 1; null where the pool has none.
+        examples: evenly from the clearest to the closest.
+    """
+
+    look: str
+    rows: int
+    noise: float | None
+    examples: Sequence[Judged]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strictness:
+    """What the gate would let through.
+
+    Args:
+        keeps: if it had to let this share of the seeds through.
+        cut: score that it would ask for.
+        passed: how many candidates reach it.
+        noise: share of these with a noise label; null where there are none of either.
+    """
+
+    keeps: float
+    cut: float
+    passed: int
+    noise: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateView:
+    """What one trial's gate did.
+
+    Args:
+        gate: its name.
+        keeps: share of the seeds that it has to let through.
+        cut: the score that it asks for.
+        pool: scores of the candidates, [N].
+        seeds: scores of the seeds, [Q].
+        reasons: of what it dropped, most first.
+        noise: share of all candidates with a noise label; null where the pool has none.
+        noise_passed: the same of those that passed; null too where none did.
+        strictness: what it would let through at other values of `keeps`, rising, and at its own.
+        failed: those that just failed, nearest first.
+        passed: those that just passed, nearest first.
+        repeats: of those that passed, near-duplicates of another, which were left out.
+        selected: pairs of the trial's set.
+    """
+
+    gate: str
+    keeps: float
+    cut: float
+    pool: NDArray[np.float64]
+    seeds: NDArray[np.float64]
+    reasons: Sequence[GateReason]
+    noise: float | None
+    noise_passed: float | None
+    strictness: Sequence[Strictness]
+    failed: Sequence[Judged]
+    passed: Sequence[Judged]
+    repeats: int
+    selected: int
+
+    @property
+    def dropped(self) -> int:
+        """Candidates below the cut."""
+        return sum(reason.rows for reason in self.reasons)
 
 
 def short_text(text: str, limit: int = 80) -> str:
@@ -99,6 +190,23 @@ def marked_words(before: str, after: str) -> tuple[Markup, Markup]:
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     return (_marked("del", [(old[i:j], kind == "equal") for kind, i, j, _, _ in blocks]),
             _marked("ins", [(new[i:j], kind == "equal") for kind, _, _, i, j in blocks]))
+
+
+def gate_page(view: GateView) -> str:
+    """What a gate dropped and let through, as one page of HTML without scripts."""
+    figure = Markup(_svg(gate_histogram(view.pool, view.seeds, view.cut)))
+    return _render("gate.html", f"What the gate {view.gate} lets through", view=view, figure=figure,
+                   shown=lambda text: short_text(text, _LONGEST))
+
+
+def _svg(figure: Drawing) -> str:
+    """A picture as an element of a page, the same text for the same figure."""
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context({"svg.hashsalt": "mtselect"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return out.getvalue()[out.getvalue().index("<svg"):]
 
 
 def _marked(tag: Literal["del", "ins"], parts: Sequence[tuple[Sequence[str], bool]]) -> Markup:

@@ -42,6 +42,11 @@ FIGURES = {
     "benefits, nothing selected": lambda: plots.benefit_histograms(RNG.normal(size=30), RNG.random(30), NONE, 1.0),
     "benefits, all alike": lambda: plots.benefit_histograms(np.zeros(30), np.ones(30), ~NONE, 0.0),
     "benefits, one candidate": lambda: plots.benefit_histograms(np.ones(1), np.ones(1), np.ones(1, bool), 0.5),
+    "gate": lambda: plots.gate_histogram(RNG.random(300), RNG.random(20), 0.4),
+    "gate, all pass": lambda: plots.gate_histogram(RNG.random(30) + 1, RNG.random(20), 0.0),
+    "gate, none passes": lambda: plots.gate_histogram(RNG.random(30), RNG.random(20) + 2, 2.5),
+    "gate, all alike": lambda: plots.gate_histogram(np.ones(30), np.ones(20), 1.0),
+    "gate, one candidate and one seed": lambda: plots.gate_histogram(np.zeros(1), np.ones(1), 1.0),
     "map": lambda: plots.cluster_map(RNG.normal(size=(30, 2)), SOME, np.arange(10) % 3),
     "map, one cluster": lambda: plots.cluster_map(RNG.normal(size=(30, 2)), SOME, np.zeros(10, int)),
     "map, nothing selected": lambda: plots.cluster_map(RNG.normal(size=(30, 2)), NONE, np.zeros(0, int)),
@@ -77,6 +82,18 @@ def test_the_histograms_count_every_candidate_and_every_selected_pair() -> None:
     left, right = plots.benefit_histograms(RNG.normal(size=30), share, SOME, 0.6).axes
     for axes in (left, right):
         assert [patch.get_data().values.sum() for patch in axes.patches] == [30, 10]
+
+
+@pytest.mark.parametrize("cut", [-0.7, -0.31, 0.0])
+def test_the_gates_histogram_has_everyone_on_the_right_side_of_the_cut(cut: float) -> None:
+    """Each group in per cent of itself; what lies far below stands in the first bin."""
+    pool, seeds = np.concatenate([-RNG.random(500), [-50.0]]), -RNG.random(40) / 2
+    (axes,) = plots.gate_histogram(pool, seeds, cut).axes
+    dropped, passed, trusted = (patch.get_data() for patch in axes.patches)
+    assert cut in dropped.edges and dropped.edges[0] > -2
+    assert (dropped.values[dropped.edges[1:] > cut] == 0).all() and (passed.values[passed.edges[:-1] < cut] == 0).all()
+    for data, share in ((dropped, (pool < cut).mean()), (passed, (pool >= cut).mean()), (trusted, 1)):
+        assert data.values.sum() == pytest.approx(100 * share)
 
 
 def test_the_map_colours_the_selected_by_cluster() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,27 +16,7 @@ from hypothesis import strategies as st
 
 from mtselect.reports import pages
 from mtselect.reports import study_figures as sp
-
-NASTY = "<script>alert(1)</script>\x00\x1b[31m\u202eevil & \"q\" 'p' %{x} </del>"
-TEXTS = st.text(max_size=60) | st.sampled_from([NASTY, "\ud800", "</script><img src=x onerror=alert(1)>", "&lt;b&gt;", ""])
-
-
-class Tags(HTMLParser):
-    """Names and attributes of all tags, and the text between them; scripts and styles aside."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from tests.reports.texts import NASTY, TEXTS, Tags
 
 
 def row(name: str, pairs: int, value: float, kind: str = "trial", method: str = "gdig", **more: Any) -> dict[str, Any]:

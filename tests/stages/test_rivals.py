@@ -14,6 +14,7 @@ import torch
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, load
 from mtselect.data.examples import Example
+from mtselect.gate_record import view_gate
 from mtselect.plugins import part_names
 from mtselect.progress import SilentProgress
 from mtselect.resolve import resolve, trial_experiment
@@ -22,9 +23,10 @@ from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.adequacy import ADEQUACY, load_adequacy
 from mtselect.stages.candidates import candidate_rows
-from mtselect.stages.corpus import POOL, SEEDS
+from mtselect.stages.corpus import POOL, SEEDS, corpus_of
 from mtselect.stages.drops import DROPS, SEEDED
 from mtselect.stages.duplicates import DUPLICATES
+from mtselect.stages.gate import gate_output, load_gated
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.models import encode, load_weights
@@ -64,6 +66,36 @@ def test_any_selector_behind_any_gate_is_one_line(method: str, gate: str | None,
     assert all(set(selector.columns) <= pair.scores.keys() for pair in selection.pairs)
     assert (selection.gate is not None) == (gate is not None and selector.gated)
     assert selection.digest == select_pairs(Lineage(bench, trial_experiment(base, values))).digest
+
+
+@pytest.mark.parametrize("gate", ["seed_loss", "learned", "learned_adequacy", "adequacy"])
+def test_a_gates_page_is_of_what_its_stage_kept(gate: str, study: tuple[Bench, Experiment]) -> None:
+    bench, base = study
+    lineage = Lineage(bench, trial_experiment(base, {"selection.method": "random", "selection.gate": gate}))
+    selection, pool = select_pairs(lineage), POOL.read(lineage)
+    view, report = view_gate(lineage, selection), selection.gate
+    gated = load_gated(lineage.path(gate_output(lineage.experiment.selection).stage))
+    rows = candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))
+    slow = sorted((float(score), row) for row, score in enumerate(gated.pool))
+    dropped, passed = [one for one in slow if one[0] < view.cut], [one for one in slow if one[0] >= view.cut]
+    noisy = corpus_of(lineage).noisy
+    assert noisy is not None and report is not None and dropped and passed
+    assert view.dropped == len(dropped) == report["dropped"]
+    assert {one.look: one.rows for one in view.reasons} == {look: said["rows"] for look, said in report["looks"].items()}
+    assert view.noise_passed == pytest.approx(np.mean([noisy[rows[row]] for _, row in passed]))
+    pairs = {row: pool[int(rows[row])] for _, row in slow}
+    assert [(one.score, one.src, one.tgt) for one in view.passed] == [(score, pairs[row].src, pairs[row].tgt)
+                                                                     for score, row in passed[:10]]
+    assert [(one.score, one.src) for one in view.failed] == [(score, pairs[row].src) for score, row in dropped[::-1][:10]]
+    for reason in view.reasons:
+        of_it = [(score, row) for score, row in dropped if gated.kinds[gated.looks[row]] == reason.look]
+        assert reason.rows == len(of_it) and reason.noise == pytest.approx(np.mean([noisy[rows[row]] for _, row in of_it]))
+        ends = [(of_it[at][0], pairs[of_it[at][1]].src) for at in (0, -1)]
+        assert [(one.score, one.src) for one in (reason.examples[0], reason.examples[-1])] == ends
+        assert len(reason.examples) == min(6, reason.rows) and {one.look for one in reason.examples} == {reason.look}
+    (here,) = [one for one in view.strictness if one.keeps == view.keeps]
+    assert here.cut == view.cut and here.passed == len(passed)
+    assert [one.passed for one in view.strictness] == sorted(one.passed for one in view.strictness)
 
 
 @pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop"])

@@ -1,0 +1,28 @@
+"""Texts that pages have to get along with, and a reader of what a page made of them."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from hypothesis import strategies as st
+
+NASTY = "<script>alert(1)</script>\x00\x1b[31m\u202eevil & \"q\" 'p' %{x} </del>"
+TEXTS = st.text(max_size=60) | st.sampled_from([NASTY, "\ud800", "</script><img src=x onerror=alert(1)>", "&lt;b&gt;", ""])
+
+
+class Tags(HTMLParser):
+    """Names and attributes of all tags, and the text between them; scripts and styles aside."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
