@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.config import OPTIONS, Experiment, Sweep, TrackingConfig, to_yaml
+from mtselect.config import OPTIONS, Experiment, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
 from mtselect.gate_record import record_gate
-from mtselect.metrics.base import direction
 from mtselect.provenance import corpus_inputs, dev_input, selected_input, trial_model
 from mtselect.reports import figures as plots
-from mtselect.reports import pages
 from mtselect.selectors.base import SELECTORS
-from mtselect.significance import PairedResult, Score
+from mtselect.significance import Score
 from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.duplicates import is_thinned
-from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.gate import is_gated
 from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
-from mtselect.stages.lineage import Bench, Lineage
-from mtselect.stages.selection import Selection, select_pairs
+from mtselect.stages.lineage import Lineage
+from mtselect.stages.selection import Selection
 from mtselect.stages.sketch_map import MAP
-from mtselect.stages.trial import TrialResult, all_stages, compare_systems
+from mtselect.stages.trial import TrialResult
 from mtselect.store import jsonl
 from mtselect.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from mtselect.reports.pages import Figure
-    from mtselect.search.trials import Study, TrialRow
 
 TABLE = "translations.json"
 _MEASURED_NORMS = 200_000  # candidates, evenly spaced, of whose gradient norms quantiles are taken
@@ -116,11 +108,16 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
     if selection.pairs:
         tracker.log_curve(run_id, evaluation.curve)
     tracker.log_inputs(run_id, [selected_input(selection), dev] if selection.pairs else [dev])
-    shown = _dev_pairs(result.lineage)[: config.sample_sentences]
+    shown = dev_pairs(result.lineage)[: config.sample_sentences]
     tracker.log_table(run_id, {"src": [pair.src for pair in shown], "hyp": evaluation.hypotheses[: len(shown)],
                                "ref": [pair.tgt for pair in shown]}, TABLE)
     if "benefits" in SELECTORS.load(experiment.selection.method).needs and selection.pairs:
         _record_pictures(tracker, run_id, result)
+
+
+def dev_pairs(lineage: Lineage) -> list[Pair]:
+    """The split that decides, as it is translated."""
+    return split_pairs(corpus_of(lineage).dev, "dev", lineage.experiment.evaluation.dev_rows)
 
 
 def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:
@@ -166,7 +163,7 @@ def _pool_noise(lineage: Lineage) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
+class SeenCandidates:
     """The candidates as pictures show them: points [N, 2] (null without sketches), whether chosen [N], clusters of the chosen
     [n], pairs [N], mean benefit [N], benefit share [N]."""
 
@@ -178,19 +175,20 @@ class _Seen:
     share: NDArray[np.floating]
 
 
-def _seen_candidates(lineage: Lineage, selection: Selection) -> _Seen:
+def seen_candidates(lineage: Lineage, selection: Selection) -> SeenCandidates:
+    """Those of a trial, and what it selected of them."""
     pairs = POOL.read(lineage).take(candidate_table(lineage))
     clusters = {pair.id: pair.scores.get("cluster", 0) for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
     columns = candidate_columns(lineage)
     points = np.load(lineage.path(MAP) / "points.npy") if lineage.experiment.attribution.sketch_rank else None
     labels = np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))])
-    return _Seen(points=points, pairs=pairs, mean=columns.mean, share=columns.share, chosen=chosen, labels=labels)
+    return SeenCandidates(points=points, pairs=pairs, mean=columns.mean, share=columns.share, chosen=chosen, labels=labels)
 
 
 def _record_pictures(tracker: Tracker, run_id: str, result: TrialResult) -> None:
     experiment = result.experiment
-    seen = _seen_candidates(result.lineage, result.selection)
+    seen = seen_candidates(result.lineage, result.selection)
     threshold = experiment.selection.threshold if experiment.selection.threshold_on == "share" else 0.0
     histogram = plots.benefit_histograms(seen.mean, seen.share, seen.chosen, threshold)
     tracker.log_figure(run_id, histogram, "plots/benefits.png")
@@ -212,128 +210,3 @@ def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
               for score in scores]
     seeds = [] if len(results) == 1 else [f"Means of {len(results)} finetuning seeds."]
     return "\n\n".join([*said, *seeds, "\n".join(listed), "Replay: `python -m mtselect.sweep experiment.yaml`\n"])
-
-
-def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Study, rows: Sequence[TrialRow],
-                 experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> None:
-    """The study's pictures and the best trial's translation changes; every run's difference to the baselines.
-
-    Args:
-        tracker: MLflow.
-        parent: the study's run.
-        bench: store, runtime, progress.
-        sweep: as it ran.
-        study: Optuna's.
-        rows: finished trials and baselines, best first.
-        experiments: run id -> experiment, at each of its finetuning seeds.
-        comparisons: rival -> the best trial against it (`compare_rivals`).
-    """
-    from mtselect.reports import study_figures as study_plots
-
-    objective = sweep.study.objectives[0]
-    if not objective.startswith("eval/"):
-        return
-    metric = objective.removeprefix("eval/")
-    for run_id, differences in differences_to_baselines(rows, objective).items():
-        tracker.log(run_id, metrics=differences)
-    points = score_rows(rows, objective)
-    tracker.log_figure(parent, plots.score_against_pairs(points, metric), "score_against_pairs.png")
-    figures = [study_plots.score_figure(points, metric)]
-    tracker.log_text(parent, json.dumps({name: asdict(one) for name, one in comparisons.items()}, indent=1), "rivals.json")
-    best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
-    if best is not None:
-        experiment = experiments[best.run_id][0]
-        if MAP in all_stages(experiment):
-            figures.append(_candidates_figure(Lineage(bench, experiment), best.name))
-        _record_changes(tracker, parent, bench, best, rows, experiments)
-    figures += [study_plots.importance_figure(study, sweep.study.objectives),
-                study_plots.parallel_figure(study, sweep.study.objectives)]
-    tracker.log_text(parent, pages.study_page(sweep.study.name, figures), "study.html")
-
-
-def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[str, dict[str, float]]:
-    """Run id of every trial -> how much better it scores than the untuned model, and than random sets of its size on average,
-    where there are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
-    better = 1 if direction(objective) == "maximize" else -1
-    untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
-    random: dict[int, list[float]] = {}
-    for row in rows:
-        if row.params["method"] == "random":
-            random.setdefault(row.pairs, []).append(row.metrics[objective])
-    found = {}
-    for row in rows:
-        if row.kind == "trial":
-            against = {f"{objective}_vs_random": random.get(row.pairs, []), f"{objective}_vs_untuned": untuned}
-            found[row.run_id] = {name: better * (row.metrics[objective] - sum(scores) / len(scores))
-                                 for name, scores in against.items() if scores}
-    return found
-
-
-def _candidates_figure(lineage: Lineage, name: str) -> Figure:
-    from mtselect.reports import study_figures as study_plots
-
-    seen = _seen_candidates(lineage, select_pairs(lineage))
-    assert seen.points is not None
-    return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
-
-
-def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experiments: Mapping[str, Sequence[Experiment]]
-                   ) -> dict[str, PairedResult]:
-    """Rival's name -> the best trial, finetuned again, against it on dev; rivals of other trials' sizes are left out.
-
-    Args:
-        bench: store, runtime, progress.
-        sweep: its first objective is the score compared.
-        rows: best trials again, and their rivals, best first.
-        experiments: run id -> experiment, at each of its finetuning seeds.
-    """
-    objective = sweep.study.objectives[0]
-    best = next((row for row in rows if row.kind == "again"), None)
-    if best is None or not objective.startswith("eval/"):
-        return {}
-
-    def evaluations(row: TrialRow) -> list[Evaluation]:
-        return [evaluate(Lineage(bench, one), "dev") for one in experiments[row.run_id]]
-
-    metric = objective.removeprefix("eval/")
-    mine = evaluations(best)
-    rivals = [row for row in rows if row.kind == "baseline"
-              and (row.params["method"] in plots.LEVELS or row.pairs == best.pairs or row.params.get("budget") == best.pairs)]
-    lineage = Lineage(bench, experiments[best.run_id][0])
-    return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
-
-
-def _dev_pairs(lineage: Lineage) -> list[Pair]:
-    return split_pairs(corpus_of(lineage).dev, "dev", lineage.experiment.evaluation.dev_rows)
-
-
-def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: TrialRow, rows: Sequence[TrialRow],
-                    experiments: Mapping[str, Sequence[Experiment]]) -> None:
-    """A page of the sentences that changed most against a random set of the best trial's size, or the untuned model."""
-
-    rivals = [row for row in rows if row.params["method"] == "random" and row.pairs == best.pairs] or [
-        row for row in rows if row.params["method"] == "untuned"]
-    if not rivals:
-        return
-    experiment = experiments[best.run_id][0]
-
-    def hypotheses(row: TrialRow) -> list[str]:
-        return evaluate(Lineage(bench, experiments[row.run_id][0]), "dev").hypotheses
-
-    pairs, metric, asked = _dev_pairs(Lineage(bench, experiment)), bench.metrics["chrf"], scoring(experiment, bench.progress)
-    sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
-    before, after = hypotheses(rivals[0]), hypotheses(best)
-    scores = [[metric.score(one, asked) for one in metric.statistics(sources, texts, references, asked)]
-              for texts in (before, after)]
-    changes = pages.compare_translations(sources, references, before, after, *scores)
-    page = pages.translation_page(changes, before=rivals[0].name, after=best.name)
-    for run_id in (parent, best.run_id):
-        tracker.log_text(run_id, page, "translation_changes.html")
-
-
-def score_rows(rows: Sequence[TrialRow], metric: str) -> list[dict[str, object]]:
-    """Rows of a sweep's final table as the pictures take them."""
-    return [{"name": row.name, "kind": row.kind, "method": row.params["method"], "pairs": row.pairs,
-             "value": row.metrics[metric], "low": row.metrics[f"{metric}_low"], "high": row.metrics[f"{metric}_high"],
-             "clusters": row.params.get("n_clusters"), "threshold": row.params.get("threshold"),
-             "noise_share": row.metrics.get("select/noise_share")} for row in rows]

@@ -16,15 +16,7 @@ from mtselect.config import Experiment, Sweep
 from mtselect.errors import ClusterError, ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.executors.base import Executor
 from mtselect.progress import LINE_SECONDS, Advance
-from mtselect.recording import (
-    compare_rivals,
-    record_corpus,
-    record_gradients,
-    record_study,
-    record_trial,
-    trial_metrics,
-    trial_params,
-)
+from mtselect.recording import record_corpus, record_gradients, record_trial, trial_metrics, trial_params
 from mtselect.remote import causes, redact
 from mtselect.reports.tables import final_table, proof_table, scores_text, study_note
 from mtselect.resolve import trial_experiment
@@ -38,6 +30,7 @@ from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, OnEpoch
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.trial import at_seeds, mean_scores, run_trial, shared_stages
+from mtselect.study_record import compare_rivals, record_study
 from mtselect.tracking.base import Kind, Tracker
 
 if TYPE_CHECKING:
