@@ -12,6 +12,7 @@ from mtselect.metrics.base import direction
 from mtselect.recording import dev_pairs, seen_candidates
 from mtselect.reports import figures as plots
 from mtselect.reports import pages
+from mtselect.reports.score_layout import LEVELS
 from mtselect.significance import PairedResult
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.lineage import Bench, Lineage
@@ -39,6 +40,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         experiments: run id -> experiment, at each of its finetuning seeds.
         comparisons: rival -> the best trial against it (`compare_rivals`).
     """
+    from mtselect.reports import score_figures as score_plots
     from mtselect.reports import study_figures as study_plots
 
     objective = sweep.study.objectives[0]
@@ -49,7 +51,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         tracker.log(run_id, metrics=differences)
     points = score_rows(rows, objective)
     tracker.log_figure(parent, plots.score_against_pairs(points, metric), "score_against_pairs.png")
-    figures = [study_plots.score_figure(points, metric)]
+    figures = [*([score_plots.forest_figure(comparisons)] if comparisons else []), score_plots.score_figure(points, metric)]
     tracker.log_text(parent, json.dumps({name: asdict(one) for name, one in comparisons.items()}, indent=1), "rivals.json")
     best = next((row for row in rows if row.kind == "trial" and row.pairs), None)
     if best is not None:
@@ -109,7 +111,7 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
     metric = objective.removeprefix("eval/")
     mine = evaluations(best)
     rivals = [row for row in rows if row.kind == "baseline"
-              and (row.params["method"] in plots.LEVELS or row.pairs == best.pairs or row.params.get("budget") == best.pairs)]
+              and (row.params["method"] in LEVELS or row.pairs == best.pairs or row.params.get("budget") == best.pairs)]
     lineage = Lineage(bench, experiments[best.run_id][0])
     return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
 

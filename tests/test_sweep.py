@@ -301,9 +301,16 @@ def test_the_best_trial_is_compared_with_its_rivals(swept: Any) -> None:
     random, again = beside(swept)
     assert set(found) == {"untuned", "pool", random}
     scores = {name: swept.children()[name].data.metrics["eval/chrf"] for name in (*found, again)}
+    page = swept.artifact(parent, "study.html").read_text(encoding="utf-8")
+    drawn = page[page.index('id="figure-0"') : page.index('id="figure-1"')]
     for name, one in found.items():
+        assert f'{one["difference"]:+.1f} [{one["low"]:+.1f}, {one["high"]:+.1f}]' in drawn and f'"{name}"' in drawn
         assert one["difference"] == pytest.approx(scores[again] - scores[name], abs=1e-3)
         assert (one["p_value"] < 0.05) == (one["low"] > 0 or one["high"] < 0)
+    curve = page[page.index('id="figure-1"') : page.index('id="figure-2"')]
+    curve = curve.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u002f", "/")
+    for name, run in swept.children().items():
+        assert f"<b>{name}</b><br>chrF {run.data.metrics['eval/chrf']:.2f} [" in curve
 
 
 # --- the same again, and almost the same -----------------------------------------------------------

@@ -14,7 +14,7 @@ from mtselect.metrics.base import direction
 from mtselect.promotion import gates
 from mtselect.promotion.gates import Gate
 from mtselect.provenance import part_input
-from mtselect.reports.figures import LEVELS
+from mtselect.reports.score_layout import LEVELS
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.corpus import Split, corpus_of

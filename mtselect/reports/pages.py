@@ -127,19 +127,23 @@ def study_page(name: str, figures: Sequence[Figure]) -> str:
 
     Args:
         name: the study's.
-        figures: their titles become headings, what they explain the text below.
+        figures: their titles become headings, what they explain the text below; of those without data the page says why.
     """
     from plotly.offline import get_plotlyjs
 
-    parts = []
+    parts, missing = [], []
     for i, figure in enumerate(figures):
         title, note = figure.layout.title.text, figure.layout.title.subtitle.text
+        if not figure.data:
+            missing.append({"title": title, "reason": Markup(note.replace("<br>", " "))})
+            continue
         untitled = type(figure)(figure).update_layout(title=None, margin={"t": 25})
         piece = untitled.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{i}", default_width="100%",
                                  config={"displaylogo": False, "responsive": True, "showSendToCloud": False})
         # What a figure holds was escaped when it was made.
         parts.append({"title": title, "note": Markup(note.replace("<br>", " ")), "figure": Markup(piece)})
-    return _render("study.html", f"Study {name}", parts=parts, script=Markup(get_plotlyjs()))
+    return _render("study.html", f"Study {name}", parts=parts, missing=missing,
+                   script=Markup(get_plotlyjs()))
 
 
 def compare_translations(sources: Sequence[str], references: Sequence[str], before: Sequence[str], after: Sequence[str],

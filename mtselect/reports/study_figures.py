@@ -1,4 +1,4 @@
-"""Interactive pictures of a study (plotly).
+"""Interactive pictures of a study's candidates and settings (plotly).
 
 Texts come from a noisy pool: every one passes `excerpt` and is escaped before it gets into a figure.
 """
@@ -9,60 +9,23 @@ import html
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.data.pairs import Pair
-from mtselect.metrics.base import METRICS
-from mtselect.reports.figures import COLOURS, Array, line_label, point_groups, score_layout
 from mtselect.reports.pages import short_text
+from mtselect.reports.score_layout import COLOURS, Array
 
 if TYPE_CHECKING:
     import optuna
     from plotly.graph_objects import Figure
 
-_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross"}
-
-
-def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
-    """`plots.score_against_pairs` with each trial's settings under the pointer.
-
-    Args:
-        rows: as there; clusters, threshold and noise_share are shown where a row has them.
-        metric: name for the axis.
-    """
-    import plotly.graph_objects as go
-
-    layout, title = score_layout(rows, metric), METRICS.load(metric).title
-    points = layout.points
-    figure = go.Figure()
-    if layout.front:
-        figure.add_scatter(x=layout.x[layout.front], y=[points[i]["value"] for i in layout.front], mode="lines",
-                           line={"shape": "hv", "color": COLOURS[0], "width": 2}, opacity=0.6, hoverinfo="skip",
-                           name="best score up to a size")
-    for label, marker, colour, some in point_groups(layout):
-        value, low, high = (np.array([points[i][key] for i in some], float) for key in ("value", "low", "high"))
-        figure.add_scatter(
-            x=layout.x[some], y=value, mode="markers", name=html.escape(label, quote=False),
-            marker={"symbol": _SYMBOLS[marker], "color": colour, "size": 9, "line": {"width": 1, "color": "white"}},
-            error_y={"array": np.maximum(high - value, 0), "arrayminus": np.maximum(value - low, 0), "symmetric": False,
-                     "thickness": 0.8, "width": 2},
-            hovertext=[_described(points[i], title) for i in some], hovertemplate="%{hovertext}<extra></extra>")
-    for row, height in zip(layout.lines, layout.heights, strict=True):
-        figure.add_hline(y=row["value"], line={"color": "#595959", "width": 1, "dash": "dash" if row["pairs"] else "dot"})
-        figure.add_annotation(x=1.005, xref="paper", xanchor="left", y=height, showarrow=False, align="left",
-                              text=html.escape(line_label(row, layout.y), quote=False).replace(", ", "<br>"),
-                              hovertext=_described(row, title))
-    figure.update_layout(legend={"orientation": "h", "y": -0.18}, margin={"r": 160})
-    figure.update_xaxes(title="pairs selected", tickvals=list(layout.ticks), ticktext=list(layout.ticks.values()))
-    figure.update_yaxes(title=f"{title} on dev, 95% interval", range=layout.y)
-    up = "up" if METRICS.load(metric).higher_is_better else "down"
-    note = (f"Further {up} is better, further left is cheaper. The line is the best score that a trial reaches with at most so "
-            "many pairs; marks of equal size stand side by side. Dashed and dotted: baselines to compare with.")
-    return _titled(figure, "Score against pairs selected", note if rows else "No trial has finished.")
+# matplotlib's marker -> plotly's.
+SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross", "X": "x",
+           "*": "star", "p": "pentagon", "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "d": "diamond-tall"}
 
 
 def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, pairs: Sequence[Pair], benefit: Array,
@@ -97,16 +60,16 @@ def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, 
     for i, number in enumerate(numbers):
         here = labels == number
         draw(rows[here], f"cluster {number} ({np.sum(clusters == number):,})", labels[here], color=COLOURS[i % len(COLOURS)],
-             symbol=list(_SYMBOLS.values())[i % len(_SYMBOLS)], size=7, line={"width": 0.5, "color": "white"})
+             symbol=list(SYMBOLS.values())[i % len(SYMBOLS)], size=7, line={"width": 0.5, "color": "white"})
     figure.update_xaxes(title="first principal component of the gradient sketches")
     figure.update_yaxes(title="second")
     figure.update_layout(legend={"itemsizing": "constant"}, hoverlabel={"align": "left"})
     shown = (f"{_of(len(rows), len(chosen))} pairs selected by {name}, each of the {len(numbers)} clusters in its colour and "
              f"shape, above {_of(len(some_others), len(others))} others in grey") if len(chosen) else (
              f"{name} selected nothing; {_of(len(some_others), len(others))} candidates in grey")
-    return _titled(figure, "Map of the candidates",
-                   f"{shown}. Pairs that pull the model the same way lie close together. Point at one to read it; click a "
-                   "cluster in the legend to hide it, twice to see it alone.", height=680)
+    return titled(figure, "Map of the candidates",
+                  f"{shown}. Pairs that pull the model the same way lie close together. Point at one to read it; click a "
+                  "cluster in the legend to hide it, twice to see it alone.", height=680)
 
 
 def importance_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
@@ -126,7 +89,7 @@ def importance_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
         f"All {len(trials)} finished trials have the same {' and '.join(objectives)}: no setting made a difference."
         if not told else None)
     if reason:
-        return _empty(title, reason)
+        return empty_figure(title, reason)
     from optuna.visualization import plot_param_importances
 
     short = _short_names(names)
@@ -140,9 +103,9 @@ def importance_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
                                text=[f"{value:.0%}" for value in bar.x],
                                hovertemplate="%{y}: %{x:.1%}<extra>%{fullData.name}</extra>")
     figure.update_xaxes(title="share of what the search changed", tickformat=".0%", rangemode="tozero")
-    return _titled(figure, title, f"From {len(trials)} finished trials: how far the better trials' values of a setting differ "
-                                  "from what was tried, as shares of 1. With few trials this is a hint, not a finding.",
-                   height=180 + 60 * len(names))
+    return titled(figure, title, f"From {len(trials)} finished trials: how far the better trials' values of a setting differ "
+                                 "from what was tried, as shares of 1. With few trials this is a hint, not a finding.",
+                  height=180 + 60 * len(names))
 
 
 def parallel_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
@@ -150,7 +113,7 @@ def parallel_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
     title = "Settings of every trial"
     trials, names = _finished(study)
     if reason := _too_little(trials, names, title):
-        return _empty(title, reason)
+        return empty_figure(title, reason)
     from optuna.visualization import plot_parallel_coordinate
 
     figure = plot_parallel_coordinate(study, target_name=objectives[0])
@@ -159,34 +122,29 @@ def parallel_figure(study: optuna.Study, objectives: Sequence[str]) -> Figure:
     figure.update_traces(line_width=2, opacity=0.8, selector={"mode": "lines"})
     figure.update_annotations(font={"size": 12, "color": "#333"}, xshift=-8, bgcolor="rgba(255, 255, 255, 0.6)")
     colour = "its Pareto rank (0: no trial is better in everything)" if len(objectives) > 1 else objectives[0]
-    figure = _titled(figure, title, f"Each line is one of {len(trials)} finished trials, coloured by {colour}. Where the dark "
-                                    "lines meet on an axis is a good value.")
+    figure = titled(figure, title, f"Each line is one of {len(trials)} finished trials, coloured by {colour}. Where the dark "
+                                   "lines meet on an axis is a good value.")
     return figure.update_layout(plot_bgcolor="#dfe3e8")  # the scale begins with white
 
 
-def _titled(figure: Figure, title: str, note: str, height: int = 520) -> Figure:
+def titled(figure: Figure, title: str, note: str, height: int = 520) -> Figure:
+    """With a title and an explanation, which a page takes as heading and text."""
     lines = textwrap.wrap(html.escape(note, quote=False), 150)
     heading = {"text": title, "subtitle": {"text": "<br>".join(lines)}, "x": 0.01, "yanchor": "top", "y": 0.97}
-    return figure.update_layout(template="plotly_white", height=height, title=heading, margin={"t": 80 + 18 * len(lines)})
+    margin = {"t": 80 + 18 * len(lines), "b": 60}
+    return figure.update_layout(template="plotly_white", height=height, title=heading, margin=margin)
 
 
-def _empty(title: str, reason: str) -> Figure:
+def named(name: str) -> str:
+    """A run's name as an axis shows it."""
+    return html.escape(short_text(name, 40), quote=False)
+
+
+def empty_figure(title: str, reason: str) -> Figure:
+    """No picture, and why: a page says so in a line."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    figure.add_annotation(text=html.escape(reason, quote=False), showarrow=False, font={"size": 15}, xref="paper", yref="paper",
-                          x=0.5, y=0.5)
-    figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    return _titled(figure, title, "Nothing to show yet.", height=220)
-
-
-def _described(row: Mapping[str, Any], metric: str) -> str:
-    """A row of scores as hover text."""
-    facts = [f"<b>{html.escape(short_text(str(row.get('name', row['method']))), quote=False)}</b>",
-             f"{metric} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]", f"{row['pairs']:,} pairs"]
-    for key, form in (("clusters", "{:,} clusters"), ("threshold", "threshold {:.3f}"), ("noise_share", "noise {:.1%}")):
-        facts += [form.format(row[key])] if row.get(key) is not None else []
-    return "<br>".join(facts)
+    return titled(go.Figure(), title, reason)
 
 
 def _hover(pair: Pair, benefit: float, share: float, cluster: int | None) -> str:

@@ -90,8 +90,9 @@ def study_note(trials: list[TrialRow], proof: list[TrialRow], comparisons: Mappi
     return "\n".join([
         *best, "",
         f"[Trials, best first]({links['trials']}) · [charts]({links['charts']}) · "
-        f"[translations side by side]({links['translations']}) · among the artifacts `study.html` (score against pairs, "
-        "which setting matters, the candidates where they are clustered) and `translation_changes.html`", "",
+        f"[translations side by side]({links['translations']}) · among the artifacts `study.html` (the best trial "
+        "against its rivals, score against pairs, which setting matters, the candidates where they are clustered) and "
+        "`translation_changes.html`", "",
         f"Promote the best: `{promote}`", "",
         f"## {sweep.study.name}: the best trial and its rivals on dev", "",
         *_markdown(proof_cells(proof, comparisons, sweep)), "",

@@ -13,6 +13,7 @@ import torch
 
 from mtselect.attribution.kfac import spectrum
 from mtselect.reports import figures as plots
+from tests.reports.given import rows
 
 RNG = np.random.default_rng(0)
 NONE, SOME = np.zeros(30, bool), np.arange(30) < 10
@@ -24,11 +25,6 @@ def png(make: Callable[[], Any]) -> bytes:
         out = io.BytesIO()
         make().savefig(out, format="png")
     return out.getvalue()
-
-
-def rows(kinds: list[tuple[str, int, float]]) -> list[dict[str, Any]]:
-    return [{"kind": "trial" if method == "gdig" else "baseline", "name": f"{method}{i}", "method": method, "pairs": pairs,
-             "value": value, "low": value - 1, "high": value + 1} for i, (method, pairs, value) in enumerate(kinds)]
 
 
 def spectra(eigenvalues: dict[str, Any]) -> Any:
@@ -66,6 +62,8 @@ FIGURES = {
     "scores, not a number": lambda: plots.score_against_pairs(rows([("gdig", 10, float("nan")), ("gdig", 9, 1.0)]), "chrf"),
     "scores, all the same": lambda: plots.score_against_pairs(rows([("gdig", 10, 5.0)] * 30), "chrf"),
     "scores, nothing selected": lambda: plots.score_against_pairs(rows([("gdig", 0, 5.0), ("gdig", 9000, 6.0)]), "chrf"),
+    "scores, one size": lambda: plots.score_against_pairs(rows([("gdig", 100, 20.0 + i) for i in range(30)] + [
+        ("random", 100, 15.0), ("pool", 9000, 18.0), ("untuned", 0, 3.0)]), "chrf"),
     "scores, one": lambda: plots.score_against_pairs(rows([("untuned", 0, 0.0)]), "chrf"),
 }
 
@@ -115,48 +113,13 @@ def test_the_spectrum_descends() -> None:
     assert values == pytest.approx(np.sort(eigenvalues.ravel())[::-1][ranks - 1])
 
 
-def a_layout(given: Any) -> plots.ScoreLayout:
-    return plots.score_layout(rows(given), "chrf")
-
-
-def test_the_front_is_of_trials_that_none_beats_with_as_few_pairs() -> None:
-    given = rows([("gdig", 100, 20.0), ("gdig", 100, 22.0), ("gdig", 200, 21.0), ("gdig", 300, 25.0), ("gdig", 400, 25.0),
-                  ("random", 50, 30.0)])
-    layout = plots.score_layout(given, "chrf")
-    assert [layout.points[i]["name"] for i in layout.front] == ["gdig1", "gdig3"]
-    errors = plots.score_layout([{**row, "value": -row["value"]} for row in given], "ter")
-    assert [errors.points[i]["name"] for i in errors.front] == ["gdig1", "gdig3"], "less is better"
-
-
-def test_points_of_equal_size_stand_side_by_side_and_sizes_stay_apart() -> None:
-    layout = a_layout([("gdig", 100, float(i)) for i in range(40)] + [("gdig", 120, 1.0), ("random", 200, 2.0)])
-    sizes = np.array([row["pairs"] for row in layout.points])
-    assert len(set(layout.x.tolist())) == 42
-    assert layout.x[sizes == 100].max() < layout.x[sizes == 120].min()
-    assert layout.x[sizes == 100].mean() == pytest.approx(100)
-    assert layout.ticks == {100: "100", 120: "120", 200: "200"}
-
-
-def test_sizes_that_differ_tenfold_are_on_a_log_scale() -> None:
-    layout = a_layout([("gdig", 100, 1.0), ("gdig", 1000, 2.0), ("gdig", 10000, 3.0)])
-    assert layout.x == pytest.approx([2, 3, 4])
-    assert list(layout.ticks.values()) == ["100", "1,000", "10,000"]
-
-
-def test_a_level_far_away_does_not_flatten_the_picture() -> None:
-    layout = a_layout([("gdig", 100, 40.0), ("gdig", 200, 42.0), ("untuned", 0, 1.0), ("pool", 9000, 43.0)])
-    assert layout.y[0] > 38
-    assert layout.y[1] > 43
-    assert [plots.line_label(row, layout.y) for row in layout.lines] == ["untuned2 1.0 (below)", "pool3 43.0, 9,000 pairs"]
-
-
-def test_names_of_close_levels_do_not_overlap() -> None:
-    layout = a_layout([("gdig", 100, 40.0), ("untuned", 0, 40.0), ("pool", 9000, 40.01)])
-    assert layout.heights[1] - layout.heights[0] >= 0.08 * (layout.y[1] - layout.y[0])
-
-
-def test_a_baseline_of_any_method_is_a_point_of_its_own_kind() -> None:
-    layout = a_layout([("gdig", 100, 40.0), ("random", 100, 30.0), ("random", 100, 31.0), ("laser", 100, 35.0)])
-    groups = plots.point_groups(layout)
-    assert [label for label, *_ in groups] == ["trials (1)", "baseline: random (2)", "baseline: laser (1)"]
-    assert len({(marker, colour) for _, marker, colour, _ in groups}) == 3
+def test_what_is_drawn_of_the_scores_are_the_scores() -> None:
+    given = rows([("gdig", 100, 40.0), ("gdig", 200, 42.0), ("random", 200, 30.0), ("pool", 9000, 35.0), ("untuned", 0, 39.0)])
+    (axes,) = plots.score_against_pairs(given, "chrf").axes
+    drawn = {container.get_label(): container.lines[0].get_ydata().tolist() for container in axes.containers}
+    assert drawn == {"trials (2)": [40, 42], "random": [30], "pool: all, as many steps": [35]}
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [39]
+    (axes,) = plots.score_against_pairs([{**row, "pairs": row["pairs"] and 100} for row in given], "chrf").axes
+    drawn = {container.get_label(): container.lines[0].get_xdata().tolist() for container in axes.containers}
+    assert drawn == {"trials (2)": [42, 40], "random": [30], "pool: all, as many steps": [35], "untuned": [39]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gdig1", "gdig0", "untuned4", "pool3", "random2"]

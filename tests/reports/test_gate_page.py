@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtselect.reports.pages import GateReason, GateView, Judged, Strictness, gate_page, short_text
-from tests.reports.texts import TEXTS, Tags
+from tests.reports.given import TEXTS, Tags
 
 
 def a_view(**changes: Any) -> GateView:

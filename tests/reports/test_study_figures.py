@@ -16,12 +16,7 @@ from hypothesis import strategies as st
 
 from mtselect.reports import pages
 from mtselect.reports import study_figures as sp
-from tests.reports.texts import NASTY, TEXTS, Tags
-
-
-def row(name: str, pairs: int, value: float, kind: str = "trial", method: str = "gdig", **more: Any) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "method": method, "pairs": pairs, "value": value, "low": value - 1, "high": value + 1,
-            **more}
+from tests.reports.given import NASTY, TEXTS, Tags
 
 
 def study(values: Sequence[Any], directions: Sequence[Any] = ("maximize",), params: Sequence[str] = ("selection.a", "train.b"),
@@ -51,26 +46,7 @@ def a_map(count: int = 30, chosen: int = 10, text: str = "Haus", **more: Any) ->
 def said(figure: Any) -> str:
     """What a figure without data tells."""
     assert not figure.data
-    (annotation,) = figure.layout.annotations
-    return str(annotation.text)
-
-
-def test_pointing_at_a_trial_tells_its_settings() -> None:
-    figure = sp.score_figure([row("t<b>1", 700, 71.2, clusters=9, threshold=0.4717, noise_share=0.125)], "chrf")
-    (trace,) = [trace for trace in figure.data if trace.mode == "markers"]
-    assert trace.hovertext == ("<b>t&lt;b&gt;1</b><br>chrF 71.20 [70.20, 72.20]<br>700 pairs<br>9 clusters<br>"
-                               "threshold 0.472<br>noise 12.5%",)
-
-
-def test_random_baselines_and_levels_are_told_apart() -> None:
-    rows = [row("t000", 700, 71), *(row(f"random-700-{i}", 700, 60 + i, "baseline", "random") for i in range(3)),
-            row("pool", 12000, 75, "baseline", "pool"), row("untuned", 0, 1, "baseline", "untuned")]
-    figure = sp.score_figure(rows, "chrf")
-    names = {trace.name: trace for trace in figure.data if trace.mode == "markers"}
-    assert names.keys() == {"trials (1)", "baseline: random (3)"}
-    assert len(set(names["baseline: random (3)"].x)) == 3, "marks of equal size lie on one another"
-    assert [line.y0 for line in figure.layout.shapes] == [1, 75]
-    assert [note.text for note in figure.layout.annotations] == ["untuned 1.0 (below)", "pool 75.0<br>12,000 pairs"]
+    return str(figure.layout.title.subtitle.text)
 
 
 def test_the_map_has_each_selected_pair_in_its_cluster() -> None:
@@ -151,16 +127,18 @@ def test_names_that_would_be_the_same_stay_whole() -> None:
 
 
 def test_the_page_needs_no_network_and_holds_the_script_once() -> None:
-    figures = [sp.score_figure([row("t000", 10, 5.0)], "bleu"), a_map(text=NASTY), sp.importance_figure(study([]), ["x"])]
+    figures = [a_map(text=NASTY), sp.parallel_figure(study([1.0, 2.0]), ["x"]), sp.importance_figure(study([]), ["x"])]
     page = pages.study_page("quick<b>", figures)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", page)
-    assert page.count("Plotly.newPlot(") >= 3
+    assert len(re.findall(r'<div id="figure-\d"', page)) == 2
     assert '"showSendToCloud": false' in page, "a button would send the figure to a server"
     assert "<script>alert" not in page
     assert "quick&lt;b&gt;" in page
-    for i, title in enumerate(("Score against pairs selected", "Map of the candidates", "Which setting matters")):
+    for i, title in enumerate(("Map of the candidates", "Settings of every trial")):
         assert f'<a href="#part-{i}">{title}</a>' in page and f'<h2 id="part-{i}">{title}</h2>' in page
+    assert "Which setting matters: “Which setting matters” takes at least 2 finished trials; none has finished so far." in page
+    assert pages.study_page("quick", figures[:2]).count("Not shown") == 0
     page.encode("utf-8")
 
 

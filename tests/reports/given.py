@@ -1,8 +1,9 @@
-"""Texts that pages have to get along with, and a reader of what a page made of them."""
+"""What several of these tests are given: rows of scores, texts that pages have to get along with, a reader of pages."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -26,3 +27,9 @@ class Tags(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def rows(kinds: list[tuple[str, int, float]]) -> list[dict[str, Any]]:
+    """Of (method, pairs, value); ours are trials."""
+    return [{"kind": "trial" if method == "gdig" else "baseline", "name": f"{method}{i}", "method": method, "pairs": pairs,
+             "value": value, "low": value - 1, "high": value + 1} for i, (method, pairs, value) in enumerate(kinds)]
