@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mtselect.reports.pages import Figure
     from mtselect.search.trials import Study, TrialRow
 
+# Rivals whose translations stand beside the best trial's, if there are such; else as many others.
+_SIDE_BY_SIDE = ("random", "filter-random", "pool", "untuned")
+
 
 def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, study: Study, rows: Sequence[TrialRow],
                  experiments: Mapping[str, Sequence[Experiment]], comparisons: Mapping[str, PairedResult]) -> None:
@@ -58,7 +61,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         experiment = experiments[best.run_id][0]
         if MAP in all_stages(experiment):
             figures.append(_candidates_figure(Lineage(bench, experiment), best.name))
-        _record_changes(tracker, parent, bench, best, rows, experiments)
+        _record_changes(tracker, parent, bench, sweep, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
     tracker.log_text(parent, pages.study_page(sweep.study.name, figures), "study.html")
@@ -110,32 +113,37 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
 
     metric = objective.removeprefix("eval/")
     mine = evaluations(best)
-    rivals = [row for row in rows if row.kind == "baseline"
-              and (row.params["method"] in LEVELS or row.pairs == best.pairs or row.params.get("budget") == best.pairs)]
+    rivals = [row for row in rows if _is_rival(row, best)]
     lineage = Lineage(bench, experiments[best.run_id][0])
     return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
 
 
-def _record_changes(tracker: Tracker, parent: str, bench: Bench, best: TrialRow, rows: Sequence[TrialRow],
-                    experiments: Mapping[str, Sequence[Experiment]]) -> None:
-    """A page of the sentences that changed most against a random set of the best trial's size, or the untuned model."""
+def _is_rival(row: TrialRow, best: TrialRow) -> bool:
+    """Whether a run is a baseline for sets of any size, or for those of the best trial's."""
+    return row.kind == "baseline" and (row.params["method"] in LEVELS or best.pairs in (row.pairs, row.params.get("budget")))
 
-    rivals = [row for row in rows if row.params["method"] == "random" and row.pairs == best.pairs] or [
-        row for row in rows if row.params["method"] == "untuned"]
+
+def _record_changes(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, best: TrialRow, rows: Sequence[TrialRow],
+                    experiments: Mapping[str, Sequence[Experiment]]) -> None:
+    """A page of the sentences in which the best trial's translation differs most from those of some rivals."""
+    rivals = {str(row.params["method"]): row for row in reversed(rows) if _is_rival(row, best)}  # of a kind the best
+    shown = sorted(rivals, key=lambda kind: (kind not in _SIDE_BY_SIDE, (*_SIDE_BY_SIDE, kind).index(kind)))
     if not rivals:
         return
-    experiment = experiments[best.run_id][0]
+    lineage, name = Lineage(bench, experiments[best.run_id][0]), sweep.study.objectives[0].removeprefix("eval/")
+    metric, asked = bench.metrics[name], scoring(lineage.experiment, bench.progress)
 
-    def hypotheses(row: TrialRow) -> list[str]:
-        return evaluate(Lineage(bench, experiments[row.run_id][0]), "dev").hypotheses
+    def translated(row: TrialRow) -> pages.System:
+        found = evaluate(Lineage(bench, experiments[row.run_id][0]), "dev")
+        scores = [metric.score(one, asked) for one in found.statistics[name]]
+        return pages.System(name=row.name, texts=found.hypotheses, scores=scores)
 
-    pairs, metric, asked = dev_pairs(Lineage(bench, experiment)), bench.metrics["chrf"], scoring(experiment, bench.progress)
-    sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
-    before, after = hypotheses(rivals[0]), hypotheses(best)
-    scores = [[metric.score(one, asked) for one in metric.statistics(sources, texts, references, asked)]
-              for texts in (before, after)]
-    changes = pages.compare_translations(sources, references, before, after, *scores)
-    page = pages.translation_page(changes, before=rivals[0].name, after=best.name)
+    pairs = dev_pairs(lineage)
+    systems = [translated(row) for row in (best, *(rivals[kind] for kind in shown[: len(_SIDE_BY_SIDE)]))]
+    compared = pages.compare_translations([pair.src for pair in pairs], [pair.tgt for pair in pairs], systems,
+                                          metric.higher_is_better)
+    page = pages.translation_page(compared, [one.name for one in systems], metric=metric.title,
+                                  count=sweep.tracking.sample_sentences)
     for run_id in (parent, best.run_id):
         tracker.log_text(run_id, page, "translation_changes.html")
 

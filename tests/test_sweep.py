@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import os
 import re
@@ -123,6 +124,29 @@ def test_translations_are_of_the_same_sentences_in_every_run(swept: Any) -> None
         tables[name] = [(row[0], row[2]) for row in table["data"]]
     dev = [json.loads(line) for line in (swept.folder / "data" / "dev.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(tables.values()) == [[(row["src"], row["tgt"]) for row in dev[:5]]] * len(tables)
+
+
+def test_the_best_trials_translations_stand_beside_its_rivals(swept: Any) -> None:
+    """Of the sentences furthest ahead and furthest behind, with the scores that the deciding metric gives each alone."""
+    import sacrebleu
+
+    children = swept.children()
+    best = study(swept).best_trial.user_attrs["row"]["name"]
+    page = swept.artifact(children[best], "translation_changes.html").read_text(encoding="utf-8")
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    assert swept.artifact(parent, "translation_changes.html").read_text(encoding="utf-8") == page
+    dev = {row["src"]: row["tgt"] for row in map(json.loads, (swept.folder / "data" / "dev.jsonl").read_text().splitlines())}
+    shown = page.split("<article>")[1:]
+    assert 0 < len(shown) <= 6, "sample_sentences is 5, half of them of either kind"
+    line = re.compile(r'<dt.*?>(.*?)</dt><dd class="number">(.*?)</dd><dd dir="auto">(.*?)</dd>')
+    for article in shown:
+        label, score, text = zip(*line.findall(article), strict=True)
+        texts = [html.unescape(re.sub("<.*?>", "", one)).replace("(empty)", "") for one in text]
+        assert label == ("source", "reference", best, beside(swept)[0], "pool", "untuned")
+        assert dev[texts[0]] == texts[1]
+        scores = [sacrebleu.sentence_chrf(one, [texts[1]]).score for one in texts[2:]]
+        assert [float(one) for one in score[2:]] == pytest.approx(scores, abs=0.051)
+        assert float(re.findall("<b>(.*?)</b>", article)[0]) == pytest.approx(scores[0] - max(scores[1:]), abs=0.051)
 
 
 def test_pictures_are_of_trials_and_of_the_gradients(swept: Any) -> None:

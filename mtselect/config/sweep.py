@@ -121,7 +121,8 @@ class TrackingConfig(Section):
     experiment: str | None = Field(default=None, description="MLflow experiment; null takes the study's name.")
     index_limit_mb: float = Field(default=64.0, description="a larger sketch index is recorded as manifest and path, not as "
         "artifact.")
-    sample_sentences: int = Field(default=20, description="dev sentences in the side-by-side translation table.")
+    sample_sentences: int = Field(default=20, description="dev sentences in the side-by-side translation table, and "
+        "on the page of translations that differ most from the rivals'.")
 
 
 @section

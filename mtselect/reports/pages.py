@@ -1,5 +1,4 @@
-"""Pages of HTML that need no network, from `templates/`: a study's pictures, what a trial changed in the translations, and what
-its gate dropped.
+"""Pages of HTML that need no network, from `templates/`: a study's pictures, translations side by side, what a gate dropped.
 
 Texts come from a noisy pool: every one passes `short_text`, and Jinja2 escapes what is not marked as HTML.
 """
@@ -8,10 +7,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -146,54 +145,93 @@ def study_page(name: str, figures: Sequence[Figure]) -> str:
                    script=Markup(get_plotlyjs()))
 
 
-def compare_translations(sources: Sequence[str], references: Sequence[str], before: Sequence[str], after: Sequence[str],
-                         scores_before: Sequence[float], scores_after: Sequence[float]) -> list[dict[str, Any]]:
-    """A row for each sentence, most improved first: src, ref, before, after (the translations), score_before, score_after,
-    difference.
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A run's translations of the dev sentences: its name, the texts, and each sentence's score."""
+
+    name: str
+    texts: Sequence[str]
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A sentence as the best trial and its rivals translate it.
+
+    Args:
+        src: source.
+        ref: reference.
+        texts: of the best trial, then of each rival.
+        scores: likewise.
+        leads: how much better the best trial's score is than each rival's.
+    """
+
+    src: str
+    ref: str
+    texts: Sequence[str]
+    scores: Sequence[float]
+    leads: Sequence[float]
+
+    @property
+    def lead(self) -> float:
+        """Over the best of the rivals; below 0 where one of them is better."""
+        return min(self.leads)
+
+
+def compare_translations(sources: Sequence[str], references: Sequence[str], systems: Sequence[System], higher_is_better: bool
+                         ) -> list[Compared]:
+    """Each sentence, that with the best trial's largest lead first.
+
+    Args:
+        sources: of the dev sentences.
+        references: likewise.
+        systems: the best trial, then at least one rival.
+        higher_is_better: of the scores.
 
     Raises:
         ValueError: the arguments are not equally long.
     """
-    rows = [{"src": src, "ref": ref, "before": old, "after": new, "score_before": float(low), "score_after": float(high),
-             "difference": float(high) - float(low)} for src, ref, old, new, low, high
-            in zip(sources, references, before, after, scores_before, scores_after, strict=True)]
-    return sorted(rows, key=lambda row: -float(row["difference"]))
+    texts, scores = ([*zip(*column, strict=True)] for column in zip(*((one.texts, one.scores) for one in systems), strict=True))
+    sign = 1 if higher_is_better else -1
+    rows = [Compared(src=src, ref=ref, texts=given, scores=(own, *others), leads=[sign * (own - other) for other in others])
+            for src, ref, given, (own, *others) in zip(sources, references, texts, scores, strict=True)]
+    return sorted(rows, key=lambda row: -row.lead)
 
 
-def most_changed(rows: Sequence[dict[str, Any]], count: int = 10) -> list[dict[str, Any]]:
-    """Of `compare_translations`' rows the `count` most improved, then the `count` most worsened, worst first."""
-    better = [row for row in rows if row["difference"] > 0]
-    worse = [row for row in rows[::-1] if row["difference"] < 0]
-    return better[:count] + worse[:count]
-
-
-def translation_page(rows: Sequence[dict[str, Any]], *, before: str, after: str, metric: str = "chrF",
-                     count: int = 10) -> str:
-    """What a trial changed in the translations, as one page of HTML without scripts.
+def translation_page(rows: Sequence[Compared], names: Sequence[str], *, metric: str, count: int) -> str:
+    """Where the best trial is furthest ahead of its rivals, and where furthest behind, as one page of HTML without scripts.
 
     Args:
         rows: all of `compare_translations`.
-        before: the baseline's name.
-        after: the trial's name.
-        metric: name of the sentence scores, 0 to 100.
-        count: so many improved and so many worsened sentences are shown.
+        names: of the best trial and of each rival.
+        metric: title of the scores.
+        count: so many sentences are shown, half of them of either kind.
     """
-    better, worse = (sum(sign * row["difference"] > 0 for row in rows) for sign in (1, -1))
-    old, new = short_text(before), short_text(after)
-    changed = [{**row, "lines": _lines(row, old, new)} for row in most_changed(rows, count)]
-    groups = [(anchor, heading, [row for row in changed if sign * row["difference"] > 0]) for anchor, heading, sign in
-              (("better", "Most improved", 1), ("worse", "Most worsened", -1))]
-    return _render("translations.html", f"Translations: {after} against {before}", total=len(rows), better=better, worse=worse,
-                   before=old, after=new, metric=metric, groups=groups)
+    best, *rivals = map(short_text, names)
+    counts = [(rival, *(sum(sign * row.leads[i] > 0 for row in rows) for sign in (1, -1))) for i, rival in enumerate(rivals)]
+    half = (count + 1) // 2
+    groups = [("ahead", "Ahead of every rival", [row for row in rows if row.lead > 0][:half]),
+              ("behind", "Behind a rival", [row for row in rows[::-1] if row.lead < 0][:half])]
+    return _render("translations.html", f"Translations: {best} and its rivals", total=len(rows), best=best, counts=counts,
+                   metric=metric, groups=groups, names=[best, *rivals], shown=lambda text: short_text(text, _LONGEST),
+                   marked=marked_words)
 
 
-def marked_words(before: str, after: str) -> tuple[Markup, Markup]:
-    """Two texts as escaped HTML, with what only the first has in <del> and what only the second has in <ins>; Chinese and
-    Japanese are compared by character, the rest by word."""
-    old, new = (_TOKEN.findall(short_text(text, _LONGEST)) for text in (before, after))
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    return (_marked("del", [(old[i:j], kind == "equal") for kind, i, j, _, _ in blocks]),
-            _marked("ins", [(new[i:j], kind == "equal") for kind, _, _, i, j in blocks]))
+def marked_words(reference: str, text: str) -> Markup:
+    """A translation as escaped HTML, with what the reference has not in <mark>, and an empty <del> where something of it is
+    missing; Chinese and Japanese are compared by character, the rest by word."""
+    old, new = (_TOKEN.findall(short_text(one, _LONGEST)) for one in (reference, text))
+    parts: list[list[str]] = []  # kind, words
+    for kind, i, j, k, n in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        words = "".join(new[k:n])
+        if kind == "delete":
+            parts += [["missing", ""]] if "".join(old[i:j]).strip() else []
+        elif kind != "equal" and words.strip() and len(parts) > 1 and parts[-2][0] == "mark" and not parts[-1][1].strip():
+            parts[-2][1] += parts.pop()[1] + words  # one mark, the space between included
+        else:
+            parts.append(["equal" if kind == "equal" or not words.strip() else "mark", words])
+    forms = {"missing": Markup("<del>{}</del>"), "mark": Markup("<mark>{}</mark>"), "equal": Markup("{}")}
+    return Markup("").join(forms[kind].format(words) for kind, words in parts)
 
 
 def gate_page(view: GateView) -> str:
@@ -211,19 +249,6 @@ def _svg(figure: Drawing) -> str:
     with rc_context({"svg.hashsalt": "mtselect"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return out.getvalue()[out.getvalue().index("<svg"):]
-
-
-def _marked(tag: Literal["del", "ins"], parts: Sequence[tuple[Sequence[str], bool]]) -> Markup:
-    around = Markup(f"<{tag}>{{}}</{tag}>")
-    texts = [("".join(tokens), same) for tokens, same in parts if tokens]
-    return Markup("").join(text if same else around.format(text) for text, same in texts)
-
-
-def _lines(row: Mapping[str, Any], before: str, after: str) -> list[tuple[str, str]]:
-    """What a page shows of a sentence, with labels."""
-    marked = marked_words(row["before"], row["after"])
-    source, reference = (short_text(row[key], _LONGEST) for key in ("src", "ref"))
-    return [("source", source), ("reference", reference), (before, marked[0]), (after, marked[1])]
 
 
 def _render(template: str, title: str, **values: object) -> str:

@@ -52,7 +52,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
                     "line": {"width": 1, "color": "white"}}, hovertext=[_described(points[i], title) for i in group.rows])
     figure.update_layout(showlegend=True, legend={"itemsizing": "constant", "font": {"size": 13}})
     higher, axis = METRICS.load(metric).higher_is_better, f"{title} on dev, 95% interval"
-    seeds = "Trials have one finetuning seed, the others several."
+    seeds = "Trials have one finetuning seed, the others as many as study.finetune_seeds says."
     if not curve:
         figure.update_xaxes(title=axis, range=layout.scores)
         figure.update_yaxes(tickvals=list(range(len(layout.shown))), ticktext=list(map(named, run_labels(layout))),

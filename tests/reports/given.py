@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -27,6 +28,15 @@ class Tags(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def tables(page: str) -> list[list[list[str]]]:
+    """Cells of the rows of the page's tables."""
+    def inside(tag: str, text: str) -> list[str]:
+        return re.findall(f"<{tag}(?: [^>]*)?>(.*?)</{tag}>", text, re.DOTALL)
+
+    return [[[re.sub("<[^>]*>", "", cell).strip() for cell in inside("t[dh]", row)] for row in inside("tr", table)]
+            for table in inside("table", page)]
 
 
 def rows(kinds: list[tuple[str, int, float]]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtselect.reports.pages import GateReason, GateView, Judged, Strictness, gate_page, short_text
-from tests.reports.given import TEXTS, Tags
+from tests.reports.given import TEXTS, Tags, tables
 
 
 def a_view(**changes: Any) -> GateView:
@@ -23,15 +23,6 @@ def a_view(**changes: Any) -> GateView:
              "strictness": [Strictness(keeps=0.9, cut=0.4, passed=120, noise=0.125),
                             Strictness(keeps=0.99, cut=0.2, passed=160, noise=None)]}
     return GateView(**{**given, **changes})
-
-
-def tables(page: str) -> list[list[list[str]]]:
-    """Cells of the rows of the page's tables."""
-    def inside(tag: str, text: str) -> list[str]:
-        return re.findall(f"<{tag}(?: [^>]*)?>(.*?)</{tag}>", text, re.DOTALL)
-
-    return [[[re.sub("<[^>]*>", "", cell).strip() for cell in inside("t[dh]", row)] for row in inside("tr", table)]
-            for table in inside("table", page)]
 
 
 def test_the_page_counts_what_was_dropped_and_why() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtselect.reports import pages
 from mtselect.reports import study_figures as sp
-from tests.reports.given import NASTY, TEXTS, Tags
+from tests.reports.given import NASTY, TEXTS
 
 
 def study(values: Sequence[Any], directions: Sequence[Any] = ("maximize",), params: Sequence[str] = ("selection.a", "train.b"),
@@ -165,60 +165,3 @@ def test_an_excerpt_that_is_cut_says_so() -> None:
     assert pages.short_text("a" * 81) == "a" * 79 + "…"
     assert pages.short_text("a" * 80) == "a" * 80
     assert pages.short_text(" " * 1000 + "a").endswith("…")
-
-
-@pytest.mark.parametrize(("before", "after", "marked"), [
-    ("the old house", "the new house", ("the <del>old</del> house", "the <ins>new</ins> house")),
-    ("我有房子。", "我有大房子。", ("我有房子。", "我有<ins>大</ins>房子。")),
-    ("これは本", "それは本", ("<del>こ</del>れは本", "<ins>そ</ins>れは本")),
-    ("नमस्ते दुनिया", "नमस्ते भारत", ("नमस्ते <del>दुनिया</del>", "नमस्ते <ins>भारत</ins>")),
-    ("", "a", ("", "<ins>a</ins>")),
-    ("same & <b>", "same & <b>", ("same &amp; &lt;b&gt;", "same &amp; &lt;b&gt;")),
-])
-def test_changed_words_are_marked(before: str, after: str, marked: tuple[str, str]) -> None:
-    assert pages.marked_words(before, after) == marked
-
-
-@given(TEXTS, TEXTS)
-def test_marks_keep_the_texts_and_escape_them(before: str, after: str) -> None:
-    for text, marked, tag in zip((before, after), pages.marked_words(before, after), ("del", "ins"), strict=True):
-        tags = Tags(str(marked))
-        assert tags.text == pages.short_text(text, 2000)
-        assert tags.tags <= {tag} and not tags.attributes
-
-
-def compared(n: int = 6) -> list[dict[str, Any]]:
-    return pages.compare_translations([f"s{i}" for i in range(n)], ["r"] * n, ["old"] * n, [f"new{i}" for i in range(n)],
-                                   [50.0] * n, [50.0 + 10 * (i - 2) for i in range(n)])
-
-
-def test_the_most_changed_sentences_are_picked() -> None:
-    rows = compared()
-    assert [row["difference"] for row in rows] == [30, 20, 10, 0, -10, -20]
-    assert [row["src"] for row in pages.most_changed(rows, 2)] == ["s5", "s4", "s0", "s1"]
-    assert [row["src"] for row in pages.most_changed(rows, 9)] == ["s5", "s4", "s3", "s0", "s1"], "unchanged, or twice"
-    with pytest.raises(ValueError, match="shorter"):
-        pages.compare_translations(["a", "b"], ["a"], ["a"], ["a"], [1.0], [1.0])
-
-
-def test_the_page_of_translations_counts_and_shows() -> None:
-    page = pages.translation_page(compared(), before="random-1", after="t<b>5", count=1)
-    assert "Of 6 sentences t&lt;b&gt;5 translates 3 better than random-1 and 2 worse; 1 score the same in chrF" in page
-    assert page.count("<article>") == 2
-    assert "<b>+30.0</b>" in page and "chrF 50.0 → 80.0" in page and "<b>-20.0</b>" in page
-    assert "prefers-color-scheme: dark" in page
-    alike = pages.translation_page([row for row in compared() if not row["difference"]], before="a", after="b")
-    assert alike.count("No sentence.") == 2
-
-
-@settings(max_examples=40)
-@given(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS)
-def test_no_text_becomes_a_tag_of_the_page(src: str, ref: str, before: str, after: str, name: str) -> None:
-    rows = pages.compare_translations([src], [ref], [before], [after], [1.0], [2.0])
-    page = pages.translation_page(rows, before=name, after="t001")
-    tags = Tags(page)
-    assert tags.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ins", "del", "a", "article", "b",
-                         "i", "span", "dl", "dt", "dd"}
-    assert tags.attributes <= {"lang", "charset", "name", "content", "id", "href", "class", "dir"}
-    assert pages.short_text(ref, 2000) in tags.text
-    page.encode("utf-8")
