@@ -40,10 +40,12 @@ def test_few_shot_trains_nothing_and_reads_seeds(warm_lab: Callable[..., Any]) -
     assert children["few-shot"].data.params["method"] == "few-shot"
 
 
-def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..., Any]) -> None:
+def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..., Any],
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(experiment__selection={"method": "loss", "budget": 20, "gate": "seed_loss", "near_duplicates": 0.5},
                    search=ONE, study__n_trials=1, study__baselines=["random", "filter-random", "length"])
     assert lab.run("sweep", "sweep.yaml") == 0
+    assert "optuna-dashboard" not in capsys.readouterr().out, "it has nothing to draw of one trial"
     children = lab.children()
     found = {name: "select/near_duplicates" in run.data.metrics for name, run in children.items()}
     assert found == {"t000": True, "t000-again": True, "filter-random-20": True, "random-20": False, "length-20": False}

@@ -356,10 +356,22 @@ def test_a_second_run_computes_nothing_and_prints_the_same(swept: Any, capsys: p
         assert scores == sorted(scores, reverse=True)
     assert "mlflow ui" in printed
     assert "python -m mtselect.promote tiny" in printed
+    assert re.search(r"^optuna +(\S*pip install optuna-dashboard && )?\S*optuna-dashboard mlruns/optuna/tiny.journal$", printed,
+                     re.MULTILINE)
     experiment = children["t000"].info.experiment_id
     assert f"http://127.0.0.1:5000/#/experiments/{experiment}/runs?viewStateShareKey=mtselect" in printed
     note = next(run for run in swept.runs() if run.info.run_name == "tiny").data.tags["mlflow.note.content"]
     assert all(name in note for name in children)
+
+
+@pytest.mark.parametrize(("workdir", "storage", "said"), [
+    ("my runs", None, "'my runs/optuna/tiny.journal'"), ("mlruns", "sqlite:///studies.db", "sqlite:///studies.db"),
+    ("mlruns", "postgresql+psycopg://me:secret@db/optuna", "'postgresql+psycopg://***@db/optuna'")])
+def test_the_dashboard_is_told_where_the_study_is_kept(workdir: str, storage: str | None, said: str) -> None:
+    from mtselect.search.storage import dashboard_arguments
+
+    sweep = load(None, ["--study.name", "tiny", "--runtime.workdir", workdir, "--study.storage", storage or "null"])
+    assert dashboard_arguments(sweep) == said
 
 
 def test_another_study_of_the_same_experiment_reuses_all_stages(swept: Any, capsys: pytest.CaptureFixture[str]) -> None:

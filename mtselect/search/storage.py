@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -38,6 +39,11 @@ def storage(sweep: Sweep) -> Any:
 
 def _journal(sweep: Sweep) -> Path:
     return Path(sweep.runtime.workdir) / "optuna" / f"{sweep.study.name}.journal"
+
+
+def dashboard_arguments(sweep: Sweep) -> str:
+    """What `optuna-dashboard` is given on a command line to open the study's storage; without the password of a database."""
+    return shlex.quote(str(_journal(sweep)) if sweep.study.storage is None else redact(sweep.study.storage))
 
 
 def begun_study(sweep: Sweep) -> optuna.Study | None:

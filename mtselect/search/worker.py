@@ -7,9 +7,11 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import optuna
+from rich.markup import escape
 
 from mtselect import cli
 from mtselect.config import Experiment, Sweep
@@ -23,6 +25,7 @@ from mtselect.resolve import trial_experiment
 from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
 from mtselect.search.samplers import slot_sampler, suggest
+from mtselect.search.storage import dashboard_arguments
 from mtselect.search.study import shared_by_trials
 from mtselect.search.trials import TrialRow, first_tries, is_alive, is_surplus, slot, study_rows, worker_name
 from mtselect.stages.evaluation import prepare_metrics
@@ -150,6 +153,7 @@ class Worker:
         links = self.tracker.links(self.sweep.study.objectives[0])
         if not links:
             self._say_where(trials, experiments)
+            self._say_dashboard(trials)
             return
         promote = f"{cli.program('python')} -m mtselect.promote {self.sweep.study.name}"
         if self.sweep.tracking.uri:
@@ -159,6 +163,7 @@ class Worker:
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
         self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
+        self._say_dashboard(trials)
         self.console.print(f"promote    [bold]{promote}[/]")
         self.tracker.log(self.parent, note=study_note(trials, proof, comparisons, self.sweep, links, promote))
 
@@ -170,6 +175,13 @@ class Worker:
             self.console.print(f"selected   {path} ({row.name}, {row.pairs:,} pairs)", soft_wrap=True)
         self.console.print("promote    needs a record: the same command with --tracking.kind mlflow and another --study.name "
                            "computes no stage again", soft_wrap=True)
+
+    def _say_dashboard(self, trials: list[TrialRow]) -> None:
+        """How Optuna's own pages are opened, which have nothing to draw of a single trial."""
+        if len(trials) > 1:
+            get = "" if find_spec("optuna_dashboard") else f"{cli.program('pip')} install optuna-dashboard && "
+            opened = f"{get}{cli.program('optuna-dashboard')} {dashboard_arguments(self.sweep)}"
+            self.console.print(f"optuna     [bold]{escape(opened)}[/]", soft_wrap=True)
 
     def _experiments(self) -> dict[str, list[Experiment]]:
         """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""

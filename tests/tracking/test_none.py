@@ -42,7 +42,7 @@ def test_a_whole_sweep_without_mlflow(warm_lab: Callable[..., Any], without_mlfl
     selected = re.search(r"selected +(\S+selected\.jsonl) \((t00[01]), (\d+) pairs\)", said)
     assert selected is not None, said
     assert len((lab.folder / selected[1]).read_text(encoding="utf-8").splitlines()) == int(selected[3])
-    assert "promote    needs a record" in said
+    assert "promote    needs a record" in said and "optuna-dashboard mlruns/optuna/" in said
     before = lab.manifests()
     again = run()
     assert lab.manifests() == before, "a second run computes nothing"
