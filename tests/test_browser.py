@@ -116,6 +116,31 @@ def test_the_studys_run_shows_its_note(recorded: Any, page: Page) -> None:
     expect(page.get_by_text("mtselect.promote browser").first).to_be_visible()
 
 
+# Of each interactive picture: texts that are cut by its frame, and whether its legend lies on what is drawn.
+LAID_OUT = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
+    const frame = plot.getBoundingClientRect(), box = part => plot.querySelector(part)?.getBoundingClientRect();
+    const drawn = box('.nsewdrag'), legend = box('.legend');
+    const outside = it => it.left < frame.left || it.right > frame.right || it.top < frame.top || it.bottom > frame.bottom;
+    const cut = [...plot.querySelectorAll('text')].filter(text => outside(text.getBoundingClientRect()));
+    const apart = !legend || legend.left >= drawn.right || legend.bottom <= drawn.top || legend.top >= drawn.bottom;
+    return {cut: cut.map(text => text.textContent), apart, marks: plot.querySelectorAll('.points path').length};
+})"""
+
+
+def test_the_pages_of_a_study_show_all_that_they_draw(swept: Any, page: Page) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    parent = next(run for run in swept.runs() if run.data.tags["mtselect.kind"] == "study")
+    for name in ("translation_changes.html", "study.html"):
+        page.goto(swept.artifact(parent, name).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 1600, "wider than the window"
+    rivals, scores, *_ = laid_out = page.evaluate(LAID_OUT)
+    assert [one["cut"] for one in laid_out] == [[]] * len(laid_out) and all(one["apart"] for one in laid_out)
+    assert (rivals["marks"], scores["marks"]) == (3, 6), "three rivals; three trials, the best again, random, pool"
+    assert not errors
+
+
 def test_a_view_nobody_looked_at_becomes_a_plain_filter(recorded: Any, page: Page, tmp_path: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     from mtselect.config import TrackingConfig

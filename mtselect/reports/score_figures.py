@@ -50,7 +50,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             **where, mode="markers", name=html.escape(group.label, quote=False), hovertemplate="%{hovertext}<extra></extra>",
             marker={"symbol": SYMBOLS[group.marker], "color": group.colour, "size": 16 if group.marker == "*" else 11,
                     "line": {"width": 1, "color": "white"}}, hovertext=[_described(points[i], title) for i in group.rows])
-    figure.update_layout(showlegend=True, legend={"itemsizing": "constant", "font": {"size": 13}})
+    figure.update_layout(showlegend=True, legend={"font": {"size": 13}})
     higher, axis = METRICS.load(metric).higher_is_better, f"{title} on dev, 95% interval"
     seeds = "Trials have one finetuning seed, the others as many as study.finetune_seeds says."
     if not curve:
