@@ -18,6 +18,8 @@ import pytest
 import yaml
 
 import mtselect
+from mtselect.config import DataConfig
+from mtselect.data.rows import read_rows
 from mtselect.errors import DataError
 from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
@@ -250,12 +252,25 @@ def test_export_writes_what_datasets_opens(finished: Any, promoted: Path, tmp_pa
     assert finished.run("promote", "tiny", "--export", str(tmp_path / "out")) == 2
     assert "--export must name a new or empty folder, got" in refusal(capsys)
     assert finished.run("promote", "nobody", "--export", str(tmp_path / "other")) == 2
-    for name in ("chosen.jsonl", "chosen.de-en"):
-        assert finished.run("promote", "tiny", "--export", str(tmp_path / name)) == 0
-    assert (tmp_path / "chosen.jsonl").read_bytes() == (promoted / "selected.jsonl").read_bytes()
-    assert (tmp_path / "chosen.de").read_text(encoding="utf-8").splitlines() == list(pairs["src"])
+    capsys.readouterr()
     assert finished.run("promote", "tiny", "--export", str(tmp_path / "none" / "chosen.en-de")) == 2
-    assert "cannot be written: name a file in a folder that exists" in capsys.readouterr().err
+    assert "cannot be written: name a file in a folder that exists" in refusal(capsys)
+
+
+@pytest.mark.parametrize(("name", "files"), [
+    ("best.jsonl", ["best.jsonl"]), ("best.jsonl.gz", ["best.jsonl.gz"]), ("best.tsv", ["best.tsv"]),
+    ("best.parquet", ["best.parquet"]), ("best.de-en", ["best.de", "best.en"]),
+    ("best.{src,tgt}.zst", ["best.src.zst", "best.tgt.zst"])])
+def test_export_writes_every_form(name: str, files: list[str], finished: Any, promoted: Path, tmp_path: Path) -> None:
+    assert finished.run("promote", "tiny", "--export", str(tmp_path / name)) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    rows = [json.loads(line) for line in (promoted / "selected.jsonl").read_text(encoding="utf-8").splitlines()]
+    read = list(read_rows(DataConfig(pool=str(tmp_path / name)), "pool"))
+    assert [(row.src, row.tgt) for row in read] == [(row["src"], row["tgt"]) for row in rows]
+    if name == "best.jsonl":
+        assert (tmp_path / name).read_bytes() == (promoted / "selected.jsonl").read_bytes()
+    if name == "best.de-en":
+        assert (tmp_path / "best.de").read_text(encoding="utf-8") == "".join(f"{row['src']}\n" for row in rows)
 
 
 def test_test_scores_are_on_the_trials_run(finished: Any, promoted: Path) -> None:
