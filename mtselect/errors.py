@@ -47,5 +47,9 @@ class CometError(UserError):
     """COMET is not installed, or cannot load a model or score with it."""
 
 
+class HubError(UserError):
+    """The Hugging Face hub does not answer, or refuses the token or what is to be pushed."""
+
+
 class PromotionRefused(UserError):  # noqa: N818  (what happened, not a fault)
     """The best trial did not pass a gate of promotion."""

@@ -24,6 +24,7 @@ from mtselect.errors import DataError
 from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
 from mtselect.tracking.recorded import RecordedRun
+from tests.hub import hub_of_this_process
 
 NAME = "mtselect.tiny"
 
@@ -96,6 +97,7 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     front = yaml.safe_load(header)
     assert front["pretty_name"] == NAME
     assert front["license"] == "cc0-1.0"
+    assert front["language"] == ["de", "en"] and "language_bcp47" not in front
     assert front["size_categories"] == ["n<1K"]
     assert re.search("> Promoted by force although .*chrf on test is not significantly better than random-200", body)
     assert re.search(r"^\| pool \| \d+\.\d\d \| [+-]\d+\.\d\d \(", body, re.MULTILINE)
@@ -120,6 +122,7 @@ def test_it_is_loaded_in_one_line(finished: Any, promoted: Path) -> None:
 
 def test_the_cards_way_to_load_it_works(finished: Any, promoted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (promoted / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert "mtselect.load_set(\"tiny@champion\")" in code
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.folder}/mlflow.db")
     names: dict[str, Any] = {}
@@ -271,6 +274,24 @@ def test_export_writes_every_form(name: str, files: list[str], finished: Any, pr
         assert (tmp_path / name).read_bytes() == (promoted / "selected.jsonl").read_bytes()
     if name == "best.de-en":
         assert (tmp_path / "best.de").read_text(encoding="utf-8") == "".join(f"{row['src']}\n" for row in rows)
+
+
+def test_what_was_never_promoted_is_promoted_and_pushed(finished: Any, promoted: Path,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    """A licence that is missing is told before anything is computed; what does not pass its gates is not pushed."""
+    finished.client().delete_registered_model(NAME)
+    with hub_of_this_process() as hub:
+        assert finished.run("promote", "tiny", "--push", "team/tiny") == 2
+        assert "computed again" not in (told := capsys.readouterr()).out
+        assert "a set without a licence is not pushed" in told.err
+        assert finished.run("promote", "tiny", "--push", "team/tiny", "--licence", "mit") == 2
+        assert "not significantly better than random-200" in capsys.readouterr().err
+        assert not hub.written and not versions(finished)
+        assert finished.run("promote", "tiny", "--push", "team/tiny", "--licence", "cc0-1.0", "--force") == 0
+        assert "mtselect.tiny version 1 was pushed to team/tiny as v1" in capsys.readouterr().out
+        pushed = hub.repositories["team/tiny"].files("v1")
+    assert pushed["selected.jsonl"] == (promoted / "selected.jsonl").read_bytes() and "study.png" in pushed
+    assert str(finished.client().get_model_version_by_alias(NAME, "champion").version) == "1"
 
 
 def test_test_scores_are_on_the_trials_run(finished: Any, promoted: Path) -> None:

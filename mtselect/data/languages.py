@@ -41,6 +41,22 @@ def language_name(code: str) -> str | None:
     return language.language_name() if language.is_valid() else None
 
 
+def language_tag(name: str) -> str | None:
+    """BCP 47 tag of a language by its English name or code: `de` of `German`, `deu` and `deu_Latn`, `pt-BR` of `Brazilian
+    Portuguese`; null where there is no such language."""
+    from langcodes import Language, find
+    from langcodes.tag_parser import LanguageTagError
+
+    try:
+        language = find(name)  # first, as `Mon` is also a code, of Mongolian
+    except LookupError:
+        try:
+            language = Language.get(name)
+        except LanguageTagError:
+            return None
+    return language.simplify_script().to_tag() if language.is_valid() else None
+
+
 def guessed_languages(data: DataConfig) -> tuple[str, str] | None:
     """Of source and target, by the seeds; null where they tell none, or one for both.
 

@@ -8,17 +8,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtselect.config import Experiment, to_yaml
+import yaml
+
+from mtselect.config import DataConfig, Experiment, to_yaml, validated
+from mtselect.data.languages import language_tag
 from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
-from mtselect.store import write_lines
+from mtselect.store import read_lines, write_lines
 from mtselect.tracking.recorded import RecordedRun
 
 if TYPE_CHECKING:
@@ -67,16 +71,28 @@ Means of {finetunings} finetuning seeds. Against its rivals on test (bootstrap o
 
 ## How to load
 
-```python
-import json, mlflow
-folder = mlflow.artifacts.download_artifacts("models:/{name}@{alias}", dst_path="champion")
-pairs = [json.loads(line) for line in open(f"{{folder}}/selected.jsonl", encoding="utf-8")]
-```
-
-or, of a folder written by `python -m mtselect.promote {study} --export DIR`, `datasets.load_dataset("DIR", split="train")`.
-
+{loading}
 Columns: `id` (hash of the pair), `src`, `tgt`{columns}.
 """
+FROM_MLFLOW = """\
+```python
+import mtselect
+pairs = mtselect.load_set("{study}@{alias}")
+```
+
+or, of a folder written by `mtselect promote {study} --export DIR`, `datasets.load_dataset("DIR", split="train")`.
+"""
+FROM_HUB = """\
+```python
+import datasets
+pairs = datasets.load_dataset("{repository}", revision="{tag}", split="train")
+```
+
+or, where its MLflow server is at hand,
+
+"""
+_LOADING = re.compile(r"(?<=## How to load\n\n).*?(?=\nColumns: )", re.DOTALL)
+_NOT_GIVEN = "not given"
 
 
 def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: str, run: RecordedRun, experiment: Experiment,
@@ -114,8 +130,8 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         (folder / "study.png").write_bytes(picture.read_bytes())
     data = experiment.data
     text = partial(
-        CARD.format, name=name, alias=alias, study=study, metric=metric, run=run, data=data,
-        licence=data.licence or "not given",
+        CARD.format, name=name, study=study, metric=metric, run=run, data=data, licence=data.licence or _NOT_GIVEN,
+        loading=FROM_MLFLOW.format(study=study, alias=alias),
         pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}",
         seeds=f"{n_seeds:,}", columns="".join(f", `{column}` ({about})" for column, about in _columns(experiment).items()),
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
@@ -126,7 +142,7 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
                          f"{result.high:+.2f}) | {result.p_value:.4f} |" for rival, result in comparisons.items()),
         gates="\n".join(f"| {gate.name} | {'yes' if gate.passed else '**no**'} | {_cell(gate.detail)} |" for gate in gates))
     card = text(picture="" if picture is None else PICTURE)
-    (folder / "README.md").write_text(f"---\n{_header(name, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
+    (folder / "README.md").write_text(f"---\n{_header(name, data, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
     return text(picture="")
 
 
@@ -150,14 +166,47 @@ def _how(experiment: Experiment, selection: Selection) -> str:
     return " ".join(said)
 
 
-def _header(name: str, licence: str | None, n_rows: int) -> str:
-    """The YAML that the Hugging Face hub and `datasets` read."""
+def _header(name: str, data: DataConfig, licence: str | None, n_rows: int) -> str:
+    """The YAML that the Hugging Face hub and `datasets` read; its `language` takes codes alone, `pt` of `pt-BR`."""
     from huggingface_hub import DatasetCardData
 
     sizes = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"]
     files = [{"config_name": "default", "data_files": [{"split": "train", "path": "selected.parquet"}]}]
-    return DatasetCardData(pretty_name=name, license=licence or "unknown", task_categories=["translation"], tags=["mtselect"],
+    languages = [tag for tag in (language_tag(data.src_lang), language_tag(data.tgt_lang)) if tag]
+    codes = list(dict.fromkeys(tag.split("-")[0] for tag in languages))
+    return DatasetCardData(pretty_name=name, license=(licence or "unknown").lower(), language=codes or None,
+                           language_bcp47=languages if languages != codes else None, multilinguality=["translation"],
+                           task_categories=["translation"], tags=["mtselect", "data-selection", "parallel-corpus"],
                            size_categories=[sizes[min(max(len(str(n_rows)) - 3, 0), 4)]], configs=files).to_yaml() + "\n"
+
+
+def licence_of(folder: Path) -> str | None:
+    """That a version was promoted with."""
+    return _data_of(folder).licence
+
+
+def hub_card(folder: Path, *, name: str, alias: str, study: str, licence: str, repository: str, tag: str) -> str:
+    """A version's card as it is to stand in a repository of the Hugging Face hub, with header and way to load it written anew.
+
+    Args:
+        folder: the version's files.
+        name: of the registered dataset.
+        alias: that it has.
+        study: it comes from.
+        licence: of the pool.
+        repository: ORG/NAME.
+        tag: of this version there.
+    """
+    body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+    loading = FROM_HUB.format(repository=repository, tag=tag) + FROM_MLFLOW.format(study=study, alias=alias)
+    body = _LOADING.sub(lambda _: loading, body.replace(f", licence {_NOT_GIVEN}\n", f", licence {licence}\n"))
+    return f"---\n{_header(name, _data_of(folder), licence, len(read_lines(folder / 'selected.jsonl')))}---\n{body}"
+
+
+def _data_of(folder: Path) -> DataConfig:
+    """Of `experiment.yaml`, of which another version of mtselect may know other fields."""
+    read = yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8"))
+    return validated(DataConfig, read["experiment"]["data"], lenient=True)
 
 
 def _cell(text: str) -> str:

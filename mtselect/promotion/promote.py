@@ -7,7 +7,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +20,8 @@ from mtselect.promotion import gates
 from mtselect.promotion.candidate import Candidate, assess, deciding_metric, read_study
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
+from mtselect.promotion.order import Order
+from mtselect.promotion.push import NO_LICENCE, check_repository, push
 from mtselect.recording import scores_as_metrics
 from mtselect.store import read_lines
 from mtselect.tracking.fetch import fetch_version
@@ -30,41 +31,16 @@ from mtselect.tracking.registry import CHALLENGER, CHAMPION, Registry
 from mtselect.tracking.server import open_mlflow
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What was asked for on the command line.
-
-    Args:
-        study: its name.
-        force: promote to champion even if a gate is not passed.
-        dry_run: register nothing.
-        from_scratch: compute all again.
-        rollback: give the alias back instead.
-        export: folder, or file with an ending that `data.output` knows, to write the champion to instead.
-        licence: of the pool, where the sweep has none.
-        uri: MLflow's address.
-        experiment: MLflow's.
-        workdir: of the stage store.
-    """
-
-    study: str
-    force: bool = False
-    dry_run: bool = False
-    from_scratch: bool = False
-    rollback: bool = False
-    export: Path | None = None
-    licence: str | None = None
-    uri: str | None = None
-    experiment: str | None = None
-    workdir: str = "mlruns"
-
-
 def promote(order: Order, console: Console) -> None:
-    """Check, score and register the best trial of a study; or roll back, or export.
+    """Check, score and register the best trial of a study, and push it if asked to; or roll back, export or push the champion.
 
     Raises:
+        ConfigError: what is asked for does not go together, or cannot be written.
         PromotionRefused: there is no such study, trial or champion, or a gate did not pass.
+        HubError: the Hugging Face hub is away, or refuses what is to be pushed.
     """
+    if order.private and order.push is None:
+        raise ConfigError("--private is for a repository that --push makes, got no --push: add it, or leave --private out")
     tracking = TrackingConfig(uri=order.uri, experiment=order.experiment)
     tracker = open_mlflow(tracking, StudyConfig(name=order.study).name, Path(order.workdir), create=False)
     registry = tracker.registry(f"mtselect.{order.study}")
@@ -75,7 +51,14 @@ def promote(order: Order, console: Console) -> None:
     if order.export is not None:
         _export(registry, order.uri, order.export, console)
         return
+    if order.push is not None:
+        check_repository(order.push, private=order.private)
+        if registry.versions():
+            push(order, registry, console)
+            return
     sweep, parent, runs = read_study(tracker, order.study)
+    if order.push is not None and not (order.licence or sweep.experiment.data.licence):
+        raise PromotionRefused(NO_LICENCE)
     bench = cli.make_bench(dataclasses.replace(sweep.runtime, workdir=order.workdir), console)
 
     def ask(run: RecordedRun, gates: list[Gate]) -> None:
@@ -96,6 +79,8 @@ def promote(order: Order, console: Console) -> None:
         _log(tracker, candidate)
     ask(candidate.run, candidate.gates[-1:])
     _register(tracker, registry, candidate, sweep, parent, console, force=order.force, dry_run=order.dry_run)
+    if order.push is not None and not order.dry_run:
+        push(order, registry, console)
 
 
 def print_comparisons(console: Console, candidate: Candidate, sweep: Sweep) -> None:

@@ -85,6 +85,10 @@ class Registry:
         """The version with the alias."""
         return self._at(CHAMPION)
 
+    def challenger(self) -> Version | None:
+        """Likewise."""
+        return self._at(CHALLENGER)
+
     def register(self, folder: Path, run_id: str, tags: Mapping[str, str], description: str) -> Version:
         """Copy a folder into a new version, that outlives the run it came from.
 
@@ -119,7 +123,7 @@ class Registry:
         past = [one for one in self._history() if one != number]
         self._client.set_registered_model_alias(self.name, CHAMPION, number)
         self._client.set_registered_model_tag(self.name, _HISTORY, json.dumps([*past, number]))
-        challenger = self._at(CHALLENGER)
+        challenger = self.challenger()
         if challenger is not None and challenger.number == number:
             self._client.delete_registered_model_alias(self.name, CHALLENGER)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtselect.data.languages import guessed_language, language_name, named_languages
+from mtselect.data.languages import guessed_language, language_name, language_tag, named_languages
 
 
 @pytest.mark.parametrize(("source", "languages"), [
@@ -22,3 +22,10 @@ def test_sentences_tell_their_language() -> None:
     assert guessed_language(["今天天气很好，我们去公园。"] * 3) == "Chinese"
     assert guessed_language([]) is None
     assert language_name("el") == "Greek" and language_name("nonsense") is None
+
+
+@pytest.mark.parametrize(("name", "tag"), [
+    ("German", "de"), ("de", "de"), ("deu_Latn", "de"), ("Brazilian Portuguese", "pt-BR"), ("zho_Hans", "zh-Hans"),
+    ("Mon", "mnw"), ("gibberish", None), ("", None), ("xx_XX", None)])
+def test_a_language_has_a_tag(name: str, tag: str | None) -> None:
+    assert language_tag(name) == tag
