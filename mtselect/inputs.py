@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
@@ -43,12 +45,41 @@ def as_source(name: str, pairs: Pairs, workdir: Path) -> str:
         raise DataError(f"{name} must be a source (a file, say), a data frame or a datasets.Dataset with columns src and tgt, "
                         f"or a list of rows as mappings or as (source, target), got {type(pairs).__name__} ({error}): bring it "
                         "into one of these forms") from error
-    folder = workdir / "inputs"
+    folder = _folder(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as aside:
         part = Path(aside) / "rows.parquet"
         parquet.write_table(table, part)
         return str(part.replace(folder / f"{file_digest(part)[:20]}.parquet"))
+
+
+def inputs_of(workdir: Path, named: Collection[str], older_than: float) -> tuple[list[Path], list[Path]]:
+    """What was written so, or half written by a killed process: all, and what nobody would miss.
+
+    An input that is given again is written again, so that its time is that of its last use.
+
+    Args:
+        workdir: of the stage store.
+        named: sources of studies; their inputs are missed.
+        older_than: seconds since the epoch; what was given later may be in use.
+    """
+    names = {Path(source).name for source in named}  # which say what a file holds
+    there = {}
+    for path in sorted(_folder(workdir).glob("*")):
+        with suppress(FileNotFoundError):
+            there[path] = path.stat().st_mtime
+    return list(there), [path for path, time in there.items() if time < older_than and path.name not in names]
+
+
+def remove_input(path: Path) -> bool:
+    """Remove one of them, and say whether it is gone."""
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return not path.exists()
+
+
+def _folder(workdir: Path) -> Path:
+    return workdir / "inputs"
 
 
 def _table(pairs: object) -> pa.Table:

@@ -1,8 +1,10 @@
 """python -m mtselect.prune [SWEEP.yaml] [--dry-run] [--forget STUDY] [--FIELD VALUE ...]
 
 Deletes from the stage store what no study refers to: models and scores of studies that are gone, stages of an earlier version,
-sets that only `select` asked for. What a study's trials would ask for again stays. Studies are those in the journal files under
-`runtime.workdir`, and in the database of `study.storage`; MLflow's records are not touched. --dry-run only says what would go.
+sets that only `select` asked for; and what `mtselect.select` and its like were given in memory more than a day ago, unless a
+study names it (given again, it is written again). What a study's trials would ask for again stays. Studies are those in the
+journal files under `runtime.workdir`, and in the database of `study.storage`; MLflow's records are not touched. --dry-run only
+says what would go.
 --forget STUDY takes a study for gone whose storage or data cannot be read any more.
 """
 
@@ -12,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from mtselect import cli
 from mtselect.config import Experiment, Sweep, validated
 from mtselect.errors import StorageError, UserError
 from mtselect.hub import is_local
+from mtselect.inputs import inputs_of, remove_input
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from mtselect.stages.lineage import Bench
 
 COMMAND = "python -m mtselect.prune"
-_ABANDONED_SECONDS = 24 * 3600  # after which an unfinished entry that nobody wrote to is taken for a killed process's
+_ABANDONED_SECONDS = 24 * 3600  # after which an unfinished entry, or an input, that nobody wrote to is nobody's any more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,11 +62,14 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         StorageError: a study that was run here cannot be read, so that nobody knows what it refers to; nothing is deleted then.
     """
     bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.data.corpus import ROLES
     from mtselect.search.question import refuse_other_content
     from mtselect.search.storage import forget_studies, read_studies
 
-    there = {*bench.store.entries(), *_abandoned(bench.store.root)}  # first: what is finished from now on is not looked at
+    old = time.time() - _ABANDONED_SECONDS
+    there = {*bench.store.entries(), *_abandoned(bench.store.root, old)}  # first: what is finished from now on is not looked at
     kept: set[Path] = set()
+    sources: set[str] = set()
     for name, study in read_studies(sweep, forgotten):
         begun = study.user_attrs.get("sweep")
         if begun is None:
@@ -73,22 +79,29 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
             refuse_other_content(base, begun)
             for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)
+                sources |= {str(getattr(experiment.data, role)) for role in ROLES}
         except (UserError, KeyError, TypeError, AttributeError) as error:  # the last ones: what was kept of it is damaged
             raise StorageError(f"study {name!r} cannot be read ({error}); nothing was deleted: bring back what is missing, or "
                                f"let the study go with --forget {name}") from error
         console.print(f"study {name}: {sum('row' in trial.user_attrs for trial in study.get_trials(deepcopy=False))} runs",
                       style="dim", highlight=False)
+    inputs, unused = inputs_of(Path(sweep.runtime.workdir), sources, old)
     gone = sorted(there - kept)
-    sizes = {path: _size(path) for path in gone}
-    _show(there, sizes, console)
+    sizes = {path: _size(path) for path in (*gone, *unused)}
+    _show(there, {path: sizes[path] for path in gone}, console)
     if not dry_run:
         stuck = [path for path in gone if not bench.store.remove(path)]
+        stuck += [path for path in unused if not remove_input(path)]
         forget_studies(sweep, forgotten)
         if stuck:
-            raise StorageError(f"{len(stuck)} of {len(gone)} entries cannot be deleted, such as {stuck[0]}: they are another "
+            raise StorageError(f"{len(stuck)} of {len(sizes)} entries cannot be deleted, such as {stuck[0]}: they are another "
                                "user's, or the folder may not be written to")
-    console.print(f"{len(gone):,} of {len(there):,} entries, {sum(sizes.values()) / 1e9:.2f} GB, "
-                  + ("would be deleted; next: the same command without --dry-run" if dry_run else "deleted"), highlight=False)
+    done = "would be deleted" if dry_run else "deleted"
+    if inputs:
+        console.print(f"{len(unused):,} of {len(inputs):,} inputs given in memory, {_gigabytes(sizes, unused)}, {done}; the "
+                      "others are younger than a day, or a study names them", highlight=False)
+    console.print(f"{len(gone):,} of {len(there):,} entries, {_gigabytes(sizes, gone)}, {done}"
+                  + ("; next: the same command without --dry-run" if dry_run else ""), highlight=False)
 
 
 def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
@@ -130,12 +143,15 @@ def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
             yield from at_seeds(experiment, trial.user_attrs.get("seeds", [experiment.finetune.seed]))
 
 
-def _abandoned(root: Path) -> list[Path]:
+def _abandoned(root: Path, old: float) -> list[Path]:
     """Unfinished entries that a killed process left."""
     folders = [path for path in root.glob("*/*") if path.is_dir() and (
         ".part-" in path.name or not (path / "manifest.json").is_file())]
-    old = time.time() - _ABANDONED_SECONDS
     return [path for path in folders if max((stat.st_mtime for stat in _stats(path)), default=old) < old]
+
+
+def _gigabytes(sizes: Mapping[Path, int], paths: Iterable[Path]) -> str:
+    return f"{sum(sizes[path] for path in paths) / 1e9:.2f} GB"
 
 
 def _size(folder: Path) -> int:

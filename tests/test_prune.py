@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from mtselect import prune
 from mtselect.config import Experiment, validated, with_fields
+from mtselect.inputs import as_source
 
 
 def stored(lab: Any) -> set[str]:
@@ -146,6 +148,36 @@ def test_a_study_whose_data_is_gone_stops_it(two: Any, capsys: pytest.CaptureFix
     assert stored(two) == two.before | two.others
     run(two, capsys, "--forget", "other", "--forget", "tiny")
     assert stored(two) == set()
+
+
+def given(lab: Any, name: str, rows: list[tuple[str, str]], age: float) -> Path:
+    """Pairs in memory, as `mtselect.select` writes them, some seconds ago."""
+    path = Path(as_source(name, rows, lab.folder / "mlruns"))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_inputs_that_nobody_would_miss_go(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """What was given in memory more than a day ago, and what a killed process left of it, but for what a study names."""
+    lab, day = warm_lab(), 24 * 3600
+    rows = [json.loads(line) for line in (lab.folder / "data" / "seeds.jsonl").read_text(encoding="utf-8").splitlines()]
+    named = given(lab, "seeds", [(row["src"], row["tgt"]) for row in rows], 2 * day)
+    lab.write(experiment__data__seeds=str(named.relative_to(lab.folder)), search={"selection.seed": {"choices": [0]}},
+              study__n_trials=1, study__baselines=["untuned"], study__finetune_seeds=1)
+    assert lab.run("sweep", "sweep.yaml") == 0
+    old, young = given(lab, "pool", [("a", "b")], 2 * day), given(lab, "pool", [("c", "d")], day / 2)
+    left = named.parent / "tmp_left"
+    left.mkdir()
+    (left / "rows.parquet").write_bytes(b"PAR1")
+    os.utime(left, (time.time() - 2 * day,) * 2)
+    said = run(lab, capsys, "--dry-run")
+    assert "2 of 4 inputs given in memory, 0.00 GB, would be deleted; the others are younger than a day, or a study" in said
+    assert {path.name for path in named.parent.iterdir()} == {named.name, old.name, young.name, left.name}
+    assert "2 of 4 inputs given in memory, 0.00 GB, deleted" in run(lab, capsys)
+    assert {path.name for path in named.parent.iterdir()} == {named.name, young.name}
+    given(lab, "pool", [("a", "b")], 2 * day)
+    assert given(lab, "pool", [("a", "b")], 0) == old
+    assert "0 of 3 inputs given in memory" in run(lab, capsys), "given again is used again"
 
 
 @pytest.mark.parametrize("part", ["test", "pool"])
