@@ -41,6 +41,7 @@ def test_mlflow_runs_a_sweep(swept: Any, warm_lab: Callable[..., Any], monkeypat
     roles = ("pool", "seeds", "dev", "test")  # the project is run in its own folder
     lab.write(study__n_trials=1, study__baselines=[], runtime__workdir=str(lab.folder / "mlruns"),
               **{f"experiment__data__{role}": str(lab.folder / "data" / f"{role}.jsonl") for role in roles})
+    lab.client().create_experiment("tiny", artifact_location=str(lab.folder / "artifacts"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{lab.folder}/mlflow.db")
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     submitted = mlflow.projects.run(str(ROOT), parameters={"sweep": str(lab.folder / "sweep.yaml"), "study.seed": 0},

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtselect.config import TrackingConfig
 from mtselect.errors import StorageError
 from mtselect.remote import PATIENCE, first_line, redact
-from mtselect.tracking.client import connect, environment_variable, own_retries
+from mtselect.tracking.client import PatientClient, connect, environment_variable, own_retries
 from mtselect.tracking.mlflow import MlflowTracker
 
 _REACH_SECONDS = 8  # that a server is waited for before any work
@@ -53,7 +53,7 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
         Its address, as it may be shown.
 
     Raises:
-        StorageError: it does not answer, or would not be allowed to write its database.
+        StorageError: it does not answer, is older than MLflow 3, or would not be allowed to write its database.
     """
     import mlflow
     from filelock import FileLock
@@ -65,6 +65,7 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
               FileLock(lock) if lock.exists() else nullcontext(), connect(config.uri) as (client, uri)):
             if client is not None:
                 client.search_experiments(max_results=1)
+                _refuse_old(PatientClient(client, uri, 0).server_version(), uri)
             elif not os.access(folder := Path(uri.removeprefix("sqlite:///")).absolute().parent, os.W_OK):
                 raise StorageError(f"MLflow at {redact(uri)} cannot be made: {folder} is no folder that may be written to: "
                                    "set tracking.uri")
@@ -73,6 +74,13 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
         raise
     except Exception as error:  # MLflow, SQLAlchemy and their drivers have many for an address that is none
         raise _no_tracker(config, error) from error
+
+
+def _refuse_old(version: str, uri: str) -> None:
+    """Raise what a server says of its version, if that is too old; one that does not say is taken as it is."""
+    if version.split(".")[0] in ("0", "1", "2"):
+        raise StorageError(f"MLflow at {redact(uri)} is {version}, and trials are recorded with logged models, which begin "
+                           "with 3: install a newer one there and run `mlflow db upgrade`, or set tracking.uri")
 
 
 def _reach_database(uri: str) -> None:

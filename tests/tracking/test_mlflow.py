@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import matplotlib.figure
@@ -24,7 +27,7 @@ from mtselect.errors import PromotionRefused, StorageError
 from mtselect.store import jsonl
 from mtselect.tracking.base import DatasetInput, TrialModel
 from mtselect.tracking.mlflow import MlflowTracker
-from mtselect.tracking.server import open_mlflow
+from mtselect.tracking.server import open_mlflow, reach
 
 GIVEN = DatasetInput(name="selected", digest="abc", n_rows=2,
                      columns={"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
@@ -202,6 +205,33 @@ def test_a_server_that_goes_away_is_one_line(tmp_path: Path, monkeypatch: pytest
         tracker.log("run", metrics={"x": 1.0})
     assert "\n" not in str(told.value)
     tracker.abandon("run", "FAILED")  # says nothing: the first error is the one to show
+
+
+@pytest.mark.parametrize(("version", "message"), [
+    ("2.22.1", "is 2.22.1, and trials are recorded with logged models, which begin with 3: install a newer one there"),
+    ("3.1.0", None), (None, None)])
+def test_a_server_that_is_too_old_is_told_before_any_work(version: str | None, message: str | None, tmp_path: Path) -> None:
+    class Old(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(404 if version is None else 200, version or "")
+
+        def do_POST(self) -> None:
+            self.answer(200, "{}")
+
+        def answer(self, status: int, text: str) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            """To nobody."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Old) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        config = TrackingConfig(uri=f"http://127.0.0.1:{served.server_port}")
+        with nullcontext() if message is None else pytest.raises(StorageError, match=re.escape(message)):
+            assert reach(config, tmp_path) == config.uri
+        served.shutdown()
 
 
 def test_a_fault_of_ours_is_not_blamed_on_the_server(tracker: MlflowTracker, trial: str) -> None:
