@@ -6,11 +6,14 @@ installs all of them, from nothing, by the README's own command.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -72,6 +75,23 @@ def test_the_wheel_is_whole(archives: Path) -> None:
                if path.is_file() and "__pycache__" not in path.parts}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == {*sources, "mtselect/quickstart.yaml"}
     assert wheel.read("mtselect/quickstart.yaml") == (ROOT / "sweeps" / "quickstart.yaml").read_bytes()
+
+
+def test_bounds_have_their_reasons() -> None:
+    """Each bound from above and each version that is left out is a row of docs/pins.md, as pyproject.toml has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    bounds = {requirement for requirement in asked if re.search("<|!=", requirement)}
+    rows = re.findall(r"^\| `([^`]+)` \| .", (ROOT / "docs" / "pins.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(bounds)
+
+
+def test_the_pythons_are_those_of_the_page() -> None:
+    """Classifiers name what was tried."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [one.removeprefix("Programming Language :: Python :: ") for one in project["classifiers"] if ":: Python ::" in one]
+    rows = re.findall(r"^\| (3\.\d+) \| .* \| (.*) \|$", (ROOT / "docs" / "pins.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert named == [version for version, tried in rows if not tried.startswith("no")]
 
 
 @dataclass(frozen=True)
