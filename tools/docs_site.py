@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "zensical.toml"
+STYLE = "docs/site.css"
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     for path in linked():
         (folder / "pages" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / "pages" / path)
+    shutil.copy(ROOT / STYLE, folder / "pages" / STYLE)
     shutil.copy(ROOT / CONFIG, folder)
     return build(folder)
 
