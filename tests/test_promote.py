@@ -101,8 +101,7 @@ def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path
     assert front["size_categories"] == ["n<1K"]
     assert re.search("> Promoted by force although .*chrf on test is not significantly better than random-200", body)
     assert re.search(r"^\| pool \| \d+\.\d\d \| [+-]\d+\.\d\d \(", body, re.MULTILINE)
-    for signature in re.findall(r"^\| (?:dev|test) \| .*`(.*)` \|$", body, re.MULTILINE):
-        assert re.search(r"nrefs:1.*version:", signature)
+    assert len(re.findall(r"^(?:dev|test) \w+: nrefs:1.*version:", body, re.MULTILINE)) == 4
     assert len(re.findall(r"^\| (?:dev|test) \|", body, re.MULTILINE)) == 4  # two splits, two metrics
     assert "{" not in re.sub(r"```.*?```", "", body, flags=re.DOTALL), "a placeholder was left"
     pairs = load_dataset(str(promoted), split="train", cache_dir=str(tmp_path))

@@ -53,9 +53,13 @@ Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. {how} `experi
 
 ## Scores of the model finetuned on it
 
-| split | metric | score | 95% interval | signature |
-|---|---|---|---|---|
+| split | metric | score | 95% interval |
+|---|---|---|---|
 {scores}
+
+```text
+{signatures}
+```
 
 Means of {finetunings} finetuning seeds. Against its rivals on test (bootstrap over seeds and sentences, two-sided):
 
@@ -136,8 +140,9 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         seeds=f"{n_seeds:,}", columns="".join(f", `{column}` ({about})" for column, about in _columns(experiment).items()),
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
         how=_how(experiment, selection), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
-        scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} | "
-                         f"`{score.signature}` |" for split, some in scores.items() for score in some),
+        scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} |"
+                         for split, some in scores.items() for score in some),
+        signatures="\n".join(f"{split} {score.name}: {score.signature}" for split, some in scores.items() for score in some),
         rivals="\n".join(f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to "
                          f"{result.high:+.2f}) | {result.p_value:.4f} |" for rival, result in comparisons.items()),
         gates="\n".join(f"| {gate.name} | {'yes' if gate.passed else '**no**'} | {_cell(gate.detail)} |" for gate in gates))

@@ -20,20 +20,23 @@ _BINS = 50
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:
     """Candidates and selected pairs over the mean benefit [N] (cut at its 1st and 99th percentile) and over the share
-    of seeds for which a pair is above the pool's mean [N], with the threshold."""
+    of seeds for which a pair is above the pool's mean [N], with the threshold, which is an edge of the bins."""
     figure, (left, right) = _figure(2)
     low, high = np.percentile(mean_benefit, [1, 99])
-    for axes, values, bins in ((left, np.clip(mean_benefit, low, high), 50), (right, share, np.linspace(0, 1, 34))):
+    around = threshold + np.arange(-32, 33) / 32
+    for axes, values, bins in ((left, np.clip(mean_benefit, low, high), 50), (right, share, around)):
         counts, edges = np.histogram(values, bins)
         axes.stairs(counts, edges, fill=True, color="0.75", label=f"{len(values):,} candidates")
         axes.stairs(np.histogram(values[selected], edges)[0], edges, fill=True, color="tab:blue", alpha=0.8,
                     label=f"{int(selected.sum()):,} selected")
         axes.set_ylabel("pairs")
+        axes.spines[["top", "right"]].set_visible(False)
     left.axvline(0, color="0.3", linewidth=1)
-    left.set_xlabel("mean benefit over the seeds (right: helps)")
-    right.axvline(threshold, color="tab:red", label=f"threshold {threshold:g}")
+    left.set_xlabel("mean benefit over the seeds (right: helps; the outer bars hold what is beyond)")
+    right.axvline(threshold, color="tab:red", label=f"threshold {threshold:.3g}")
     right.set_xlabel("share of seeds for which it is above the pool's mean")
-    right.legend()
+    right.set_xlim(min(share.min(), threshold) - 0.04, max(share.max(), threshold) + 0.04)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

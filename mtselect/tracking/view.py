@@ -22,7 +22,7 @@ def view_state(sweep: Sweep) -> str:
     The format is the UI's own (mlflow 3.17) and undocumented: JSON, deflated, in base64.
     """
     score = sweep.study.objectives[0]
-    beside = [score + end for end in ("_low", "_high", "_vs_random", "_vs_untuned")] if score.startswith("eval/") else []
+    beside = [score + end for end in ("_low", "_high", "_vs_untuned")] if score.startswith("eval/") else []
     metrics = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), *beside, "select/pairs", "select/noise_share",
                "trial/minutes"]
     searched = [path.removeprefix("selection.") for path in sweep.search]
@@ -35,11 +35,14 @@ def view_state(sweep: Sweep) -> str:
         chart(0, "SCATTER", "score against pairs selected", xaxis={"key": "select/pairs", "type": "METRIC"},
               yaxis={"key": score, "type": "METRIC"}),
         chart(1, "BAR", f"{score} of every trial and baseline", metricKey=score),
-        chart(2, "BAR", f"{score}, above random sets of the same size", metricKey=f"{score}_vs_random"),
+        chart(2, "LINE", "dev loss while finetuning", metricKey="finetune/dev_loss", selectedMetricKeys=["finetune/dev_loss"],
+              xAxisKey="step", selectedXAxisMetricKey="", xAxisScaleType="linear", scaleType="linear", lineSmoothness=0,
+              range={}),
         chart(3, "PARALLEL", "settings and score", selectedParams=searched,
               selectedMetrics=[score], showAllRuns=False)]
-    state = {"compareRunSections": [{"uuid": VIEW, "name": "How the trials compare", "display": True, "isReordered": False}],
-             "compareRunCharts": charts, "isAccordionReordered": True,
+    section = {"uuid": VIEW, "name": "How the trials compare", "display": True, "isReordered": False, "columns": 2,
+               "cardHeight": 300}
+    state = {"compareRunSections": [section], "compareRunCharts": charts, "isAccordionReordered": True,
              "searchFilter": FILTER, "orderByKey": f"metrics.`{score}`", "orderByAsc": direction(score) == "minimize",
              "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
              "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)],

@@ -80,6 +80,7 @@ def test_the_histograms_count_every_candidate_and_every_selected_pair() -> None:
     left, right = plots.benefit_histograms(RNG.normal(size=30), share, SOME, 0.6).axes
     for axes in (left, right):
         assert [patch.get_data().values.sum() for patch in axes.patches] == [30, 10]
+    assert 0.6 in right.patches[0].get_data().edges
 
 
 @pytest.mark.parametrize("cut", [-0.7, -0.31, 0.0])
