@@ -46,6 +46,7 @@ class Board:
     def __init__(self) -> None:
         self._said: dict[int, list[Message]] = defaultdict(list)
         self._passed: set[tuple[int, int]] = set()
+        self._over: set[int] = set()
 
     def say(self, batch: int, message: Message) -> None:
         """By a piece."""
@@ -59,9 +60,13 @@ class Board:
         """A trial may go on after an epoch."""
         self._passed.add((batch, epoch))
 
-    def may_pass(self, batch: int, epoch: int) -> bool:
-        """Whether it may."""
-        return (batch, epoch) in self._passed
+    def end(self, batch: int) -> None:
+        """Nobody waits for these pieces any more."""
+        self._over.add(batch)
+
+    def may_pass(self, batch: int, epoch: int) -> bool | None:
+        """Whether it may; null where its batch has ended."""
+        return None if batch in self._over else (batch, epoch) in self._passed
 
 
 def sender() -> str:

@@ -138,6 +138,7 @@ class Ray:
                     advance(len(done))
                     errors += [error for one in done if (error := _outcome(one)) is not None]
         except BaseException:
+            self._board.end.remote(order.batch)  # a piece may miss that it was cancelled, and would wait for ever
             for one in waiting:
                 ray.cancel(one)
             raise
@@ -202,7 +203,9 @@ def work(piece: Piece, order: Order, board: Any) -> UserError | None:
 
     def on_epoch(epoch: int, dev_loss: float) -> None:
         board.say.remote(order.batch, Message(kind="epoch", who=sender(), amount=epoch, loss=dev_loss))
-        while not ray.get(board.may_pass.remote(order.batch, epoch)):
+        while not (passed := ray.get(board.may_pass.remote(order.batch, epoch))):
+            if passed is None:
+                raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
 
     with contextlib.chdir(order.folder):
