@@ -10,6 +10,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -408,7 +409,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     the files that are not, so that at the end none is left with a long one."""
     slow = set()
     for item in items:
-        if item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if (item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+                or re.search("(another|second)_process", item.name)):
             slow.add(item.path)
         else:
             item.add_marker("fast")
