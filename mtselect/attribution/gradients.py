@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
@@ -186,8 +187,7 @@ def example_gradients(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "token
     a, g = cast(a, statistics), cast(g, statistics)
     out = a.new_empty(len(lengths), g.shape[1], a.shape[1]) if out is None else out
     if is_padded(a.device):
-        places = _places(lengths, a.device)
-        return torch.bmm(_padded(g, lengths, places).mT, _padded(a, lengths, places), out=out)
+        return torch.bmm(_padded(g, lengths).mT, _padded(a, lengths), out=out)
     for gradient, a_z, g_z in zip(out, _split(a, lengths), _split(g, lengths), strict=True):
         torch.mm(g_z.mT, a_z, out=gradient)
     return out
@@ -239,8 +239,7 @@ def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens o
                    ) -> Float[Tensor, " examples"]:
     """Frobenius norms [B] of G from a [M, I] and g [M, O]: |G|^2 = sum_st <a_s, a_t> <g_s, g_t>, T^2 (I + O) products."""
     if is_padded(a.device):
-        places = _places(lengths, a.device)
-        inputs, outputs = (_padded(wide(x), lengths, places) for x in (a, g))
+        inputs, outputs = (_padded(wide(x), lengths) for x in (a, g))
         return ((inputs @ inputs.mT) * (outputs @ outputs.mT)).sum((1, 2)).clamp_min(0).sqrt()
     squares = [((a_z @ a_z.mT) * (g_z @ g_z.mT)).sum() for a_z, g_z in zip(_split(wide(a), lengths), _split(wide(g), lengths),
                                                                            strict=True)]
@@ -250,7 +249,7 @@ def gradient_norms(a: Float[Tensor, "tokens inputs"], g: Float[Tensor, "tokens o
 def example_sums(values: Float[Tensor, "tokens columns"], lengths: Sequence[int]) -> Float[Tensor, "examples columns"]:
     """Sums over each example's tokens."""
     if is_padded(values.device):
-        counts = torch.tensor(lengths, device=values.device)
+        counts, _ = _grid(tuple(lengths), values.device)
         return torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)  # in order: the same whatever the batch
     return torch.stack([part.sum(0) for part in _split(values, lengths)])
 
@@ -279,16 +278,17 @@ def cast(x: Tensor, statistics: torch.dtype) -> Tensor:
     return x if x.dtype == torch.float64 else x.to(statistics)
 
 
-def _places(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """[M]: where each token is among B * T places, T of the longest example."""
-    counts = np.asarray(lengths)
+@lru_cache(maxsize=8)  # the layers of a batch ask for the same
+def _grid(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The lengths [B], and where each token is among B * T places [M], T of the longest example; on the device."""
+    counts = np.array(lengths)
     places = np.flatnonzero(np.arange(counts.max()) < counts[:, None])
-    return torch.from_numpy(places).to(device, non_blocking=True)
+    return torch.from_numpy(counts).to(device), torch.from_numpy(places).to(device)
 
 
-def _padded(x: Tensor, lengths: Sequence[int], places: Tensor) -> Tensor:
+def _padded(x: Tensor, lengths: Sequence[int]) -> Tensor:
     """[B, T, D] from [M, D], zeros behind each example."""
-    longest = max(lengths)
+    longest, (_, places) = max(lengths), _grid(tuple(lengths), x.device)
     return x.new_zeros(len(lengths) * longest, x.shape[1]).index_copy_(0, places, x).view(len(lengths), longest, -1)
 
 
