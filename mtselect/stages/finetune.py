@@ -14,7 +14,7 @@ from mtselect.stages.corpus import Pairs, split_pairs
 from mtselect.stages.lineage import Lineage, Stage, Work
 from mtselect.stages.models import Weights, encode
 from mtselect.stages.selection import SELECTED
-from mtselect.stages.training import keep, train
+from mtselect.stages.training import keep, train, weights_name
 from mtselect.stages.warmup import WARM_MODEL, WarmModel
 
 DEV = Pairs(role="dev")
@@ -42,8 +42,7 @@ FINETUNE = Stage(name="finetune", version=3, run=_run,
 
 def weights_folder(lineage: Lineage) -> Path:
     """Where the weights lie, or would if they were kept; computes nothing."""
-    kind = "adapter" if lineage.experiment.model.lora_rank else "model"
-    return (lineage.bench.store.where(lineage.recipe(FINETUNE)) / kind).resolve()
+    return (lineage.bench.store.where(lineage.recipe(FINETUNE)) / weights_name(lineage.experiment)).resolve()
 
 
 @dataclass(frozen=True, kw_only=True)

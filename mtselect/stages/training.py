@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import torch
 
-from mtselect.config import TrainConfig
+from mtselect.config import Experiment, TrainConfig
 from mtselect.data.examples import Example
 from mtselect.data.prompts import set_languages
 from mtselect.stages.lineage import Work
@@ -55,7 +55,12 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     return lm
 
 
+def weights_name(experiment: Experiment) -> str:
+    """Of the folder that `keep` writes the weights to."""
+    return "adapter" if experiment.model.lora_rank else "model"
+
+
 def keep(work: Work, lm: LanguageModel) -> None:
     """What was trained and its tokenizer: model/, or adapter/ with LoRA."""
-    lm.model.save_pretrained(work.out / ("adapter" if work.experiment.model.lora_rank else "model"))
+    lm.model.save_pretrained(work.out / weights_name(work.experiment))
     lm.tokenizer.save_pretrained(work.out / "model")
