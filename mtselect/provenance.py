@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from mtselect.tracking.base import DatasetInput, TrialModel
 
 def corpus_inputs(lineage: Lineage) -> list[DatasetInput]:
     """The sources that an experiment has: pool, seeds, dev and test."""
-    roles: list[Role] = ["pool", "seeds", "dev", "test"]
+    roles: tuple[Role, ...] = get_args(Role)
     return [dev_input(lineage) if role == "dev" else part_input(lineage, role) for role in roles
             if getattr(lineage.experiment.data, role) is not None]
 

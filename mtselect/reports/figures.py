@@ -14,8 +14,7 @@ from mtselect.reports.score_layout import COLOURS, Array, ScoreLayout, level_lab
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-_BINS = 50
+_BINS = 50  # of a gate's scores
 
 
 def benefit_histograms(mean_benefit: Array, share: Array, selected: NDArray[np.bool_], threshold: float) -> Figure:
