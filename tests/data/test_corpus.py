@@ -434,7 +434,7 @@ def test_a_wrong_column_stops_early(tmp_path: Path) -> None:
     ("a.jsonl.zst", zstd(b'{"src": "a", "tgt": "b"}\n' * 9)[:-9], r"cannot be read, OSError"),
     ("a.json", b'[{"src": "a"', r"must be one JSON list of rows, got text that is not valid JSON \(.*\): mend it, or"),
     ("a.jsonl.gz", b"plain", r"data\.pool \(.*\) cannot be read, BadGzipFile: .*; check the file, or give another"),
-    ("a.jsonl.gz", gzip.compress(b'{"src": "a", "tgt": "b"}\n' * 9)[:-9], r"cannot be read, EOFError"),
+    ("a.jsonl.gz", gzip.compress(b'{"src": "a", "tgt": "b"}\n' * 9, mtime=0)[:-9], r"cannot be read, EOFError"),
     ("a.parquet", b"PAR1 not", r"must be a Parquet file, got one that cannot be read \(.*\): write it again, or")])
 def test_broken_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
