@@ -13,7 +13,7 @@ the study's trimmed vocabulary, every other down projection, 128 seeds. Loss: su
 targets, all tokens; damping 0.1 of each layer's mean eigenvalue.
 
 The floor is forward + backward over the candidates with every weight gradient, batch 16 in the order given, no optimiser:
-what one epoch of training costs. It is measured in the contestant's own process before and after each stage, and the
+what one epoch of training costs. It is measured in the contestant's own process before and after its stages, and the
 smallest time divides. Each contestant runs alone in its own process on one thread; the clock is CPU seconds of the process
 (on a GPU, seconds), the median of the repeats. Peak memory is the process's, reset before each stage; it includes
 interpreter, torch and two copies of the model.
@@ -533,7 +533,7 @@ def measure(name: str, size: Size, repeats: int, device: str, out: Path) -> dict
             floor(untouched, work)
             floors.append(clock(device) - start)
 
-        floor(untouched, work)  # warm up
+        floor(untouched, replace(work, candidates=candidates[: size.batch]))  # warm up
         contestant = CONTESTANTS[name](work)
         take_floor()
         for _ in range(repeats):
@@ -545,11 +545,11 @@ def measure(name: str, size: Size, repeats: int, device: str, out: Path) -> dict
                 kept = stages.setdefault(stage, {"seconds": [], "peak_mib": 0.0})
                 kept["seconds"].append(seconds)
                 kept["peak_mib"] = max(kept["peak_mib"], peak_mib(device))
-                take_floor()
                 if stage in ("both", "influence"):
                     np.save(out / f"{name}.npy", np.asarray(result, np.float32))
                 if stage == "sketch":
                     kept["width"] = result.shape[1]
+            take_floor()
     tokens = sum(len(row.ids) for row in work.candidates)
     return {"name": name, "floor": min(floors), "floor_max": max(floors), "tokens": tokens, "stages": stages}
 
