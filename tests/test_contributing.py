@@ -83,8 +83,8 @@ def test_a_recipe_works_as_it_stands(name: str, tmp_path: Path) -> None:
         place = tmp_path / path
         if place.suffix == ".md":
             before, heading, after = place.read_text(encoding="utf-8").partition(SECTION[name])
-            first, gap, others = after.partition("\n\n")
-            place.write_text(f"{before}{heading}{first}{gap}{text}{others}", encoding="utf-8")
+            about, lines, others = after.partition("\n- ")
+            place.write_text(f"{before}{heading}{about}\n{text}{lines.lstrip()}{others}", encoding="utf-8")
         else:
             assert not place.exists()
             place.write_text(text, encoding="utf-8")
