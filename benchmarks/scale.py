@@ -1,15 +1,17 @@
-"""Corpus, tokens, index, scores, clusters and draw of a large pool: seconds, disk and memory, with random words for sentences
-and random sketches in place of a model's.
+"""From the corpus to the selected set of a large pool: seconds, disk and memory, with random words for sentences and a model of
+one layer; then clusters and draw of random sketches.
 
     python benchmarks/scale.py                          1,000,000 rows, and 250,000 for comparison
     python benchmarks/scale.py --rows 100000 --width 512 --folder /data/scratch
 
 Each side of a pair has 5 to 25 words out of 20,000; the tokenizer is a byte-level BPE of 4,096 tokens trained on them, as the
-built-in base's. The sketches are float16 directions in R numbers: as many planted groups as clusters are asked for, and noise
-around them (`noise` times the group's own length), so that what K-means finds can be compared with what was planted. The index
-is written by a process that is killed (SIGKILL) in the middle of a shard, half of the way; a second process goes on with the
-first missing shard. Each pool's steps run in one fresh process; peak memory is VmHWM, reset before each step, and counts pages
-of memory maps too. "Base" is that process before the first step: interpreter, torch, scikit-learn, transformers, Lightning.
+built-in base's. The model has one layer of width 32 and random weights, of which all matrices are tracked; the stages are
+those of the default method behind the gate that --gate names. The sketches are float16 directions in R numbers: as many
+planted groups as clusters are asked for, and noise around them (`noise` times the group's own length), so that what K-means
+finds can be compared with what was planted. The index is written by a process that is killed (SIGKILL) in the middle of a
+shard, half of the way; a second process goes on with the first missing shard. Each pool's steps run in one fresh process; peak
+memory is VmHWM, reset before each step, and counts pages of memory maps too. "Process" is that before the first step:
+interpreter, torch, scikit-learn, transformers, Lightning.
 """
 
 from __future__ import annotations
@@ -26,14 +28,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
 from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, SelectionConfig
+from mtselect.config.experiment import Gate
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
 from mtselect.selection.resample import Columns, draw_evenly, rank_values, select_rows
@@ -51,6 +55,7 @@ class Pool:
     noise: float
     shard_rows: int
     budget: int
+    gate: Gate | None
 
     def layout(self) -> Layout:
         """Of its index."""
@@ -102,7 +107,8 @@ def write_corpus(pool: Pool, folder: Path) -> Experiment:
                 file.write(json.dumps({"src": src, "tgt": tgt}) + "\n")
     pool_file, seeds_file, dev_file, test_file = (str(folder / f"{part}.jsonl") for part in sizes)
     data = DataConfig(pool=pool_file, seeds=seeds_file, dev=dev_file, test=test_file)
-    return Experiment(data=data, model=ModelConfig(vocab_size=4096))
+    return Experiment(data=data, model=ModelConfig(vocab_size=4096, hidden_size=32, n_layers=1, n_heads=2),
+                      selection=SelectionConfig(budget=pool.budget, gate=pool.gate))
 
 
 def peak_mib() -> float:
@@ -129,11 +135,14 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
         print(f"  {pool.rows:,} rows: {name}: {steps[name]['seconds']:.1f} s", file=sys.stderr, flush=True)
         return result
 
-    from mtselect.stages.base import BASE  # not for the killed process
-    from mtselect.stages.corpus import CORPUS
-    from mtselect.stages.lineage import Bench, Lineage
+    from mtselect.resolve import resolve  # not for the killed process
+    from mtselect.stages.lineage import Bench, Lineage, ancestors
+    from mtselect.stages.selection import selection_stage
     from mtselect.stages.tokens import POOL_TOKENS, TOKENS
     from mtselect.training.batching import loader
+
+    def read(tokens: Any) -> int:
+        return sum(len(batch.rows) for batch in loader(tokens, 32, 0))
 
     def write_and_die() -> None:
         half = len(pool.layout().shards()) // 2
@@ -142,13 +151,16 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
         process.join()
         assert process.exitcode == -signal.SIGKILL, process.exitcode
 
-    step("base", lambda: (torch.randn(64, 64) @ torch.randn(64, 64), cluster(np.eye(9, dtype=np.float32), 3, 0)))
-    experiment = write_corpus(pool, folder)
-    lineage = Lineage(Bench(store=Store(folder / "store"), runtime=RuntimeConfig(), progress=SilentProgress()), experiment)
-    step("corpus", lambda: lineage.entry(CORPUS))
-    step("base's tokenizer", lambda: lineage.entry(BASE))
-    step("tokens", lambda: lineage.entry(TOKENS))
-    step("tokens, read in batches", lambda: sum(len(batch.rows) for batch in loader(POOL_TOKENS.read(lineage), 32, 0)))
+    step("process", lambda: (torch.randn(64, 64) @ torch.randn(64, 64), cluster(np.eye(9, dtype=np.float32), 3, 0)))
+    runtime = RuntimeConfig(threads=torch.get_num_threads())
+    lineage = Lineage(Bench(store=Store(folder / "store"), runtime=runtime, progress=SilentProgress()),
+                      resolve(write_corpus(pool, folder), runtime))
+    for stage in ancestors(selection_stage(lineage.experiment), lineage.experiment):
+        step(stage.name, partial(lineage.entry, stage))
+        if stage is TOKENS:
+            tokens = POOL_TOKENS.read(lineage)
+            step("tokens, read in batches", partial(read, tokens))
+            facts["tokens"] = int(tokens.lengths.sum())
     step("index, until killed", write_and_die)
     missing = IndexWriter(folder, pool.layout()).missing()
     facts["kept"], facts["shards"] = len(pool.layout().shards()) - len(missing), len(pool.layout().shards())
@@ -190,7 +202,7 @@ def table(results: list[tuple[Pool, dict[str, Any]]]) -> Iterator[str]:
         times = [f"{measured['seconds']:.1f}", f"{measured['cpu']:.1f}", f"{measured['seconds'] / millions:.1f}"]
         disk = f"{measured['bytes'] / 1e9:.2f} GB" if measured["bytes"] > 1e6 else ""
         peaks = [f"{one['steps'][name]['peak_mib']:,.0f}" for _, one in results]
-        yield f"| {name} | {' | '.join([*(['', '', ''] if name == 'base' else times), disk, *peaks])} |"
+        yield f"| {name} | {' | '.join([*(['', '', ''] if name == 'process' else times), disk, *peaks])} |"
     for pool, one in results:
         facts = one["facts"]
         yield ""
@@ -209,11 +221,13 @@ def main() -> int:
     parser.add_argument("--noise", type=float, default=1.5)
     parser.add_argument("--shard-rows", type=int, default=16_384)
     parser.add_argument("--budget", type=int, default=10_000)
+    parser.add_argument("--gate", choices=get_args(Gate), help="of the selection (default: none)")
     parser.add_argument("--folder", type=Path, help="where the index is written and removed again (default: a temporary one)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     pools = [Pool(rows=rows, width=arguments.width, seeds=arguments.seeds, clusters=arguments.clusters, noise=arguments.noise,
-                  shard_rows=arguments.shard_rows, budget=arguments.budget) for rows in sorted(arguments.rows)]
+                  shard_rows=arguments.shard_rows, budget=arguments.budget, gate=arguments.gate)
+             for rows in sorted(arguments.rows)]
     if arguments.child:  # a pool's own process
         print(json.dumps(run(pools[0], arguments.child)))
         return 0
