@@ -9,8 +9,9 @@ from typing import get_args
 import numpy as np
 
 from mtselect.data.pairs import PairTable
+from mtselect.data.rows import Role
 from mtselect.hub import is_local
-from mtselect.stages.corpus import CORPUS, Role, corpus_of, load_digests
+from mtselect.stages.corpus import CORPUS, corpus_of, load_digests
 from mtselect.stages.finetune import FINETUNE, start_model, weights_folder
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import Selection

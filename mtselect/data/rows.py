@@ -21,7 +21,7 @@ from mtselect.errors import DataError
 from mtselect.readers._lines import ESCAPED_BYTE, TOO_LONG
 from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, SourceRecord, excerpt, printable, reader_of
 
-Role = Literal["dev", "test", "seeds", "pool"]
+Role = Literal["pool", "seeds", "dev", "test"]
 
 NOT_TEXT = "not text"
 EMPTY_SIDE = "empty side"

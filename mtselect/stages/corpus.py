@@ -14,11 +14,10 @@ from typing import Literal
 from mtselect.config import Experiment
 from mtselect.data.corpus import ROLES, build_corpus, load_corpus
 from mtselect.data.pairs import Corpus, Pair, PairTable
-from mtselect.data.rows import count_rows
+from mtselect.data.rows import Role, count_rows
 from mtselect.readers.base import source_fingerprint
 from mtselect.stages.lineage import Lineage, Stage, Work
 
-Role = Literal["pool", "seeds", "dev", "test"]
 Split = Literal["dev", "test"]
 
 
