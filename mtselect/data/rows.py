@@ -19,7 +19,7 @@ import pyarrow as pa
 from mtselect.config import DataConfig
 from mtselect.errors import DataError
 from mtselect.readers._lines import ESCAPED_BYTE, TOO_LONG
-from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, SourceRecord, excerpt, printable, reader_of
+from mtselect.readers.base import NOT_A_ROW, NOT_UTF8, SourceRecord, TableReader, excerpt, printable, reader_of
 
 Role = Literal["pool", "seeds", "dev", "test"]
 
@@ -131,17 +131,20 @@ def _with_columns(records: Iterable[SourceRecord], source: str, columns: list[st
             missing = [column for column in missing if _cell(fields, column) is _ABSENT]
             probed += 1
             if probed == _PROBED_ROWS:
-                _refuse_missing(source, missing, names)
+                _refuse_missing(source, columns, missing, names)
         yield record
-    _refuse_missing(source, missing if names is not None else [], names or [])
+    _refuse_missing(source, columns, missing if names is not None else [], names or [])
 
 
-def _refuse_missing(source: str, missing: list[str], names: list[str]) -> None:
-    if missing:
-        raise DataError(
-            f"{source} has no column {' and no column '.join(map(repr, missing))}, it has "
-            f"{', '.join(_excerpt(name) for name in names[:20]) or 'none'}: set --experiment.data.src_column, "
-            "tgt_column and label_column to these names (.tsv and .csv need a header line)")
+def _refuse_missing(source: str, columns: list[str], missing: list[str], names: list[str]) -> None:
+    if not missing:
+        return
+    there = ", ".join(_excerpt(name) for name in names[:20]) or "none"
+    named = "set --experiment.data.src_column, tgt_column and label_column to these names"
+    if missing[:2] == columns[:2] and isinstance(reader_of(source), TableReader):
+        raise DataError(f"{source} must begin with a line of column names, {' and '.join(columns)}, it begins with {there}: "
+                        f"add such a line, or if this is one, {named}")
+    raise DataError(f"{source} has no column {' and no column '.join(map(repr, missing))}, it has {there}: {named}")
 
 
 def column_names(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:

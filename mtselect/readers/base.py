@@ -115,6 +115,14 @@ class FileReader(OneFile):
         """Rows of an open file."""
 
 
+class TableReader(FileReader):
+    """What readers have in common whose first line has the columns' names."""
+
+    def count(self, source: str) -> int:
+        """Lines below the first."""
+        return max(0, count_lines(source) - 1)
+
+
 class _Zstandard(io.BufferedReader):
     """What a file holds that is compressed with zstd, by Arrow, which is there for Parquet; Python has its own from 3.14 on."""
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import IO
 
 from mtselect.readers._lines import TOO_LONG
-from mtselect.readers.base import FileReader, SourceRecord, count_lines
+from mtselect.readers.base import SourceRecord, TableReader
 from mtselect.readers.tsv import tabular
 
 
-class Csv(FileReader):
+class Csv(TableReader):
     """Streams."""
 
     suffixes = (".csv",)
@@ -32,10 +32,6 @@ class Csv(FileReader):
                 continue
             if cells:
                 yield tabular(number, header, cells)
-
-    def count(self, source: str) -> int:
-        """Its lines, the header's too."""
-        return count_lines(source)
 
 
 READER = Csv

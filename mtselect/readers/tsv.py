@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import IO
 
 from mtselect.readers._lines import TOO_LONG, lines
-from mtselect.readers.base import FileReader, SourceRecord, count_lines
+from mtselect.readers.base import SourceRecord, TableReader
 
 TOO_MANY_COLUMNS = "too many columns"
 
 
-class Tsv(FileReader):
+class Tsv(TableReader):
     """Streams."""
 
     suffixes = (".tsv",)
@@ -26,10 +26,6 @@ class Tsv(FileReader):
                 header = text.split("\t")
             elif text:
                 yield tabular(number, header, text.split("\t"))
-
-    def count(self, source: str) -> int:
-        """Its lines, the header's too."""
-        return count_lines(source)
 
 
 def tabular(number: int, header: list[str], cells: list[str]) -> SourceRecord:
