@@ -3,7 +3,8 @@
 Looks at all that can be known before any work, in seconds, as every sweep does when it begins: files, columns and licence;
 the model's layers; warm-up and budgets against the pool; objectives against metrics and against the study in the storage;
 memory for curvature and seeds; disk; MLflow, the database and COMET. Prints what was found and chosen, and a line for each
-thing that is wrong. Computes and writes nothing.
+thing that is wrong. Where data.dev and data.test are both null, it looks at what a set alone (`mtselect select`) needs.
+Computes and writes nothing.
 """
 
 from __future__ import annotations
@@ -38,10 +39,15 @@ def check(sweep: Sweep, console: Console) -> None:
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.preflight import preflight
 
-    found = preflight(bench, sweep)
+    data = sweep.experiment.data
+    alone = data.dev is None and data.test is None
+    found = preflight(bench, sweep, alone)
     found.show(console)
     found.raise_faults()
-    console.print(f"nothing is wrong; next: {cli.program('python')} -m mtselect.sweep with the same arguments", soft_wrap=True)
+    python = cli.program("python")
+    then = ("select with the same arguments and --out FILE; a sweep also needs data.dev and data.test" if alone
+            else "sweep with the same arguments")
+    console.print(f"nothing is wrong; next: {python} -m mtselect.{then}", soft_wrap=True)
 
 
 if __name__ == "__main__":

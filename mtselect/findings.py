@@ -27,6 +27,7 @@ class Preflight:
         faults: what is wrong, a line each.
         steps: what there is to do.
         study: Optuna's, if it was begun.
+        alone: whether only a set is wanted, without trials.
     """
 
     sweep: Sweep
@@ -34,6 +35,7 @@ class Preflight:
     faults: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     study: Study | None = None
+    alone: bool = False
 
     def finished(self) -> tuple[int, int]:
         """Trials and baselines of the study that are done: with a score, pruned, or failed for good."""
@@ -44,6 +46,8 @@ class Preflight:
 
     def left(self) -> tuple[int, int]:
         """Trials and baselines that are not done."""
+        if self.alone:
+            return 0, 0
         study, (trials, baselines) = self.sweep.study, self.finished()
         wanted = len(study.baselines) + bool(study.baselines)  # the best trial again
         return max(0, study.n_trials - trials), max(0, wanted - baselines)

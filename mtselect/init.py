@@ -2,7 +2,8 @@
 
 Writes a sweep file with comments from a look at your files: columns, languages, sizes and budgets. Files are pool, seeds, dev
 and test; what each is, is told by its name (trusted.de-en, dev.jsonl) or by --pool, --seeds, --dev and --test. Two files of a
-language each (crawl.de crawl.en) are one. The sweep file passes `mtselect check` as it is.
+language each (crawl.de crawl.en) are one. Pool and seeds alone are enough for a set without a sweep (`mtselect select`). The
+file passes `mtselect check` as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def init(files: Sequence[str], named: dict[str, str | None], model: str | None, 
 
     Raises:
         ConfigError: a role has no file, nothing tells columns or languages, or the file is there.
-        DataError: a file cannot be read.
+        DataError: a file cannot be read; Faults: several are wrong.
     """
     from mtselect.config.schema import json_schema
     from mtselect.data.languages import without_form
@@ -77,29 +78,46 @@ def init(files: Sequence[str], named: dict[str, str | None], model: str | None, 
 
 def _lines(found: Look, name: str, model: str | None, path: Path) -> Iterator[str]:
     """Of the sweep file."""
-    data, rows = found.data, found.rows
-    low, high = (10_000, 100_000) if rows["pool"] > _MANY_PAIRS else (0.1, 0.4)
-    pairs = high if high > 1 else high * rows["pool"]
-    steps = min(max(round(2 * pairs / _BATCH), _LEAST_STEPS), _MOST_STEPS)
+    data, rows, alone = found.data, found.rows, found.data.dev is None
     yield f"# yaml-language-server: $schema={SCHEMA}"
     yield "# Written by `mtselect init` from a look at the files. `mtselect sweep --help` says what every field is."
     yield f"#   mtselect check {path}      in seconds: what is wrong, what fits, what was chosen"
-    yield f"#   mtselect sweep {path}      the whole sweep; the same command goes on where it was stopped"
-    yield f"#   mtselect promote {name}    the best set, checked again, as a version that the team loads by name"
+    if alone:
+        yield f"#   mtselect select {path} --out selected.jsonl      the set; a sweep also needs dev and test"
+    else:
+        yield f"#   mtselect sweep {path}      the whole sweep; the same command goes on where it was stopped"
+        yield f"#   mtselect promote {name}    the best set, checked again, as a version that the team loads by name"
     yield "experiment:"
     yield "  data:"
     for role, about in (("pool", "noisy candidates"), ("seeds", "trusted: what the set is chosen for"),
                         ("dev", "decides between trials"), ("test", "read once, by promote")):
-        yield f"    {role}: {_text(getattr(data, role))}  # {rows[role]:,} rows; {about}"
+        yield f"    {role}: {_text(getattr(data, role))}  # " + (f"{rows[role]:,} rows; " if role in rows else "") + about
     if (data.src_column, data.tgt_column) != ("src", "tgt"):
         yield f"    src_column: {_text(data.src_column)}"
         yield f"    tgt_column: {_text(data.tgt_column)}"
     yield f"    src_lang: {_text(data.src_lang)}  # {found.told_by}"
     yield f"    tgt_lang: {_text(data.tgt_lang)}"
-    yield "    drop_leaked: true  # what of pool and seeds is in dev or test, and of dev in test; false stops the sweep instead"
-    yield "    licence: null  # of the pool, its SPDX identifier (cc-by-4.0); promotion asks for it"
+    if not alone:
+        yield "    drop_leaked: true  # what of pool and seeds is in dev or test, of dev in test; false stops the sweep instead"
+        yield "    licence: null  # of the pool, its SPDX identifier (cc-by-4.0); promotion asks for it"
     yield from _model(model, rows["pool"])
-    yield from _gate(found)
+    gate = list(_gate(found))
+    if gate or alone:
+        yield "  selection:"
+        yield from gate
+    if alone:
+        yield "    budget: 0.33  # a share of the pool, or a number of pairs"
+        yield f"study: {{name: {_text(name)}}}"
+    else:
+        yield from _sweep(found, name, model)
+
+
+def _sweep(found: Look, name: str, model: str | None) -> Iterator[str]:
+    """What finetunes, scores and searches."""
+    data, rows = found.data, found.rows
+    low, high = (10_000, 100_000) if rows["pool"] > _MANY_PAIRS else (0.1, 0.4)
+    pairs = high if high > 1 else high * rows["pool"]
+    steps = min(max(round(2 * pairs / _BATCH), _LEAST_STEPS), _MOST_STEPS)
     yield "  finetune:"
     yield f"    steps: {steps}  # for every set, whatever its size: two epochs of the largest"
     yield f"    learning_rate: {'1.0e-3' if model is None else '2.0e-4'}"
@@ -142,15 +160,13 @@ def _model(model: str | None, pool_rows: int) -> Iterator[str]:
 
 def _gate(found: Look) -> Iterator[str]:
     """What the default gate cannot do here."""
-    from mtselect.selection.gate import MIN_SEEDS
+    from mtselect.selection.gate import MIN_SEEDS, USUAL_SEEDS
     from mtselect.training.sentence_encoder import BUILT_IN, MANY, strange_to
 
     strange = " and ".join(strange_to(BUILT_IN, (found.data.src_lang, found.data.tgt_lang)))
     if found.rows["seeds"] < MIN_SEEDS:
-        yield "  selection:"
-        yield f"    gate: seed_loss  # the default, learned_adequacy, needs {MIN_SEEDS} seeds or more; 100 are better"
+        yield f"    gate: seed_loss  # the default, learned_adequacy, needs {MIN_SEEDS} seeds or more; {USUAL_SEEDS} are better"
     elif strange:
-        yield "  selection:"
         yield f"    gate: learned  # learned_adequacy also compares meanings, if adequacy.encoder knows {strange}: {MANY}"
 
 
@@ -160,7 +176,7 @@ def _needs_mecab(tgt_lang: str) -> bool:
     return bleu_tokenizer(tgt_lang).endswith("-mecab")
 
 
-def _text(value: str) -> str:
+def _text(value: str | None) -> str:
     """As YAML takes it."""
     import yaml
 

@@ -9,16 +9,18 @@ from itertools import islice
 from pathlib import Path
 
 from mtselect.config import DataConfig
-from mtselect.data.corpus import ROLES
+from mtselect.config.section import raise_faults
+from mtselect.data.corpus import ROLES, SCORED
 from mtselect.data.languages import guessed_languages, language_name, named_languages
 from mtselect.data.rows import column_names, count_rows
-from mtselect.errors import ConfigError
-from mtselect.readers.base import ZIPPED, reader_of
+from mtselect.errors import ConfigError, DataError, Faults
+from mtselect.readers.base import ZIPPED, TableReader, excerpt, reader_of
 
 # Words of a file's name that tell its role; `pool` is what has none of the others'.
 _WORDS = {"seeds": "seeds?|trusted|gold|clean", "dev": "dev|devel|development|valid|validation|tune", "test": "test|eval"}
 _FORMS = ("csv", "tmx", "tsv", "txt", "zip")  # some of which are languages, too
 _USUAL = (("src", "tgt"), ("source", "target"), ("src_text", "tgt_text"), ("source_text", "target_text"))
+_KNOWN = {name for pair in _USUAL for name in pair}
 _LOOKED_AT = 1000  # rows of a source
 _EVERY_COLUMN = [""]  # none is called that, so that a reader leaves nothing out
 
@@ -41,32 +43,39 @@ class Look:
 def assign_roles(files: Sequence[str], named: Mapping[str, str | None]) -> dict[str, str]:
     """Role -> source of files: those that were named, the others by words in their names.
 
-    Two files of a language each (`crawl.de crawl.en`, as `crawl.*` gives them) are one source.
+    Two files of a language each (`crawl.de crawl.en`, as `crawl.*` gives them) are one source. Without both dev and test they
+    are for a set alone.
 
     Raises:
-        ConfigError: a role has no file or several.
+        ConfigError: a role has no file or several; Faults: some have none and some have several.
     """
     found: dict[str, list[str]] = {role: [source] if (source := named.get(role)) else [] for role in reversed(ROLES)}
     for source in _joined(files):
         name = Path(source).name.lower()
         role = next((role for role, words in _WORDS.items() if re.search(rf"(?<![a-z])({words})(?![a-z])", name)), "pool")
         found[role].append(source)
-    for role, sources in found.items():
-        if len(sources) != 1:
-            got = f"got {' and '.join(sources)}" if sources else f"and none of {', '.join(files) or 'no files'} is called so"
-            raise ConfigError(f"{role} must be one file, {got}: name it, as --{role} FILE")
-    return {role: sources[0] for role, sources in found.items()}
+    faults = [f"{role} must be one file, got {' and '.join(sources)}: name it, as --{role} FILE"
+              for role, sources in found.items() if len(sources) > 1]
+    scored = found["dev"] or found["test"]
+    if missing := [role for role, sources in found.items() if not sources and (scored or role not in SCORED)]:
+        each, them = (" each", "them") if len(missing) > 1 else ("", "it")
+        got = f"none of {', '.join(files)} is called so" if files else "no other file was given"
+        faults.append(f"{' and '.join(missing)} must be one file{each}, and {got}: name {them}, as "
+                      + " ".join(f"--{role} FILE" for role in missing))
+    if faults:
+        raise_faults(faults)
+    return {role: sources[0] for role, sources in found.items() if sources}
 
 
 def look(sources: Mapping[str, str]) -> Look:
-    """Look at files, whose roles are known.
+    """Look at files, whose roles are known; without dev and test both are null.
 
     Raises:
         ConfigError: nothing tells columns or languages.
-        DataError: a file is missing or cannot be read.
+        DataError: a file is missing or cannot be read; Faults: several are.
     """
     src, tgt = _columns(sources)
-    data = DataConfig(**sources, src_column=src, tgt_column=tgt)  # type: ignore[arg-type]
+    data = DataConfig(**{role: sources.get(role) for role in ROLES}, src_column=src, tgt_column=tgt)  # type: ignore[arg-type]
     languages = next((named for source in sources.values() if (named := named_languages(source))), None)
     told_by = "by a file's name" if languages else "guessed from the seeds: correct it if it is wrong"
     languages = languages or guessed_languages(data)
@@ -74,7 +83,7 @@ def look(sources: Mapping[str, str]) -> Look:
         raise ConfigError(f"languages must be told by the names of the files or by {sources['seeds']}, got rows that tell "
                           "none, or one for both sides: end a name in both, such as .de-en")
     data = replace(data, src_lang=languages[0], tgt_lang=languages[1])
-    return Look(data=data, rows={role: count_rows(data, role) for role in reversed(ROLES)}, told_by=told_by)
+    return Look(data=data, rows={role: count_rows(data, role) for role in reversed(ROLES) if role in sources}, told_by=told_by)
 
 
 def _joined(files: Sequence[str]) -> list[str]:
@@ -99,17 +108,35 @@ def _language_parts(file: str) -> tuple[str, str, str] | None:
 
 def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
     """Of source and target, in every source."""
-    common: list[str] | None = None
+    found, faults = dict[str, list[str]](), list[str]()
     for source in sources.values():
-        records = islice(reader_of(source).records(source, _EVERY_COLUMN), _LOOKED_AT)
-        fields = [record.fields for record in records if record.fields]
-        names = list(dict.fromkeys(name for one in fields[:10] for name in column_names(one)))
-        common = names if common is None else [name for name in common if name in names]
-    there = common or []
+        try:
+            found[source] = _names(source)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise Faults(faults) if len(faults) > 1 else DataError(faults[0])
+    first, *others = found.values()
+    there = [name for name in first if all(name in names for names in others)]
     usual = [pair for pair in _USUAL if set(pair) <= set(there)]
-    languages = [name for name in there if language_name(name.rpartition(".")[2])]
+    languages = [name for name in there if _is_language(name)]
     for pair in (*usual, languages, there):
         if len(pair) == 2:
             return pair[0], pair[1]
+    if unnamed := [source for source, names in found.items() if isinstance(reader_of(source), TableReader)
+                   and not any(name in _KNOWN or _is_language(name) for name in names)]:
+        raise ConfigError(f"{' and '.join(unnamed)} must begin with a line of column names, src and tgt as in every file, got "
+                          f"{', '.join(map(excerpt, found[unnamed[0]])) or 'none'}: add such a line")
     raise ConfigError(f"columns of source and target must be src and tgt in every file, got {', '.join(there) or 'none'} in "
                       "all of them: rename those that hold the sentences")
+
+
+def _names(source: str) -> list[str]:
+    """Of all columns in the first rows."""
+    records = islice(reader_of(source).records(source, _EVERY_COLUMN), _LOOKED_AT)
+    fields = [record.fields for record in records if record.fields]
+    return list(dict.fromkeys(name for one in fields[:10] for name in column_names(one)))
+
+
+def _is_language(column: str) -> bool:
+    return language_name(column.rpartition(".")[2]) is not None

@@ -37,7 +37,7 @@ from mtselect.resolve import (
 from mtselect.search.question import Question, directions, refuse_other
 from mtselect.search.storage import begun_study
 from mtselect.selection.duplicates import require_minhash
-from mtselect.selection.gate import MIN_SEEDS
+from mtselect.selection.gate import MIN_SEEDS, USUAL_SEEDS
 from mtselect.selectors.base import SELECTORS, read_options
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import scoring
@@ -52,9 +52,11 @@ _LOOKED_AT = 1000  # rows of each source
 _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
 
 
-def preflight(bench: Bench, sweep: Sweep) -> Preflight:
-    """Look at everything."""
-    found = Preflight(sweep)
+def preflight(bench: Bench, sweep: Sweep, alone: bool = False) -> Preflight:
+    """Look at everything; where a set `alone` is wanted, at what selecting it needs."""
+    if alone:
+        sweep = dataclasses.replace(sweep, study=dataclasses.replace(sweep.study, baselines=[]))
+    found = Preflight(sweep, alone=alone)
     found.faults += cross_faults(sweep)
     with found.part():
         _look_at_workdir(Path(sweep.runtime.workdir))
@@ -74,7 +76,17 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
     _look_at_rows(found)
     if model is not None:
         _look_at_memory(found, bench, sweep.experiment.attribution.seed_rank, model)
-    _look_at_study(found, begun)
+    if not alone:
+        _look_at_study(found, begun)
+        _look_at_trials(found, bench)
+    if not found.faults:
+        _look_at_disk(found, bench)
+    return found
+
+
+def _look_at_trials(found: Preflight, bench: Bench) -> None:
+    """Who records, works and scores."""
+    sweep = found.sweep
     with found.part():
         kept = "MLflow" if sweep.tracking.kind == "mlflow" else "tracking"
         found.facts[kept] = look_at_tracker(sweep.tracking, Path(sweep.runtime.workdir))
@@ -86,9 +98,6 @@ def preflight(bench: Bench, sweep: Sweep) -> Preflight:
             metric = bench.metrics[name]
             if said := metric.look(scoring(sweep.experiment, bench.progress)):
                 found.facts[metric.title] = said
-    if not found.faults:
-        _look_at_disk(found, bench)
-    return found
 
 
 def _look_at_encoder(found: Preflight) -> None:
@@ -136,6 +145,8 @@ def _look_at_study(found: Preflight, begun: Question | None) -> None:
 def _look_at_data(found: Preflight) -> None:
     data = found.sweep.experiment.data
     for role in reversed(ROLES):
+        if found.alone and getattr(data, role) is None:
+            continue
         with found.part():
             if getattr(data, role) is None:
                 raise ConfigError(f"data.{role} must be a source where there is a sweep, got None: name the pairs that "
@@ -144,8 +155,12 @@ def _look_at_data(found: Preflight) -> None:
             if len(rows) < _LOOKED_AT and all(row.reason is not None for row in rows):
                 raise DataError(f"data.{role} ({getattr(data, role)}) must hold at least one usable pair, got none in "
                                 f"{len(rows)} rows: give a source with more rows")
-            found.facts[role] = f"{count_rows(data, role):,} rows in {getattr(data, role)}"
-    found.facts["licence"] = data.licence or "not set; promotion asks for it (data.licence)"
+            found.facts[role] = f"{(n_rows := count_rows(data, role)):,} rows in {getattr(data, role)}"
+            if role == "seeds" and n_rows < USUAL_SEEDS:
+                found.facts["advice"] = (f"{USUAL_SEEDS} seeds or more are usual; 128 instead of 64 raised the AUC of the rank "
+                                         "from 0.79 to 0.85 (docs/seeds.md): add trusted pairs if you have them")
+    if not found.alone:
+        found.facts["licence"] = data.licence or "not set; promotion asks for it (data.licence)"
 
 
 def _look_at_model(found: Preflight) -> Scored | None:

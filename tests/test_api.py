@@ -226,8 +226,8 @@ def test_the_package_has_no_other_names() -> None:
 
 
 def test_a_sweep_wants_dev_and_test(capsys: pytest.CaptureFixture[str]) -> None:
-    check = importlib.import_module("mtselect.check").main
-    assert check(["--experiment.data.dev", "null", "--experiment.data.test", "null"]) == 2
+    sweep = importlib.import_module("mtselect.sweep").main
+    assert sweep(["--dry-run", "--experiment.data.dev", "null", "--experiment.data.test", "null"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: data.dev must be a source where there is a sweep, got None: name the pairs that decide between trials",
         "error: data.test must be a source where there is a sweep, got None: name the pairs that promotion scores"]

@@ -147,10 +147,63 @@ def test_roles_are_told_by_names(files: list[str], named: dict[str, str | None],
 @pytest.mark.parametrize(("files", "said"), [
     (["crawl.de-en", "dev.de-en", "test.de-en"], r"seeds must be one file, and none of crawl\.de-en, .* is called so: name it"),
     (["a.tsv", "b.tsv", "seeds.tsv", "dev.tsv", "test.tsv"], r"pool must be one file, got a\.tsv and b\.tsv: name it, as --"),
-    ([], r"pool must be one file, and none of no files is called so")])
+    (["crawl.de-en"], r"^seeds must be one file, and none of crawl\.de-en is called so: name it, as --seeds FILE$"),
+    (["crawl.de-en", "dev.de-en"], r"^seeds and test must be one file each, and none of crawl\.de-en, dev\.de-en is called so: "
+                                   r"name them, as --seeds FILE --test FILE$"),
+    ([], r"^pool and seeds must be one file each, and no other file was given: name them, as --pool FILE --seeds FILE$")])
 def test_roles_that_are_not_told_are_asked(files: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         assign_roles(files, {})
+
+
+def test_all_that_is_missing_is_named_at_once(make_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab(database=False)
+    assert lab.run("init", "data/pool.jsonl", "data/sedes.jsonl", "data/dev.jsonl") == 2
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["error"] * 2
+    assert lab.run("init", "data/pool.jsonl", "seeds.jsonl", "data/dev.jsonl", "test.jsonl") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" does not exist")[0] for line in lines] == ["error: seeds.jsonl", "error: test.jsonl"]
+    assert not list(lab.folder.glob("*.schema.json"))
+
+
+def test_a_set_alone_needs_pool_and_seeds(make_lab: Callable[..., Any], parts: dict[str, Rows],
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab(database=False)
+    for name in ("crawl", "trusted"):
+        moses(lab.folder, name, parts[name])
+    assert lab.run("init", "crawl.de-en", "trusted.de-en") == 0
+    sweep = written(lab, "crawl-de-en.yaml")
+    assert sweep["experiment"]["data"]["dev"] is None and sweep["experiment"]["data"]["test"] is None
+    assert sweep.keys() == {"experiment", "study"} and "finetune" not in sweep["experiment"]
+    capsys.readouterr()
+    assert lab.run("check", "crawl-de-en.yaml") == 0
+    said = capsys.readouterr().out
+    assert "mtselect.select with the same arguments and --out FILE; a sweep also needs data.dev and data.test" in said
+    assert "200 rows in crawl.de-en" in said and "up to 66 of 200 candidates" in said
+    assert not re.search("MLflow|trials|licence", said)
+    assert re.search(r"advice +100 seeds or more are usual; 128 instead of 64 ", said), "20 seeds are few"
+    assert lab.run("check", "crawl-de-en.yaml", "--experiment.data.seeds", "no.de-en") == 2
+    assert re.search(r"no\.de-en stands for two files", capsys.readouterr().err)
+    assert not (lab.folder / "mlruns").exists() and not (lab.folder / "mlflow.db").exists()
+    tiny = [part for name, value in TINY.items() for part in (f"--experiment.{name}", str(value))]
+    assert lab.run("select", "crawl-de-en.yaml", "--out", "chosen.jsonl", "--runtime.threads", "1", *tiny) == 0
+    assert 0 < len((lab.folder / "chosen.jsonl").read_text(encoding="utf-8").splitlines()) <= 66
+
+
+def test_a_table_without_names_is_told_first(make_lab: Callable[..., Any], parts: dict[str, Rows],
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab(database=False)
+    for name in ("crawl", "trusted"):
+        text = "".join(f"{row['src']}\t{row['tgt']}\n" for row in parts[name])
+        (lab.folder / f"{name}.tsv").write_text(text, encoding="utf-8")
+    assert lab.run("init", "crawl.tsv", "trusted.tsv") == 2
+    assert capsys.readouterr().err.startswith("error: crawl.tsv and trusted.tsv must begin with a line of column names, ")
+    for name in ("crawl", "trusted"):
+        path = lab.folder / f"{name}.tsv"
+        path.write_text("src\ttgt\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert lab.run("init", "crawl.tsv", "trusted.tsv", "--out", "a.yaml") == 0
+    assert "a.yaml written: 200 German-English pairs" in capsys.readouterr().out
+    assert "# 20 rows; trusted" in (lab.folder / "a.yaml").read_text(encoding="utf-8")
 
 
 def written(lab: Any, name: str) -> Any:

@@ -33,6 +33,7 @@ from mtselect.readers.base import EXCERPT_CHARS
 RowsRead = Callable[[int], None]
 
 ROLES: tuple[Role, ...] = ("test", "dev", "seeds", "pool")  # each may hold nothing of those before it
+SCORED: tuple[Role, ...] = ("dev", "test")  # which a set alone does without
 _PROGRESS_ROWS = 1000
 _EXAMPLES = 3
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -76,7 +77,7 @@ def build_corpus(config: DataConfig, out: Path, progress: RowsRead | None = None
             entries = _without_duplicates(entries, counts)
         for entry in _written(entries, out, role, labelled=role == "pool" and bool(config.label_column)):
             counts["kept"] += 1
-            if role in ("dev", "test"):
+            if role in SCORED:
                 fresh.setdefault(sentence_key(entry.pair.src), role)
             elif role == "seeds":
                 seeds.add(sentence_key(entry.pair.src, entry.pair.tgt))

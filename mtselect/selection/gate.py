@@ -24,6 +24,7 @@ from mtselect.errors import ConfigError
 from mtselect.selection.features import COPY_OVERLAP
 
 MIN_SEEDS = 10
+USUAL_SEEDS = 100  # docs/seeds.md
 _FOLDS = 5
 # Random trees rather than boosted ones or a logistic regression: steadier with a hundred seeds, measured in sweeps/LOG.md.
 _TREES = {"n_estimators": 300, "min_samples_leaf": 2, "class_weight": "balanced", "n_jobs": 1}
