@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import mtselect
+from mtselect.said import say
 
 COMMANDS = {
     "init": "a sweep file with comments, from a look at your files",
@@ -34,11 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         listed = "\n".join(f"  {command:<9}{about}" for command, about in COMMANDS.items())
-        print(f"usage: mtselect COMMAND [ARGUMENTS]\n\n{listed}\n\n`mtselect COMMAND --help` lists its arguments.")
-        return 0
+        return say(f"usage: mtselect COMMAND [ARGUMENTS]\n\n{listed}\n\n`mtselect COMMAND --help` lists its arguments.")
     if name == "--version":
-        print(f"mtselect {mtselect.__version__}")
-        return 0
+        return say(f"mtselect {mtselect.__version__}")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         print(f"error: {name!r} is no command of {', '.join(COMMANDS)}" + (f": did you mean {near[0]!r}?" if near else ""),

@@ -14,6 +14,7 @@ from mtselect.config import RuntimeConfig, Sweep, load
 from mtselect.errors import Faults, UserError
 from mtselect.progress import ConsoleProgress, Interruption
 from mtselect.remote import redact
+from mtselect.said import CLOSED, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,9 +29,15 @@ class Parser(argparse.ArgumentParser):
         """Print it and exit with status 2."""
         self.exit(2, f"error: {message}: `{self.prog} --help` says what is allowed\n")
 
+    def print_help(self, file: object = None) -> None:
+        """Print it, or exit where nobody reads it."""
+        if status := say(self.format_help().rstrip("\n")):
+            self.exit(status)
+
 
 def run(main: Callable[[Console], object], again: str) -> int:
-    """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130.
+    """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130, and where nobody reads
+    what it prints any more it ends without a word and with 141.
 
     Args:
         main: the command.
@@ -49,6 +56,8 @@ def run(main: Callable[[Console], object], again: str) -> int:
             print(f"error: {redact(line)}", file=sys.stderr)  # what it quotes may hold a password
         return 2
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        if console.quiet:  # by rich, which found the pipe closed
+            return CLOSED
         print(f"\nstopped. {again}", file=sys.stderr)
         return 130
     return 0
@@ -65,17 +74,15 @@ def run_on_fields(argv: Sequence[str] | None, command: str, about: str, main: Ca
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(about)
-        print_help(command)
-        return 0
+        return print_help(command, about)
     return run(lambda console: main(arguments, console), again="Finished stages are kept: the same command goes on from here.")
 
 
-def print_help(command: str) -> None:
-    """Print every field; imports nothing heavy."""
+def print_help(command: str, about: str) -> int:
+    """Print what a command does and every field, and give its exit status; imports nothing heavy."""
     from mtselect.config.schema import help_text
 
-    print(help_text(command))
+    return say(f"{about}\n{help_text(command)}")
 
 
 def read_arguments(argv: list[str], *, checked: bool = True) -> Sweep:

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         a, b = (read_side(name, arguments.uri, arguments.experiment) for name in (arguments.a, arguments.b))
         found = compare_sets(a, b, max(arguments.examples, 0))
         if arguments.json:
-            print(json.dumps(found, indent=1))
+            console.out(json.dumps(found, indent=1), highlight=False)
         else:
             print_difference(found, console)
 

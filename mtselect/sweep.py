@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
-        print("--dry-run: print the stages that are there, the trials left, and roughly the minutes and the disk they take\n")
-        cli.print_help(COMMAND)
-        return 0
+        return cli.print_help(COMMAND, "--dry-run: print the stages that are there, the trials left, and roughly the minutes "
+                              "and the disk they take\n")
     if "--dry-run" in arguments:
         arguments.remove("--dry-run")
         return cli.run(lambda console: show_plan(cli.read_arguments(arguments, checked=False), console),

@@ -136,6 +136,19 @@ def test_each_end_has_its_status_and_line(error: BaseException | None, status: i
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "check --help", "sweep --help", "init --help", "list readers",
+                                     "diff one.jsonl one.jsonl --json"])
+def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(command: str, tmp_path: Path) -> None:
+    """`| head` may have ended before the first line, or after it."""
+    (tmp_path / "one.jsonl").write_text('{"id": "a", "src": "b", "tgt": "c"}\n', encoding="utf-8")
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run([sys.executable, "-m", "mtselect", *command.split()], stdout=write, stderr=subprocess.PIPE, text=True,
+                         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         give(ZeroDivisionError())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Of a selected set, as MLflow has it.
 ADDRESS = re.compile(r"runs:/(?P<run>[^/]+)/selected\.jsonl|"
                      r"models:/(?P<name>mtselect\.[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+_OPTION, _IN_PYTHON = "--tracking.uri", "the argument uri (or MLFLOW_TRACKING_URI)"  # name MLflow's server
 _NAME = re.compile(r"(?:models:/)?(?:mtselect\.)?(?P<study>[\w.-]+?)(?P<which>@[\w-]+|/\d+)?")
 
 
@@ -63,21 +64,22 @@ def fetch_selected(address: str, uri: str | None) -> Dataset:
                         f"models:/mtselect.STUDY/NUMBER, got {address!r}: correct it")
     with tempfile.TemporaryDirectory() as folder:
         if match["run"]:
-            path, _ = fetch_run(match["run"], uri, Path(folder))
+            path, _ = fetch_run(match["run"], uri, Path(folder), named=_IN_PYTHON)
         else:
-            version, _ = fetch_version(match["name"], uri, Path(folder), alias=match["alias"], number=match["number"])
+            version, _ = fetch_version(match["name"], uri, Path(folder), alias=match["alias"], number=match["number"],
+                                       named=_IN_PYTHON)
             path = version / "selected.jsonl"
         return Dataset.from_list(read_lines(path))
 
 
-def fetch_run(run_id: str, uri: str | None, folder: Path) -> tuple[Path, RecordedRun]:
-    """A run's selected.jsonl, copied into a folder, and the run.
+def fetch_run(run_id: str, uri: str | None, folder: Path, *, named: str = _OPTION) -> tuple[Path, RecordedRun]:
+    """A run's selected.jsonl, copied into a folder, and the run; `named` is what names the server, for errors.
 
     Raises:
         DataError: there is no such run, or it selected nothing.
         StorageError: MLflow does not answer.
     """
-    with _asking(run_id, uri) as client:
+    with _asking(run_id, uri, named) as client:
         from mlflow.artifacts import download_artifacts
 
         run = client.get_run(run_id)
@@ -87,7 +89,7 @@ def fetch_run(run_id: str, uri: str | None, folder: Path) -> tuple[Path, Recorde
 
 
 def fetch_version(name: str, uri: str | None, folder: Path, *, alias: str | None = None,
-                  number: str | None = None) -> tuple[Path, RecordedRun | None]:
+                  number: str | None = None, named: str = _OPTION) -> tuple[Path, RecordedRun | None]:
     """A dataset version's files, copied into a folder, and the trial it came from if that is still there.
 
     Args:
@@ -96,13 +98,14 @@ def fetch_version(name: str, uri: str | None, folder: Path, *, alias: str | None
         folder: to copy to.
         alias: of the version, or else
         number: its number.
+        named: what names the server, for errors.
 
     Raises:
         DataError: there is no such version.
         StorageError: MLflow does not answer.
     """
     address = f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
-    with _asking(address, uri) as client:
+    with _asking(address, uri, named) as client:
         from mlflow.artifacts import download_artifacts
 
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
@@ -112,19 +115,19 @@ def fetch_version(name: str, uri: str | None, folder: Path, *, alias: str | None
 
 
 @contextmanager
-def _asking(what: str, uri: str | None) -> Iterator[Any]:
+def _asking(what: str, uri: str | None, named: str) -> Iterator[Any]:
     """MLflow's client; what goes wrong is said in one line."""
     from mlflow.exceptions import MlflowException
 
     with connect(uri) as (client, address):
         if client is None:
-            raise DataError(f"{what!r}: there is no MLflow at {redact(address)}: set --tracking.uri")
+            raise DataError(f"{what!r}: there is no MLflow at {redact(address)}: set {named}")
         try:
             yield client
         except (MlflowException, OSError) as error:
             code = getattr(error, "error_code", "NOT_FOUND" if str(error).startswith("No such ") else "OSError")
             if code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
                 raise DataError(f"{what!r}: MLflow at {redact(address)} has no such selected set ({first_line(error)}): "
-                                "correct the name, or set --tracking.uri") from error
+                                f"correct the name, or set {named}") from error
             raise StorageError(f"MLflow at {redact(address)} cannot be read ({first_line(error)}): start the server, or set "
-                               "--tracking.uri") from error
+                               f"{named}") from error
