@@ -40,7 +40,7 @@ from mtselect.config import DataConfig, Experiment, ModelConfig, RuntimeConfig, 
 from mtselect.config.experiment import Gate
 from mtselect.progress import SilentProgress
 from mtselect.selection.cluster import cluster
-from mtselect.selection.resample import Columns, draw_evenly, rank_values, select_rows
+from mtselect.selection.resample import Columns, draw_order, rank_values, select_rows
 from mtselect.store import Store
 
 
@@ -173,7 +173,7 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     facts["clusters"], facts["purity"] = int(labels.max()) + 1, purity(labels, pool.planted())
     columns = Columns(mean=mean, z=mean, share=share, raw_share=share, norm=norms)
     ranks = rank_values(columns, "benefit_per_norm")
-    drawn = step("draw", lambda: draw_evenly(labels, ranks, pool.budget, "best", np.random.default_rng(0)))
+    drawn = step("draw", lambda: draw_order(labels, ranks, "best", np.random.default_rng(0))[: pool.budget])
     facts["drawn"] = len(drawn)
     config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share",
                              rank="benefit_per_norm")

@@ -20,10 +20,10 @@ from mtselect.inputs import Pairs, as_source
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from mtselect.selectors.base import Need
     from mtselect.stages.lineage import Lineage
+    from mtselect.stages.scores import Signal
 
-SIGNALS: tuple[Need, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy")
+SIGNALS: tuple[Signal, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy", "set")
 
 
 def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget: float | None = None,
@@ -61,7 +61,7 @@ def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget
     return Dataset.from_list(rows) if rows else Dataset.from_dict({"id": [], "src": [], "tgt": []})
 
 
-def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Need] = SIGNALS, model: str | Path | None = None,
+def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Signal] = SIGNALS, model: str | Path | None = None,
           src_lang: str | None = None, tgt_lang: str | None = None, dev: Pairs | None = None, test: Pairs | None = None,
           settings: Mapping[str, object] | None = None, workdir: str | Path = "mlruns", verbose: bool = False) -> Dataset:
     """All that is known of every pair of a pool.
@@ -69,8 +69,10 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Need] = SIGNALS, model
     Args:
         pool: as for `select`, as are all others but
         signals: what to look at. `benefits` (a gradient pass): `z`, `benefit`, `benefit_share`, `raw_share`, `gradient_norm`;
-            `losses`, `pmi` (forward passes): `loss`, `pmi`; `tokens`; `adequacy` (a sentence encoder): `cosine`, `overlap`; and
-            what is not looked at unless it is named, `drops` (a short training on the seeds): `loss_drop`, and `kiwi` (COMET).
+            `losses`, `pmi` (forward passes): `loss`, `pmi`; `tokens`; `adequacy` (a sentence encoder): `cosine`, `overlap`;
+            `set` (what the selector needs): whether `select` takes the pair with the same settings, `selected`, its `rank`, and
+            `why` in a line; and what is not looked at unless it is named, `drops` (a short training on the seeds): `loss_drop`,
+            and `kiwi` (COMET).
 
     Returns:
         A row for each candidate, in the pool's order: `id`, `src`, `tgt`, these columns, and if there is a gate

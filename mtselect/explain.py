@@ -1,8 +1,9 @@
-"""python -m mtselect.explain [SWEEP.yaml] [--ids ID,ID | --top N] [--out PAGE.html] [--FIELD VALUE ...]
+"""python -m mtselect.explain [SWEEP.yaml] [--pair PAIR | --ids ID,ID | --top N] [--out PAGE.html] [--FIELD VALUE ...]
 
-Which words make a pair help or harm: the benefit of each target word for the seeds. A pair's words, and the end of its
-sentence, add up to its benefit. Without --ids the N candidates with the largest and the N with the smallest (--top, 5).
---out writes a page (.html) or one JSON line per pair (.jsonl). Takes a sweep file or a trial's experiment.yaml. No MLflow.
+Why a pair is in the set or not, and which words make it help or harm: the benefit of each target word for the seeds. A pair's
+words, and the end of its sentence, add up to its benefit. PAIR is an id, a source sentence, or a line of the pool's file.
+Without it and --ids the N candidates with the largest and the N with the smallest benefit (--top, 5). --out writes a page
+(.html) or one JSON line per pair (.jsonl). Takes a sweep file or a trial's experiment.yaml. No MLflow.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mtselect.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
+    from mtselect.asked import Asked
     from mtselect.data.pairs import Pair
     from mtselect.stages.lineage import Lineage
 
@@ -33,9 +35,11 @@ HELPS, HARMS = (110, 170, 255), (255, 165, 80)
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A pair and the benefits of its target words, in order; the last one is the end of the sentence."""
+    """A pair, why it is in the set or not, and the benefits of its target words, in order; the last one is the end of the
+    sentence."""
 
     pair: Pair
+    why: str
     words: list[tuple[str, float]]
 
     @property
@@ -47,6 +51,7 @@ class Explained:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser.add_argument("--pair")
     parser.add_argument("--ids")
     parser.add_argument("--top", default="5")
     parser.add_argument("--out", type=Path)
@@ -55,17 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command(given: list[str], console: Console) -> None:
         if not arguments.top.isdecimal() or int(arguments.top) < 1:
             raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
+        if arguments.ids is not None and arguments.pair is not None:
+            raise ConfigError("--pair and --ids are two ways to name pairs, got both: leave one out")
         ids = None if arguments.ids is None else arguments.ids.split(",")
-        explain(cli.read_arguments(given), ids, int(arguments.top), arguments.out, console)
+        asked = ids if arguments.pair is None else arguments.pair
+        explain(cli.read_arguments(given), asked, int(arguments.top), arguments.out, console)
 
     return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
 
 
-def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:
-    """Compute and show; `ids` of pool rows, or null for the `top` best and worst candidates.
+def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:
+    """Compute and show; `asked` is one pair as `--pair` takes it, or ids, or null for the `top` best and worst candidates.
 
     Raises:
-        ConfigError: an id is not in the pool, or `out` is neither a page nor JSON lines.
+        ConfigError: an id or a pair is not in the pool, or `out` is neither a page nor JSON lines.
     """
     if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
@@ -75,16 +83,22 @@ def explain(sweep: Sweep, ids: Sequence[str] | None, top: int, out: Path | None,
 
     with bench.progress.task("explain", 2) as advance:
         lineage = cli.lineage_of(sweep, bench)
-        pairs = _pairs(lineage, ids, top)
+        pairs = _asked(lineage, asked, top)
         advance(1)
-        found = [Explained(pair=pair, words=into_words(tokens))
-                 for pair, tokens in zip(pairs, benefits_of_tokens(lineage, pairs), strict=True)]
+        there = {one.pair: one.why for one in pairs if one.pair is not None}
+        tokens = benefits_of_tokens(lineage, list(there)) if there else []
+        found = [Explained(pair=pair, why=why, words=into_words(words))
+                 for (pair, why), words in zip(there.items(), tokens, strict=True)]
         advance(1)
+    for gone in pairs:
+        if gone.pair is None:
+            console.print(gone.why, markup=False, soft_wrap=True)
     for one in found:
         console.print(picture(one))
     colours = "blue helps the seeds, orange harms them, each pair on its own scale; " if console.color_system else ""
-    console.print(f"{colours}{END} is the end of the sentence. Benefits of single pairs are noisy: a wrong one may help.",
-                  style="dim", soft_wrap=True)
+    if found:
+        console.print(f"{colours}{END} is the end of the sentence. Benefits of single pairs are noisy: a wrong one may help.",
+                      style="dim", soft_wrap=True)
     if out is not None:
         text = _page(found) if out.suffix == ".html" else _lines(found)
         write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
@@ -106,7 +120,7 @@ def into_words(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def picture(one: Explained) -> Group:
-    """Source, and target with its words coloured by benefit."""
+    """Source, target with its words coloured by benefit, and these as numbers."""
     from rich.console import Group
     from rich.text import Text
 
@@ -116,27 +130,31 @@ def picture(one: Explained) -> Group:
         strength = abs(benefit) / largest
         red, green, blue = (round(255 - strength * (255 - part)) for part in (HELPS if benefit > 0 else HARMS))
         target.append(word, style=f"black on rgb({red},{green},{blue})")
-    heading = Text(f"{one.pair.id}  benefit {one.benefit:+.4g}", style="bold")
-    return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, Text())
+    heading = Text(f"{one.pair.id}  benefit {one.benefit:+.4g}  {one.why}", style="bold")
+    values = Text("  " + "  ".join(f"{word.strip()} {benefit:+.2g}" for word, benefit in one.words), style="dim")
+    return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, values, Text())
 
 
-def _pairs(lineage: Lineage, ids: Sequence[str] | None, top: int) -> list[Pair]:
+def _asked(lineage: Lineage, asked: str | Sequence[str] | None, top: int) -> list[Asked]:
     import numpy as np
 
+    from mtselect.asked import of_rows, of_text
     from mtselect.stages.columns import candidate_columns
     from mtselect.stages.corpus import POOL
     from mtselect.stages.gradients import candidate_table
 
     pool = POOL.read(lineage)
-    if ids is not None:
-        by_id = {pair.id: pair for pair in pool.take(np.flatnonzero(pool.among(ids)))}
-        for one in ids:
+    if isinstance(asked, str):
+        return of_text(lineage, asked)
+    if asked is not None:
+        by_id = {pool[row].id: row for row in np.flatnonzero(pool.among(asked)).tolist()}
+        for one in asked:
             if one not in by_id:
                 raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
-        return [by_id[one] for one in ids]
+        return of_rows(lineage, [by_id[one] for one in asked])
     order = np.argsort(-candidate_columns(lineage).mean, kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return list(pool.take(candidate_table(lineage)[chosen]))
+    return of_rows(lineage, candidate_table(lineage)[chosen].tolist())
 
 
 def _wide(character: str) -> bool:
@@ -156,7 +174,7 @@ def _page(found: Sequence[Explained]) -> str:
 def _lines(found: Sequence[Explained]) -> str:
     from mtselect.store import jsonl
 
-    rows = [{"id": one.pair.id, "src": one.pair.src, "tgt": one.pair.tgt, "benefit": one.benefit,
+    rows = [{"id": one.pair.id, "src": one.pair.src, "tgt": one.pair.tgt, "why": one.why, "benefit": one.benefit,
              "words": [{"text": word, "benefit": benefit} for word, benefit in one.words]} for one in found]
     return jsonl(rows)
 

@@ -1,8 +1,9 @@
 """python -m mtselect.score [SWEEP.yaml] --out scores.parquet [--signals NAME,NAME] [--FIELD VALUE ...]
 
 All that is known of every pair of the pool, as a table: benefits for the seeds, losses, PMI, how near the sides are in meaning,
-and whether the gate lets it through. --signals says what to look at instead: benefits (a gradient pass), losses, pmi, tokens,
-adequacy, drops, kiwi. The form is the ending's: .parquet, .jsonl, .tsv. No finetuning, no MLflow.
+whether the gate lets it through, and whether `select` takes it, its rank and why. --signals says what to look at instead:
+benefits (a gradient pass), losses, pmi, tokens, adequacy, set, drops, kiwi. The form is the ending's: .parquet, .jsonl, .tsv.
+No finetuning, no MLflow.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mtselect.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mtselect.stages.lineage import Lineage
 
 COMMAND = "python -m mtselect.score"
 
@@ -48,10 +51,30 @@ def write_scores(sweep: Sweep, signals: Sequence[str], out: Path, console: Conso
     stage = scores_stage(signals)
     bench = cli.make_bench(sweep.runtime, console)
     with bench.progress.task("score", 1) as advance:
-        scores = open_scores(cli.lineage_of(sweep, bench).path(stage))
+        lineage = cli.lineage_of(sweep, bench)
+        scores = open_scores(lineage.path(stage))
         advance(1)
     write_rows(out, scores)
     console.print(f"{len(scores):,} candidates written to {out}, with {', '.join(scores.column_names[3:])}")
+    if others := _no_candidates(lineage):
+        console.print(f"rows of the pool that are no candidates: {others}", soft_wrap=True)
+
+
+def _no_candidates(lineage: Lineage) -> str:
+    """How many rows of the pool are none, and why."""
+    import numpy as np
+
+    from mtselect.stages.candidates import candidate_rows
+    from mtselect.stages.corpus import CORPUS, corpus_of
+    from mtselect.stages.tokens import POOL_TOKENS
+
+    summary, tokens, experiment = corpus_of(lineage).summary, POOL_TOKENS.read(lineage), lineage.experiment
+    n_long = int(np.sum(tokens.lengths > experiment.model.max_tokens))
+    counts = {f"unusable ({lineage.path(CORPUS) / 'quarantine.jsonl'})": summary["pool/quarantined"],
+              "among the seeds": summary["pool/seeds_dropped"], "in dev or test": summary["pool/leaked_dropped"],
+              "the same pair again": summary["pool/duplicates"], "longer than model.max_tokens": n_long,
+              "learnt by the warm-up (warmup.exclude)": len(tokens) - n_long - len(candidate_rows(experiment, tokens))}
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,11 @@ def test_any_field_can_be_set(select: Callable[..., Any], pool: Rows, seeds: Row
 def test_all_that_is_known_of_every_pair(select: Callable[..., Any], pool: Rows, seeds: Rows, workdir: Path) -> None:
     chosen = {row["id"]: row for row in select(pool, seeds, budget=50)}
     before = entries(workdir)
-    scored = mtselect.score(pool, seeds, settings=TINY, workdir=workdir)
+    scored = mtselect.score(pool, seeds, settings={**TINY, "selection.budget": 50}, workdir=workdir)
     assert scored.column_names == ["id", "src", "tgt", "z", "benefit", "benefit_share", "raw_share", "gradient_norm", "loss",
-                                   "pmi", "tokens", "cosine", "overlap", "gate", "passed"]
-    assert {Path(path).parts[-3] for path in entries(workdir).keys() - before.keys()} <= {"scores"}
+                                   "pmi", "tokens", "cosine", "overlap", "gate", "passed", "selected", "rank", "why"]
+    assert {Path(path).parts[-3] for path in entries(workdir).keys() - before.keys()} <= {"scores", "verdicts"}
+    assert {row["id"] for row in scored if row["selected"]} == chosen.keys()
     assert scored.num_rows == len(set(scored["id"])) > 250
     for row in scored:
         if row["id"] in chosen:
@@ -179,6 +180,11 @@ def test_a_signal_that_there_is_not_is_refused(select: Callable[..., Any], pool:
 def test_a_name_that_is_no_set_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a promoted set must be STUDY, STUDY@ALIAS or STUDY/VERSION, .* got 'a/b'"):
         mtselect.load_set("a/b")
+
+
+def test_a_server_that_is_not_there_is_told_as_python_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no MLflow at sqlite:.*: set the argument uri \(or MLFLOW_TRACKING_URI\)$"):
+        mtselect.load_set("a", uri=f"sqlite:///{tmp_path}/mlflow.db")
 
 
 # -- Languages -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,54 @@ def test_a_page_of_the_pairs_asked_for(warm_lab: Callable[..., Any]) -> None:
     assert "background-color" in page
 
 
+def test_it_says_of_one_pair_why_it_is_in_or_out(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(experiment__warmup={"epochs": 1, "learning_rate": 0.01, "rows": 100, "exclude": True})
+    settings = ("--experiment.selection.budget", "20")
+
+    def said(pair: str) -> str:
+        capsys.readouterr()
+        assert lab.run("explain", "sweep.yaml", *settings, "--pair", pair) == 0
+        return capsys.readouterr().out
+
+    assert lab.run("score", "sweep.yaml", "--out", "scores.jsonl", "--signals", "benefits,set", *settings) == 0
+    scores = [json.loads(line) for line in (lab.folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    first, last = (next(row for row in scores if row["rank"] == rank) for rank in (1, 200))
+    assert re.search(rf"{first['id']}  benefit \S+  in: rank 1 of 200\n", said(first["id"]))
+    assert "out: rank 200 of 200, the budget took 20\n" in said(last["src"])
+    numbers = [float(value) for value in re.findall(r" ([+-]\d\S*)(?=  |\n)", said(last["id"]).splitlines()[-3])]
+    assert len(numbers) > 2 and sum(numbers) == pytest.approx(last["benefit"], rel=0.2), "values of its words are printed"
+    lines = [json.loads(line) for line in (lab.folder / "data/pool.jsonl").read_text(encoding="utf-8").splitlines()]
+    candidates = {row["src"] for row in scores}
+    learnt = next(number for number, row in enumerate(lines, 1) if row["src"] not in candidates)
+    assert "out: the warm-up learns it, and warmup.exclude leaves such pairs out" in said(str(learnt))
+
+
+def test_it_says_why_a_row_is_no_pair_of_the_pool(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=("base",), experiment__selection={"method": "random", "gate": None, "budget": 20},
+                   experiment__data__drop_leaked=True, experiment__model__max_tokens=100)
+    path = lab.folder / "data" / "pool.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    seed, dev = (json.loads((lab.folder / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[0])
+                 for name in ("seeds", "dev"))
+    rows = [{"src": "Hallo", "tgt": ""}, seed, {**dev, "tgt": "something else"}, {"src": "Wort " * 200, "tgt": "word"}]
+    path.write_text("\n".join([*lines, *map(json.dumps, rows)]), encoding="utf-8")
+    for pair, why in (("301", "out: line 301 cannot be used, empty side (mlruns/store/corpus/"),
+                      ("302", f"out: line 302 is one of the seeds: {' '.join(seed['src'].split())} ||| "),
+                      (dev["src"], "out: line 303 has a source sentence of dev or test: "),
+                      ("304", "  out: 2")):
+        capsys.readouterr()
+        assert lab.run("explain", "sweep.yaml", "--pair", pair) == 0
+        assert why in capsys.readouterr().out
+    assert lab.run("score", "sweep.yaml", "--signals", "set", "--out", "scores.jsonl") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"rows of the pool that are no candidates: 1 unusable \(mlruns/store/corpus/\w+/quarantine\.jsonl\), "
+                     r"1 among the seeds, 1 in dev or test, 1 longer than model\.max_tokens, 100 learnt by the warm-up", said)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
+    (["--pair", "nobody"], "--pair: 'nobody' is no id, line or source sentence of data.pool (data/pool.jsonl): correct it"),
+    (["--pair", "999"], "--pair: '999' is no id, line or source sentence of data.pool (data/pool.jsonl): correct it"),
+    (["--pair", "a", "--ids", "b"], "--pair and --ids are two ways to name pairs, got both: leave one out"),
     (["--ids", "nobody"], "--ids: 'nobody' is no id of the pool: take them from a selected.jsonl"),
     (["--top", "no"], "--top must be a number of pairs above 0, got 'no'"),
     (["--top", "0"], "--top must be a number of pairs above 0, got '0'"),

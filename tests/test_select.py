@@ -114,3 +114,50 @@ def test_scores_of_every_pair_are_a_table(warm_lab: Callable[..., Any], capsys: 
     for line in (lab.folder / "a.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         assert scores[row["id"]]["benefit"] == row["benefit"] and scores[row["id"]]["tokens"] > 1
+
+
+def verdicts_of(lab: Any, *settings: str) -> dict[str, dict[str, Any]]:
+    """Id -> what `score` says of each candidate, having held it to what `select` takes."""
+    assert lab.run("score", "sweep.yaml", "--out", "v.parquet", "--signals", "set", *settings) == 0
+    found = {row["id"]: row for row in pq.read_table(lab.folder / "v.parquet").to_pylist()}
+    assert lab.run("select", "sweep.yaml", "--out", "v.jsonl", *settings) == 0
+    chosen = [json.loads(line)["id"] for line in (lab.folder / "v.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [one for one, row in found.items() if row["selected"]] == chosen
+    assert all(row["why"].startswith("in: " if row["selected"] else "out: ") for row in found.values())
+    return found
+
+
+def test_every_candidate_has_its_rank_and_why(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab()
+    options = ("--experiment.selection.threshold", "0.4", "--experiment.selection.budget", "20")
+    found = verdicts_of(lab, *options)
+    below = [row for row in found.values() if not row["rank"]]
+    assert below and {row["why"] for row in below} == {"out: it does not reach selection.threshold (0.4 on raw_share)"}
+    ranked = sorted((row for row in found.values() if row["rank"]), key=lambda row: row["rank"])
+    assert [row["rank"] for row in ranked] == list(range(1, 201 - len(below)))
+    assert [row["selected"] for row in ranked] == [True] * 20 + [False] * (180 - len(below))
+    assert ranked[19]["why"] == f"in: rank 20 of {len(ranked)}"
+    assert ranked[20]["why"] == f"out: rank 21 of {len(ranked)}, the budget took 20"
+    evenly = verdicts_of(lab, *options, "--experiment.selection.n_clusters", "4", "--experiment.attribution.sketch_rank", "4")
+    assert sorted(row["rank"] for row in evenly.values()) == sorted(row["rank"] for row in found.values())
+    assert all("drawn evenly from 4 clusters" in row["why"] for row in evenly.values() if row["rank"])
+
+
+def test_the_gate_says_its_reason_and_a_near_duplicate_what_stands_for_it(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(experiment__warmup={"epochs": 1, "rows": 100, "exclude": False, "learning_rate": 0.01}, stages=("base",))
+    settings = ("--experiment.selection.method", "loss", "--experiment.selection.gate", "seed_loss",
+                "--experiment.selection.gate_keeps", "0.8", "--experiment.selection.near_duplicates", "0.5",
+                "--experiment.selection.budget", "30")
+    found = verdicts_of(lab, *settings)
+    dropped = re.compile(r"out: the gate drops it: a higher loss than the seeds \(score (-\S+), bound (-\S+)\)")
+    matches = [match for row in found.values() if (match := dropped.fullmatch(row["why"]))]
+    assert matches and all(float(match[1]) < float(match[2]) for match in matches)
+    assert [not row["passed"] for row in found.values()] == [bool(dropped.fullmatch(row["why"])) for row in found.values()]
+    alike = [match[1] for row in found.values()
+             if (match := re.fullmatch(r"out: a near-duplicate of (\w+), which stands for both", row["why"]))]
+    assert alike and all(found[other]["rank"] for other in alike)
+    unranked = verdicts_of(lab, "--experiment.selection.method", "random", "--experiment.selection.gate", "null",
+                           "--experiment.selection.budget", "30")
+    n_rows = len(unranked)
+    assert {row["why"] for row in unranked.values()} == {f"in: random took 30 of {n_rows}",
+                                                         f"out: random took 30 of {n_rows}, not this one"}

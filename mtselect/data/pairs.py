@@ -40,6 +40,10 @@ class PairTable(Table[Pair]):
         """[N]: whether each row's id is one of these."""
         return self._values(pc.is_in(self._table.column("id"), pa.array(ids, pa.string())))
 
+    def with_source(self, src: str) -> NDArray[np.bool_]:
+        """[N]: whether each row's source sentence is this one."""
+        return self._values(pc.equal(self._table.column("src"), src))
+
     @property
     def digest(self) -> str:
         """SHA-256 of the ids in their order, which stand for the texts; first 20 hex digits."""

@@ -54,11 +54,13 @@ class SelectedSet:
         cluster: label of the row's cluster.
         n_passed: candidates that passed gate and threshold; fewer than the budget means that all of them, and no
             others, were selected.
+        order: indices into the candidates of all that passed, `[n_passed]`, in the order of the draw: the first n are the set.
     """
 
     rows: NDArray[np.int64]
     cluster: NDArray[np.int32]
     n_passed: int
+    order: NDArray[np.int64]
 
 
 def benefit_share(benefits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -84,28 +86,25 @@ def rank_values(columns: Columns, rank: Literal["z", "benefit", "benefit_per_nor
     return mean if rank == "benefit" else ratio
 
 
-def draw_evenly(clusters: NDArray[np.integer], ranks: NDArray[np.floating], budget: int,
-                draw: Literal["best", "random"], generator: np.random.Generator) -> NDArray[np.int64]:
-    """The same number of rows from every cluster; one that runs short leaves its share to the others.
+def draw_order(clusters: NDArray[np.integer], ranks: NDArray[np.floating], draw: Literal["best", "random"],
+               generator: np.random.Generator) -> NDArray[np.int64]:
+    """The same number of rows from every cluster, wherever a budget ends; one that runs short leaves its share to the others.
 
-    Clusters take turns. In a turn each cluster that has rows left gives its next one; the turn in which the
-    budget ends is given to the clusters whose next row ranks best. Ties go to the lower row.
+    Clusters take turns. In a turn each cluster that has rows left gives its next one, the best of these first: so the turn in
+    which the budget ends is given to the clusters whose next row ranks best. Ties go to the lower row.
 
     Args:
         clusters: label of each row, `[N]`.
         ranks: larger is better, `[N]`.
-        budget: rows to draw; all rows when there are fewer.
         draw: `best` goes down the ranks; `random` replaces them by a random order.
         generator: read by `random` only.
 
     Returns:
-        Rows, ascending, `[min(budget, N)]`.
+        All rows in the order in which they are drawn, `[N]`.
     """
-    assert budget >= 0
     assert len(clusters) == len(ranks)
     place = _places(-ranks if draw == "best" else generator.permutation(len(ranks)))
-    drawn = np.lexsort((place, _turns(clusters, place)))[:budget]
-    return np.sort(drawn)
+    return np.lexsort((place, _turns(clusters, place)))
 
 
 def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
@@ -137,8 +136,9 @@ def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.b
         assert sketches is not None
         labels = cluster(sketches, config.n_clusters, seed, rows=passed)
     generator = np.random.default_rng([seed, zlib.crc32(b"selection/draw")])
-    drawn = draw_evenly(labels, ranks[passed], budget, config.draw, generator)
-    return SelectedSet(rows=passed[drawn], cluster=labels[drawn], n_passed=len(passed))
+    order = draw_order(labels, ranks[passed], config.draw, generator)
+    drawn = np.sort(order[:budget])
+    return SelectedSet(rows=passed[drawn], cluster=labels[drawn], n_passed=len(passed), order=passed[order])
 
 
 def _reaches(columns: Columns, ranks: NDArray[np.float64], gated: NDArray[np.bool_],

@@ -7,7 +7,7 @@ targets that are the source again, whose cosine is highest of all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtselect.config import SelectionConfig
 from mtselect.selection.features import COPY_OVERLAP
@@ -39,7 +39,7 @@ class Adequate(PlainSelector):
         assert found is not None
         right = candidates.passed & (found.overlap < read_options(self, config).copy_overlap)
         chosen = take_best(found.cosine, right, n_pairs)
-        return Chosen(rows=chosen.rows, n_passed=chosen.n_passed, columns={"cosine": found.cosine[chosen.rows]})
+        return replace(chosen, columns={"cosine": found.cosine[chosen.rows]})
 
 
 SELECTOR = Adequate

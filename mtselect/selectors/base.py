@@ -89,11 +89,13 @@ class Chosen:
         rows: indices into the candidates, ascending, [n].
         n_passed: candidates that could have been taken.
         columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `Selector.columns`.
+        order: indices of all candidates that were ranked, best first: the first n are the set; null where no order decided.
     """
 
     rows: NDArray[np.int64]
     n_passed: int
     columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    order: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +172,8 @@ class PlainSelector:
 def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int) -> Chosen:
     """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier."""
     rows = np.flatnonzero(passed)
-    best = rows[np.argsort(-values[rows], kind="stable")[:n_pairs]]
-    return Chosen(rows=np.sort(best), n_passed=len(rows))
+    order = rows[np.argsort(-values[rows], kind="stable")]
+    return Chosen(rows=np.sort(order[:n_pairs]), n_passed=len(rows), order=order)
 
 
 def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:

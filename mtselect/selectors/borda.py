@@ -4,7 +4,7 @@ et al., WWW 2001)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,7 @@ class Borda(PlainSelector):
         weight, sums = read_options(self, config).loss, np.zeros(len(z))
         sums[passed] = (1 - weight) * _places(z[passed]) + weight * _places(-losses[passed])
         chosen = take_best(sums, passed, n_pairs)
-        return Chosen(rows=chosen.rows, n_passed=chosen.n_passed,
-                      columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
+        return replace(chosen, columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
 
 
 def _places(values: NDArray[np.float64]) -> NDArray[np.float64]:

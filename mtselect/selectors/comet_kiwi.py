@@ -4,6 +4,7 @@ the best half of a corpus so)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mtselect.config import SelectionConfig
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, take_best
@@ -19,7 +20,7 @@ class CometKiwi(PlainSelector):
         """The highest of what passes the gate."""
         assert candidates.kiwi is not None
         chosen = take_best(candidates.kiwi, candidates.passed, n_pairs)
-        return Chosen(rows=chosen.rows, n_passed=chosen.n_passed, columns={"kiwi": candidates.kiwi[chosen.rows]})
+        return replace(chosen, columns={"kiwi": candidates.kiwi[chosen.rows]})
 
 
 SELECTOR = CometKiwi

@@ -26,7 +26,7 @@ class Gdig(PlainSelector):
         columns = candidates.benefits
         assert columns is not None
         found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
-        return Chosen(rows=found.rows, n_passed=found.n_passed, columns={
+        return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, columns={
             "z": columns.z[found.rows], "benefit": columns.mean[found.rows], "benefit_share": columns.share[found.rows],
             "cluster": found.cluster})
 

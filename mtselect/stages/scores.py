@@ -1,4 +1,5 @@
-"""scores: every candidate with what is known of it, scores.arrow: id, src, tgt, and a column each of `COLUMNS`; for people.
+"""scores: every candidate with what is known of it, scores.arrow: id, src, tgt, a column each of `COLUMNS`, and the verdict of
+the experiment's own selector; for people.
 
 An Arrow stream, which `datasets.Dataset.from_file` opens without reading it.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,14 @@ from mtselect.stages.gate import gate_output, load_gated
 from mtselect.stages.lineage import Input, Stage, Work
 from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
+from mtselect.stages.verdicts import verdicts_output
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Values = NDArray[np.generic]
+Signal = Need | Literal["set"]
+SET: Literal["set"] = "set"  # the columns of `stages/verdicts.py`
 
 # What each signal leaves, by the names that the columns have in `selected.jsonl`, too.
 COLUMNS: Mapping[Need, Mapping[str, Callable[[Any], Values]]] = {
@@ -43,7 +47,7 @@ COLUMNS: Mapping[Need, Mapping[str, Callable[[Any], Values]]] = {
 _BATCH = 4096  # rows
 
 
-def _run(work: Work, signals: Sequence[Need]) -> None:
+def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
     experiment, pool = work.experiment, work.read(POOL)
     rows = candidate_rows(experiment, work.read(POOL_TOKENS))
     columns = {name: read(found) for signal in signals for found in [SIGNALS[signal].read(work)]
@@ -53,35 +57,48 @@ def _run(work: Work, signals: Sequence[Need]) -> None:
         gated = load_gated(work.read(gate_output(chosen)))
         columns |= {"gate": gated.pool, "passed": gated.lets_through(chosen.gate_keeps)}
     texts = [(name, pa.large_string()) for name in ("id", "src", "tgt")]
-    schema = pa.schema([*texts, *((name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items())])
+    judged = _verdicts(work) if verdicts else pa.table({})
+    schema = pa.schema([*texts, *((name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items()),
+                        *judged.schema])
     with pa.OSFile(str(work.out / "scores.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         for begin in range(0, len(rows), _BATCH):
             here = slice(begin, begin + _BATCH)
             pairs = pool.take(rows[here])[:]
             sides = [[getattr(pair, name) for pair in pairs] for name, _ in texts]
             arrays = [*sides, *(np.ascontiguousarray(values[here]) for values in columns.values())]
-            stream.write_batch(pa.record_batch([pa.array(one, kind) for one, kind in zip(arrays, schema.types, strict=True)],
-                                               schema=schema))
+            arrays = [pa.array(one, kind) for one, kind in zip(arrays, schema.types, strict=False)]
+            verdict = judged.slice(begin, _BATCH).combine_chunks().columns
+            stream.write_batch(pa.record_batch([*arrays, *(column.chunk(0) for column in verdict)], schema=schema))
 
 
-def _inputs(experiment: Experiment, signals: Sequence[Need]) -> Sequence[Input[object]]:
+def _verdicts(work: Work) -> pa.Table:
+    """Memory-mapped."""
+    with pa.memory_map(str(work.read(verdicts_output(work.experiment)) / "verdicts.arrow")) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _inputs(experiment: Experiment, signals: Sequence[Need], verdicts: bool) -> Sequence[Input[object]]:
     gate = [gate_output(experiment.selection)] if experiment.selection.gate is not None else []
-    return list(dict.fromkeys([POOL, POOL_TOKENS, *(given for signal in signals for given in SIGNALS[signal].inputs), *gate]))
+    own = [verdicts_output(experiment)] if verdicts else []
+    given = [one for signal in signals for one in SIGNALS[signal].inputs]
+    return list(dict.fromkeys([POOL, POOL_TOKENS, *given, *gate, *own]))
 
 
 def scores_stage(signals: Sequence[str]) -> Stage:
-    """The stage of some signals. Raises ConfigError for one that `COLUMNS` does not know."""
+    """The stage of some signals. Raises ConfigError for one that is neither in `COLUMNS` nor `set`."""
     for name in signals:
-        if name not in COLUMNS:
-            raise ConfigError(f"signals must be of {', '.join(COLUMNS)}, got {name!r}: correct it")
-    return _stage(tuple(name for name in COLUMNS if name in signals))
+        if name not in (*COLUMNS, SET):
+            raise ConfigError(f"signals must be of {', '.join((*COLUMNS, SET))}, got {name!r}: correct it")
+    return _stage(tuple(name for name in COLUMNS if name in signals), SET in signals)
 
 
 @cache
-def _stage(signals: tuple[Need, ...]) -> Stage:
-    return Stage(name="scores", version=1, constants={"signals": " ".join(signals)}, run=lambda work: _run(work, signals),
-                 inputs=lambda experiment: _inputs(experiment, signals),
-                 reads=("selection.gate", "selection.gate_keeps", *READS))
+def _stage(signals: tuple[Need, ...], verdicts: bool) -> Stage:
+    own = ("selection.method",) if verdicts else ()
+    return Stage(name="scores", version=1, constants={"signals": " ".join((*signals, *([SET] if verdicts else [])))},
+                 run=lambda work: _run(work, signals, verdicts),
+                 inputs=lambda experiment: _inputs(experiment, signals, verdicts),
+                 reads=("selection.gate", "selection.gate_keeps", *own, *READS))
 
 
 def open_scores(folder: Path) -> Dataset:

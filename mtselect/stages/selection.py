@@ -17,7 +17,7 @@ from mtselect.data.pairs import Pair, PairTable
 from mtselect.errors import ConfigError
 from mtselect.selection.duplicates import representatives
 from mtselect.selection.gate import Gated, bound
-from mtselect.selectors.base import SELECTORS, Candidates, read_options
+from mtselect.selectors.base import SELECTORS, Candidates, Chosen, read_options
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
 from mtselect.stages.duplicates import GROUPED, is_thinned, load_groups
@@ -88,29 +88,56 @@ class Selection:
         return ", ".join(f"{look['rows']:,} {kind}" for kind, look in looks.items())
 
 
-def _run(work: Work) -> None:
-    experiment, chosen, pool, tokens = work.experiment, work.experiment.selection, work.read(POOL), work.read(POOL_TOKENS)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """What a selector chose, and from what.
+
+    Args:
+        rows: of the pool, [N], that it chose from.
+        gated: scores of the gate before it; null without one.
+        groups: of near-duplicates (`stages/duplicates.py`), [N]; null where they are not thinned.
+        passed: whether gate and thinning let each row through, [N].
+        found: what it chose.
+    """
+
+    rows: NDArray[np.int64]
+    gated: Gated | None
+    groups: NDArray[np.int64] | None
+    passed: NDArray[np.bool_]
+    found: Chosen
+
+
+def choose(work: Work) -> Choice:
+    """Let the experiment's selector choose; of a stage with the selection's fields and inputs."""
+    experiment, chosen, tokens = work.experiment, work.experiment.selection, work.read(POOL_TOKENS)
     selector = SELECTORS.load(chosen.method)()
     read_options(selector, chosen)  # for its errors
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
     gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
+    groups = load_groups(work) if is_thinned(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else gated.lets_through(chosen.gate_keeps)
-    n_gated = int(passed.sum())
-    if is_thinned(chosen):
-        passed = representatives(load_groups(work), passed, None if gated is None else gated.pool)
+    if groups is not None:
+        passed = representatives(groups, passed, None if gated is None else gated.pool)
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
-    n_pairs = budget_pairs(chosen.budget, len(pool)) if selector.sized else 0
+    n_pairs = budget_pairs(chosen.budget, len(work.read(POOL))) if selector.sized else 0
     signals = {need: SIGNALS[need].read(work) for need in selector.needs}
     found = selector.select(Candidates(passed=passed, **signals), n_pairs, chosen, seed)  # type: ignore[arg-type]
-    columns = {name: found.columns[name].tolist() for name in selector.columns}
+    return Choice(rows=rows, gated=gated, groups=groups, passed=passed, found=found)
+
+
+def _run(work: Work) -> None:
+    choice, chosen, pool = choose(work), work.experiment.selection, work.read(POOL)
+    rows, gated, found = choice.rows, choice.gated, choice.found
+    n_gated = len(rows) if gated is None else int(gated.lets_through(chosen.gate_keeps).sum())
+    columns = {name: found.columns[name].tolist() for name in SELECTORS.load(chosen.method).columns}
     if gated is not None:
         columns["gate"] = gated.pool[found.rows].tolist()
     beside = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     pairs = [SelectedPair(**asdict(pair), scores=scores)
              for pair, scores in zip(pool.take(rows[found.rows]), beside or [{}] * len(found.rows), strict=True)]
     write_lines(work.out / "selected.jsonl", [pair.row() for pair in pairs])
-    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "n_repeats": n_gated - int(passed.sum()),
+    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "n_repeats": n_gated - int(choice.passed.sum()),
                "gate": _gate_report(pool, rows, gated, chosen)}
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 

@@ -15,7 +15,7 @@ from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
 from mtselect.config import SelectionConfig
 from mtselect.errors import NonFiniteError
 from mtselect.selection.projection import planar_map
-from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_evenly, passes, rank_values, select_rows
+from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_order, passes, rank_values, select_rows
 from mtselect.selection.standardise import standardise
 
 # Seed 0, numpy 2.4; a change here changes every set drawn at random.
@@ -38,6 +38,12 @@ def draw_by_turns(clusters: list[int], ranks: list[float], budget: int) -> list[
         turn.sort(key=lambda row: (-ranks[row], row))
         drawn.extend(turn[:budget - len(drawn)])
     return sorted(drawn)
+
+
+def draw_evenly(clusters: NDArray[Any], ranks: NDArray[Any], budget: int, draw: Draw,
+                random: np.random.Generator) -> NDArray[Any]:
+    """The rows drawn by a budget, ascending."""
+    return np.sort(draw_order(clusters, ranks, draw, random)[:budget])
 
 
 @st.composite

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from mtselect.stages.scores import scores_stage
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
+from mtselect.stages.verdicts import VerdictTable, verdicts_output
 from mtselect.store import Store, read_lines
 
 INDEXED = {"gradients": ("mean", "norm"), "losses": ("loss", "other", "tokens"), "adequacy": ("cosine", "overlap"),
@@ -76,6 +78,10 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
         ids = hashlib.sha256("".join(table["id"].to_pylist()).encode()).hexdigest()
         return {"text": {"columns": table.column_names, "ids": ids},
                 "numbers": [value for name in ("loss", "tokens", "gate") for value in spread(table[name].to_numpy())]}
+    if stage == "verdicts":
+        rows = VerdictTable(folder / "verdicts.arrow")[:]
+        return {"text": {"reasons": sorted({re.sub(r"[\d.,]+", "#", row.why) for row in rows if not row.selected})},
+                "numbers": [len(rows), sum(row.selected for row in rows), max(row.rank for row in rows)]}
     if stage == "duplicates":
         return {"text": {"groups": hashlib.sha256(np.load(folder / "groups.npy").astype("<i8").tobytes()).hexdigest()}}
     if stage == "map":
@@ -122,7 +128,7 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         lineage = Lineage(bench, experiment)
         stages = {f"{stage.name} {' '.join(stage.constants.values())}".strip(): stage
                   for stage in [*all_stages(experiment), ADEQUACY, ADEQUACY_GATE, LEARNED_ADEQUACY_GATE, STATES, SEEDED,
-                                DROPS, scores_stage(("losses", "tokens"))]}
+                                DROPS, scores_stage(("losses", "tokens")), verdicts_output(experiment).stage]}
         found = {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
         thinned = Lineage(bench, with_fields(experiment, {"selection.near_duplicates": 0.6}))
         found["duplicates"] = {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}
