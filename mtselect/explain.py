@@ -131,7 +131,7 @@ def picture(one: Explained) -> Group:
         red, green, blue = (round(255 - strength * (255 - part)) for part in (HELPS if benefit > 0 else HARMS))
         target.append(word, style=f"black on rgb({red},{green},{blue})")
     heading = Text(f"{one.pair.id}  benefit {one.benefit:+.4g}  {one.why}", style="bold")
-    values = Text("  " + "  ".join(f"{word.strip()} {benefit:+.2g}" for word, benefit in one.words), style="dim")
+    values = Text("  " + "  ".join(f"{word.strip()} {benefit:+.3g}" for word, benefit in one.words), style="dim")
     return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, values, Text())
 
 

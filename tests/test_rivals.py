@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from markupsafe import escape
 
 from mtselect.config import load
+from mtselect.executors.local import Local
+from mtselect.progress import Advance
+from mtselect.resolve import trial_experiment
+from mtselect.stages.lineage import Bench
+from mtselect.stages.trial import at_seeds
+from mtselect.store import Store
 
 ONE = {"selection.seed": {"choices": [0]}}
 
@@ -60,6 +69,36 @@ def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..
             assert f"{run.data.metrics['select/near_duplicates']:.0f} are near-duplicates" in said
             examples = report["looks"]["a higher loss than the seeds"]["examples"]
             assert escape(examples[0]["tgt"]) in said and escape(examples[-1]["tgt"]) in said
+
+
+class Watched:
+    """Progress that keeps, of each advance, how much and how many finetunings had ended."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.totals, self.advances = store, dict[str, int](), list[tuple[int, int]]()
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int) -> Iterator[Advance]:
+        self.totals[name] = total
+        yield (lambda n: self.advances.append((n, len(list(self.store.glob("finetune/*/manifest.json")))))
+               if name.startswith("finetune, ") else None)
+
+
+def test_finetunings_side_by_side_are_shown_while_they_run(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(experiment__finetune={"steps": 300, "learning_rate": 0.01, "batch_size": 8})
+    with contextlib.chdir(lab.folder):
+        sweep = load("sweep.yaml", ["--runtime.processes", "2"])
+        watched = Watched(lab.store)
+        bench = Bench(store=Store(lab.store), runtime=sweep.runtime, progress=watched)
+        one = trial_experiment(sweep.experiment, {"selection.method": "random", "selection.budget": 20})
+        try:
+            Local(bench).ahead([*at_seeds(one, [1, 2]), trial_experiment(one, {"selection.method": "untuned"})])
+        finally:
+            get_reusable_executor().shutdown(wait=True)
+    # 20 pairs in batches of 8: 100 epochs of three steps.
+    assert watched.totals["finetune, 2 at a time"] == sum(n for n, _ in watched.advances) == 2 * 100 * 20
+    assert any(n > 0 and ended == 0 for n, ended in watched.advances), "it moves before the first has ended"
+    assert all(n >= 0 for n, _ in watched.advances) and lab.manifests("finetune") and len(lab.manifests("evaluation")) == 3
 
 
 def test_a_selector_that_fixes_the_curvature_takes_one_pass(warm_lab: Callable[..., Any]) -> None:

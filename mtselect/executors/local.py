@@ -8,14 +8,22 @@ finetuned in this way first; what follows finds them in the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.errors import UserError
-from mtselect.progress import SilentProgress
+from mtselect.executors.board import POLL_SECONDS, Message, SentProgress
+from mtselect.progress import Advance
+from mtselect.stages.finetune import FINETUNE
 from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
 from mtselect.stages.selection import select_pairs
+from mtselect.stages.training import pairs_trained
 from mtselect.stages.trial import TrialResult, run_trial
 
 # Parameters of a model that leaves cores idle; products of a larger one keep them all at work.
@@ -70,22 +78,59 @@ class Local:
         if not experiments or (at_a_time := min(processes(bench.runtime, experiments[0]), len(experiments))) == 1:
             return
         sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
-        steps = [one.finetune.steps_for(size) for one, size in zip(experiments, sizes, strict=True)]
-        order = sorted(range(len(steps)), key=lambda i: -steps[i])
+        work = [pairs_trained(one.finetune.steps_for(size), size, one.finetune.batch_size)
+                for one, size in zip(experiments, sizes, strict=True)]
+        order = sorted(range(len(work)), key=lambda i: -work[i])
         runtime = replace(bench.runtime, threads=max(1, (bench.runtime.threads or cpu_count()) // at_a_time))
-        with (bench.progress.task(f"finetune, {at_a_time} at a time", sum(steps)) as advance,
+        with (tempfile.TemporaryDirectory() as aside,
+              bench.progress.task(f"finetune, {at_a_time} at a time", sum(work)) as advance,
+              _followed([Path(aside) / str(i) for i in range(len(work))], work, advance) as done,
               parallel_config(backend="loky", inner_max_num_threads=runtime.threads)):
             run = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1)
-            for i in run(delayed(_evaluate)(runtime, experiments[i], i) for i in order):
-                advance(steps[i])
+            for i in run(delayed(_evaluate)(runtime, experiments[i], i, Path(aside) / str(i)) for i in order):
+                done.add(i)
 
 
-def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int) -> int:
-    """In a process of its own, which says nothing."""
+def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int, notes: Path) -> int:
+    """In a process of its own, which notes in a file how many pairs it has trained on."""
     from rich.console import Console
 
     from mtselect.cli import make_bench
 
     with contextlib.suppress(UserError):
-        run_trial(replace(make_bench(runtime, Console()), progress=SilentProgress()), experiment)
+        run_trial(replace(make_bench(runtime, Console()), progress=SentProgress(partial(_note, notes))), experiment)
     return number
+
+
+def _note(notes: Path, message: Message) -> None:
+    """Of a training, how many pairs it has done since it last said so."""
+    if message.name.startswith(FINETUNE.name) and message.kind != "begin":
+        with contextlib.suppress(FileNotFoundError), notes.open("a", encoding="utf-8") as file:  # nobody waits any more
+            file.write(f"{message.amount}\n")
+
+
+@contextmanager
+def _followed(notes: Sequence[Path], work: Sequence[int], advance: Advance) -> Iterator[set[int]]:
+    """Show what is noted until the block ends, and all the work of those whose numbers are added to what is yielded."""
+    done, ended, shown = set[int](), threading.Event(), 0
+
+    def show() -> None:
+        nonlocal shown
+        noted = [sum(map(int, path.read_text(encoding="utf-8").split("\n")[:-1])) if path.exists() else 0 for path in notes]
+        now = sum(whole if i in done else min(part, whole) for i, (part, whole) in enumerate(zip(noted, work, strict=True)))
+        advance(max(0, now - shown))
+        shown = max(shown, now)
+
+    def follow() -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # the process's own thread has it, too
+            while not ended.wait(POLL_SECONDS):
+                show()
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield done
+    finally:
+        ended.set()
+        follower.join()
+    show()

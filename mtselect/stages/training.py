@@ -43,8 +43,7 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
         with torch.random.fork_rng():  # peft draws the adapters' first weights
             torch.manual_seed(derive_seed(experiment.seed, f"{purpose}: adapters"))
             lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
-    per_epoch = -(-len(examples) // config.batch_size)
-    n_pairs = n_steps // per_epoch * len(examples) + min(n_steps % per_epoch * config.batch_size, len(examples))
+    n_pairs = pairs_trained(n_steps, len(examples), config.batch_size)
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
         trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, advance=advance, on_epoch=work.on_epoch,
                            seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype,
@@ -53,6 +52,14 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm
+
+
+def pairs_trained(n_steps: int, n_examples: int, batch_size: int) -> int:
+    """How many pairs so many steps see, each once an epoch, whose last batch may be smaller."""
+    if not n_steps or not n_examples:
+        return 0
+    per_epoch = -(-n_examples // batch_size)
+    return n_steps // per_epoch * n_examples + min(n_steps % per_epoch * batch_size, n_examples)
 
 
 def weights_name(experiment: Experiment) -> str:
