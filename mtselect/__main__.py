@@ -18,7 +18,7 @@ COMMANDS = {
     "select": "the selected set of one experiment, as a file",
     "score": "all that is known of every pair of the pool, as a table",
     "promote": "a study's best set, checked again, as the next version of a dataset",
-    "explain": "which words of a pair help the seeds",
+    "explain": "why a pair is in the set or not, and which of its words help the seeds",
     "diff": "two selected sets side by side",
     "list": "selectors, metrics or readers, a line each",
     "prune": "delete what no study refers to",

@@ -55,8 +55,8 @@ def test_what_was_found_and_chosen(warm_lab: Callable[..., Any], capsys: pytest.
     lab = warm_lab(stages=())
     found = check(lab, capsys)
     assert (found.status, found.faults) == (0, [])
-    assert list(found.table) == ["pool", "seeds", "dev", "test", "licence", "model", "layers", "warm-up", "equal work",
-                                 "budget", "curvature", "seeds kept", "study", "MLflow", "disk"]
+    assert list(found.table) == ["pool", "seeds", "advice", "dev", "test", "licence", "model", "layers", "warm-up",
+                                 "equal work", "budget", "curvature", "seeds kept", "study", "MLflow", "disk"]
     assert found.table["pool"] == "300 rows in data/pool.jsonl"
     assert found.table["licence"].startswith("not set; promotion asks for it")
     assert "float32 on CPU, 1 threads" in found.table["model"]
@@ -298,6 +298,7 @@ def test_the_readmes_own_data_example_fits(total: int, kept: str, qwen: Path, wa
     found = check(lab, capsys, *bfloat16)
     assert (found.status, found.faults) == (0, [])
     assert found.table["layers"] == "168 tracked, 357.8 M parameters"
+    assert "advice" not in found.table, "100 seeds are enough"
     assert found.table["seeds kept"].startswith(kept)
     needed = float(re.search(r"([\d.]+) GB with all beside them", found.table["seeds kept"]).group(1))  # type: ignore[union-attr]
     assert needed * GB <= 0.85 * total
