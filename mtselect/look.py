@@ -12,7 +12,7 @@ from mtselect.config import DataConfig
 from mtselect.config.section import raise_faults
 from mtselect.data.corpus import ROLES, SCORED
 from mtselect.data.languages import guessed_languages, language_name, named_languages
-from mtselect.data.rows import column_names, count_rows
+from mtselect.data.rows import READ_ERRORS, column_names, count_rows
 from mtselect.errors import ConfigError, DataError, Faults
 from mtselect.readers.base import ZIPPED, TableReader, excerpt, reader_of
 
@@ -114,6 +114,8 @@ def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
             found[source] = _names(source)
         except DataError as error:
             faults.append(str(error))
+        except READ_ERRORS as error:
+            faults.append(f"{source} cannot be read, {type(error).__name__}: {error}; check the file, or give another one")
     if faults:
         raise Faults(faults) if len(faults) > 1 else DataError(faults[0])
     first, *others = found.values()

@@ -163,6 +163,10 @@ def test_all_that_is_missing_is_named_at_once(make_lab: Callable[..., Any], caps
     assert lab.run("init", "data/pool.jsonl", "seeds.jsonl", "data/dev.jsonl", "test.jsonl") == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" does not exist")[0] for line in lines] == ["error: seeds.jsonl", "error: test.jsonl"]
+    (lab.folder / "seeds.jsonl.gz").write_bytes(b"no gzip")
+    assert lab.run("init", "data/pool.jsonl", "seeds.jsonl.gz", "dev.jsonl", "data/test.jsonl") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("error: seeds.jsonl.gz cannot be read, BadGzipFile: Not a gzipped file")
     assert not list(lab.folder.glob("*.schema.json"))
 
 

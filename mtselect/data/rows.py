@@ -32,7 +32,7 @@ _ABSENT = object()  # the row has no such column; None is a value, JSON's null
 
 _BREAKS = re.compile(r"[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
 _UNTEXTUAL = re.compile("[\0\ud800-\udfff]")
-_READ_ERRORS = (OSError, EOFError, zlib.error, csv.Error)
+READ_ERRORS = (OSError, EOFError, zlib.error, csv.Error)
 
 
 class SourceRow(NamedTuple):
@@ -69,7 +69,7 @@ def read_rows(config: DataConfig, role: Role) -> Iterator[SourceRow]:
     try:
         for record in _with_columns(reader_of(source).records(source, columns), source, columns):
             yield _row(record, config, label_column)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"data.{role} ({source}) cannot be read, {type(error).__name__}: {error}; "
                         "check the file, or give another source") from error
 
@@ -79,7 +79,7 @@ def count_rows(config: DataConfig, role: Role) -> int:
     source: str | None = getattr(config, role)
     if source is None:
         return 0
-    with contextlib.suppress(*_READ_ERRORS, pa.ArrowException):
+    with contextlib.suppress(*READ_ERRORS, pa.ArrowException):
         if (count := reader_of(source).count(source)) is not None:
             return count
     return sum(1 for _ in read_rows(config, role))
