@@ -86,35 +86,43 @@ class Store:
         Raises:
             StorageError: the folder cannot be written (no space, no permission).
         """
-        stage, key = recipe.stage, recipe.key
-        path = self.root / stage / key
-        if (path / "manifest.json").is_file():
-            return Entry(stage=stage, key=key, path=path, computed=False)
-        from filelock import FileLock
+        return self._entry(recipe, lambda path: self._compute(path, recipe, compute), alone=True)
 
-        with self._disk(stage):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
-                if (path / "manifest.json").is_file():
-                    return Entry(stage=stage, key=key, path=path, computed=False)
-                self._compute(path, recipe, compute)
-        return Entry(stage=stage, key=key, path=path, computed=True)
-
-    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
-        """Like `fetch`, for an entry that any number of processes write together and a killed one's successor goes on with.
+    def share(self, recipe: Recipe, write: Callable[[Path], None], *, alone: bool = True) -> Entry:
+        """Like `fetch`, for an entry that is written piece by piece: a killed process's successor goes on with it.
 
         Args:
             recipe: what decides the output.
             write: writes what is missing into the entry's own folder, its manifest.json last.
+            alone: false for a part of it: the others are written by other processes meanwhile, and one that asks for them all
+                is `alone`.
         """
-        stage, key = recipe.stage, recipe.key
-        path = self.root / stage / key
-        missing = not (path / "manifest.json").is_file()
-        if missing:
-            with self._disk(stage):
-                path.mkdir(parents=True, exist_ok=True)
-                write(path)
-        return Entry(stage=stage, key=key, path=path, computed=missing)
+        def fill(path: Path) -> None:
+            path.mkdir(parents=True, exist_ok=True)
+            write(path)
+
+        return self._entry(recipe, fill, alone=alone)
+
+    @contextlib.contextmanager
+    def alone(self, recipe: Recipe) -> Iterator[None]:
+        """Wait until no other process writes an entry, and keep others from it while the block runs."""
+        from filelock import FileLock
+
+        path = self.where(recipe)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            yield
+
+    def _entry(self, recipe: Recipe, fill: Callable[[Path], None], *, alone: bool) -> Entry:
+        path = self.where(recipe)
+        entry = Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
+        if (path / "manifest.json").is_file():
+            return entry
+        with self._disk(recipe.stage), self.alone(recipe) if alone else contextlib.nullcontext():
+            if (path / "manifest.json").is_file():
+                return entry
+            fill(path)
+        return dataclasses.replace(entry, computed=True)
 
     def where(self, recipe: Recipe) -> Path:
         """The folder of a recipe's entry, whether it is there or not."""
@@ -127,7 +135,7 @@ class Store:
     def remove(self, path: Path) -> bool:
         """Remove an entry by its path, and say whether it is gone."""
         with contextlib.suppress(OSError):  # renamed first: a half-removed entry must not be taken for a whole one
-            shutil.rmtree(path.rename(_aside(path)))
+            shutil.rmtree(path.rename(aside(path)))
         return not path.exists()
 
     def entries(self) -> list[Path]:
@@ -149,7 +157,7 @@ class Store:
     def _compute(self, path: Path, recipe: Recipe, compute: Callable[[Path], None]) -> None:
         for left in path.parent.glob(f"{path.name}.part-*"):  # of a killed process: the lock is ours
             shutil.rmtree(left, ignore_errors=True)
-        part = _aside(path)
+        part = aside(path)
         part.mkdir()
         start = time.time()
         try:
@@ -191,12 +199,13 @@ class LookingStore(Store):
             raise NotStored(recipe.stage)
         return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
 
-    def share(self, recipe: Recipe, write: Callable[[Path], None]) -> Entry:
+    def share(self, recipe: Recipe, write: Callable[[Path], None], *, alone: bool = True) -> Entry:
         """The same."""
         return self.fetch(recipe, write)
 
 
-def _aside(path: Path) -> Path:
+def aside(path: Path) -> Path:
+    """Where this process writes a folder that is renamed when it is whole."""
     return Path(f"{path}.part-{_writer()}")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,42 +115,47 @@ def test_stopped_it_goes_on_with_the_first_missing_shard(undisturbed: Path, warm
     with contextlib.chdir(lab.folder):
         with stopped_in(2), pytest.raises(KeyboardInterrupt):
             write(lab)
-        (entry,) = lab.store.glob("gradients/*")
+        (entry,) = (path.parent for path in lab.store.glob("gradients/*/layout.json"))
         assert sorted(path.name for path in entry.glob("0*0")) == ["000000000000-000000000040", "000000000040-000000000080"]
         with stopped_in(0, 1):
             assert contents(write(lab)) == contents(undisturbed)
 
 
-def test_two_processes_write_what_one_writes(undisturbed: Path, warm_lab: Callable[..., Any]) -> None:
+def test_one_process_writes_while_another_waits_and_goes_on_when_it_is_killed(undisturbed: Path,
+                                                                             warm_lab: Callable[..., Any]) -> None:
     lab, context = warm_lab(stages=BEFORE), multiprocessing.get_context("fork")
-    together = context.Barrier(2)
-    counts = context.Array("i", 2)
+    first_writes, second_begins = context.Event(), context.Event()
+    counts, waited = context.Array("i", 2), context.Value("i", 0)
 
     def work(number: int) -> None:
         torch.set_num_threads(1)  # threads of the parent do not survive a fork
-        original, first = gradients.run_gradient_pass, True
+        original = gradients.run_gradient_pass
 
         def run(*arguments: Any, rows: range | None = None, **options: Any) -> None:
-            nonlocal first
+            if rows is not None and number == 0 and counts[0] == 2:
+                first_writes.set()
+                second_begins.wait(DEADLINE)
+                time.sleep(1)
+                waited.value = counts[1] == 0
+                os.kill(os.getpid(), signal.SIGKILL)
             original(*arguments, rows=rows, **options)
-            if rows is not None:
-                counts[number] += 1
-                if first:
-                    together.wait(DEADLINE)  # each has a shard in hand
-                first = False
+            counts[number] += rows is not None
 
         gradients.run_gradient_pass = run
+        if number == 1:
+            second_begins.set()
         with contextlib.chdir(lab.folder):
             write(lab)
 
-    processes = [context.Process(target=work, args=(number,)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
+    first, second = (context.Process(target=work, args=(number,)) for number in range(2))
+    first.start()
+    assert first_writes.wait(DEADLINE)
+    second.start()
+    for process in (first, second):
         process.join(DEADLINE)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert sum(counts) == SHARDS and min(counts) > 0
-    (entry,) = lab.store.glob("gradients/*")
+    assert [first.exitcode, second.exitcode] == [-signal.SIGKILL, 0]
+    assert waited.value and list(counts) == [2, SHARDS - 2]
+    (entry,) = (path.parent for path in lab.store.glob("gradients/*/manifest.json"))
     assert contents(entry) == contents(undisturbed)
 
 

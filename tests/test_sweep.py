@@ -438,7 +438,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_killed_in_the_gradient_pass_it_goes_on(swept: Any, warm_lab: Callable[..., Any], wait_for: Any) -> None:
     lab = warm_lab(stages=("corpus", "base", "tokens", "warmup", "curvature"), runtime__batch_size=1)
     process = lab.start("sweep", "sweep.yaml")
-    wait_for(lambda: list(lab.store.glob("gradients/*/*.part/benefits.npy")), process)
+    wait_for(lambda: list(lab.store.glob("gradients/*/*.part-*/benefits.npy")), process)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -6,12 +6,12 @@
         <column>.npy  [n, width] float32 for each further column: exact benefits [n, Q], gradient norms [n, layers]
         <value>.npy  [n] float64 for each value: mean and share of the benefits, gradient norm; what is read for every trial
         seconds.txt  how long it took
-    <folder>/000000000000-000000016384.part/  work in progress; of a killed process, swept by the next one
+    <folder>/000000000000-000000016384.part-* work in progress of one process; of a killed one, swept when the index is whole
     <folder>/manifest.json                    the layout again, the shards' names and their seconds; written last
 
-A shard is written aside and renamed, so one that exists is whole; an index is whole once it has a manifest. Any number of
-processes may write one index: a lock file per shard, freed by the system when its process dies, says who works on it. What
-a shard holds does not depend on who wrote it. Memory: one shard while writing and while reading, whatever N.
+A shard is written aside and renamed, so one that exists is whole; an index is whole once it has a manifest. What a shard holds
+does not depend on who wrote it: of two writers of one the later drops its own. Memory: one shard while writing and while
+reading, whatever N.
 
 Shapes: N candidates, n rows of a shard, Q seeds, R numbers of a sketch.
 """
@@ -23,16 +23,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 from mtselect.errors import NonFiniteError, StorageError
+from mtselect.store import aside, write_whole
 
 _SECONDS = "seconds.txt"
 _UNFILLED = -1e30  # no norm, loss or benefit is
@@ -102,7 +101,8 @@ class IndexWriter:
         self._part = slice(part[0], None, part[1])
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._write_once("layout.json", asdict(layout))
+            if not (folder / "layout.json").exists():
+                self._write("layout.json", asdict(layout))
         except OSError as error:
             raise StorageError(f"the sketch index {folder} cannot be written: {error}: free space, or set runtime.workdir to "
                                "another disk, then run the same command") from error
@@ -118,75 +118,65 @@ class IndexWriter:
     def shards(self) -> Iterator[Shard]:
         """The missing shards, one after the other, each finished when the next one is asked for.
 
-        Shards that another process works on are left to it, and taken over if it dies. When the iterator ends this writer's
-        part is whole; if that was the last one, the index has its manifest. A shard whose loop was left (break, exception)
-        stays missing.
+        When the iterator ends this writer's part is whole; if that was the last one, the index has its manifest. A shard whose
+        loop was left (break, exception) stays missing.
 
         Raises:
             NonFiniteError: a norm is NaN or infinite; names its row.
             StorageError: the disk is full; found before a shard is filled, not while.
         """
-        while missing := self.missing():
-            taken = 0
-            for rows in missing:
-                with suppress(Timeout), self._lock(rows, timeout=0.0):
-                    if not _shard_path(self._folder, rows).exists():
-                        yield from self._fill(rows)
-                        taken += 1
-            if not taken:
-                with self._lock(missing[0]):  # all are in other hands: wait until one is finished, or its process dead
-                    pass
+        for rows in self._layout.shards()[self._part]:
+            if self._missing([rows]):
+                yield from self._fill(rows)
         if not self._missing(self._layout.shards()):
             self._finish()
 
     def _fill(self, rows: range) -> Iterator[Shard]:
         path = _shard_path(self._folder, rows)
-        part = Path(f"{path}.part")
-        start = time.monotonic()
-        shutil.rmtree(part, ignore_errors=True)  # of a killed process: the lock is ours
+        part, start = aside(path), time.monotonic()
+        shutil.rmtree(part, ignore_errors=True)
         try:
-            part.mkdir()
-            sketched = self._layout.width > 0
-            sketches: NDArray[np.float16] = np.empty((len(rows), 0), np.float16)
-            norms: NDArray[np.float32] = np.empty(0, np.float32)
-            if sketched:
-                sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
-                norms = reserve(part / "norms.npy", (len(rows),), np.float32)
-            columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
-                       for name, width in self._layout.columns.items()}
-            values = {name: reserve(part / f"{name}.npy", (len(rows),), np.float64) for name in self._layout.values}
+            shard = self._reserve(part, rows)
+            yield shard
+            numbers: list[NDArray[Any]] = [shard.norms, *shard.values.values()]
+            for one in numbers:
+                _check_filled(one, rows)
+            for array in (shard.sketches, *shard.columns.values(), *numbers):
+                if isinstance(array, np.memmap):
+                    array.flush()
+            (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
+            part.rename(path)
         except OSError as error:
-            raise StorageError(f"shard {part} of the sketch index cannot be written: {error}: free space, then run the same "
-                               "command; finished shards are kept") from error
+            if not path.exists():  # else another writer was first
+                raise StorageError(f"shard {path} of the sketch index cannot be written: {error}: free space, then run the "
+                                   "same command; finished shards are kept") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _reserve(self, part: Path, rows: range) -> Shard:
+        part.mkdir()
+        sketches: NDArray[np.float16] = np.empty((len(rows), 0), np.float16)
+        norms: NDArray[np.float32] = np.empty(0, np.float32)
+        if self._layout.width:
+            sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
+            norms = reserve(part / "norms.npy", (len(rows),), np.float32)
+        columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
+                   for name, width in self._layout.columns.items()}
+        values = {name: reserve(part / f"{name}.npy", (len(rows),), np.float64) for name in self._layout.values}
         for one in (norms, *values.values()):
             one[:] = _UNFILLED
-        yield Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
-        for one in (norms, *values.values()):
-            _check_filled(one, rows)
-        for array in (sketches, norms, *columns.values(), *values.values()):
-            if isinstance(array, np.memmap):
-                array.flush()
-        (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
-        part.rename(path)
-
-    def _lock(self, rows: range, timeout: float = -1.0) -> FileLock:
-        return FileLock(f"{_shard_path(self._folder, rows)}.lock", timeout=timeout)
+        return Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
 
     def _finish(self) -> None:
         shards = [_shard_path(self._folder, rows) for rows in self._layout.shards()]
         seconds = self._seconds + sum(float((shard / _SECONDS).read_text(encoding="utf-8")) for shard in shards)
-        self._write_once("manifest.json", {**self._about, **asdict(self._layout), "shards": [shard.name for shard in shards],
-                                           "seconds": round(seconds, 3)})
-        for lock in self._folder.glob("*.lock"):
-            lock.unlink(missing_ok=True)
+        self._write("manifest.json", {**self._about, **asdict(self._layout), "shards": [shard.name for shard in shards],
+                                      "seconds": round(seconds, 3)})
+        for left in self._folder.glob("*.part-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
-    def _write_once(self, name: str, value: Mapping[str, object]) -> None:
-        path = self._folder / name
-        with FileLock(f"{path}.lock"):
-            if not path.exists():
-                aside = Path(f"{path}.part")
-                aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-                aside.rename(path)
+    def _write(self, name: str, value: Mapping[str, object]) -> None:
+        write_whole(self._folder / name, lambda path: path.write_text(json.dumps(value, indent=1), encoding="utf-8"))
 
 
 class SketchIndex:

@@ -76,11 +76,14 @@ class Ray:
         self._stopped = False
 
     def prepare(self, lineage: Lineage, stage: Stage) -> None:
-        """As one task; a pass that can be shared in parts."""
+        """As one task; a pass that can be shared in parts, while no other process works on it."""
         if not self._is_there(lineage.experiment, stage):
             parts = min(shard_count(lineage), _PARTS * self._room.pieces) if stage.shared else 1
             piece = partial(_fill, experiment=lineage.experiment, stage=_place(stage))
-            for error in self._do([partial(piece, part=(i, parts)) for i in range(parts)], stage.name):
+            alone = self._bench.store.alone(lineage.recipe(stage)) if parts > 1 else contextlib.nullcontext()
+            with alone:
+                errors = self._do([partial(piece, part=(i, parts)) for i in range(parts)], stage.name)
+            for error in errors:
                 raise error
             self._wait_until_there(lineage.experiment, stage)
         lineage.entry(stage)

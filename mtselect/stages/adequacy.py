@@ -1,7 +1,7 @@
 """adequacy: how near each candidate's target lies to its source, as sentence embeddings have it.
 
 An index with `cosine` of the two sides' vectors and `overlap` of their characters (`selection/features.py`), each [N]; rows.npy
-[N] (in the pool). Workers share it.
+[N] (in the pool).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """seeded: the model that scores after a short training on the seeds; drops: every candidate's loss there.
 
 seeded has curve.jsonl, cost.json and model/, or adapter/ with LoRA. drops is an index with `loss`, summed over target tokens,
-[N]; rows.npy [N] (in the pool). Workers share it.
+[N]; rows.npy [N] (in the pool).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """gradients: one pass over the seeds, then over the candidates shard by shard; what is left of each candidate's gradient.
 
 An index (`attribution/index.py`) with benefits [N, Q], gradient_norms [N, layers], their mean, share and norm [N], and sketches
-[N, R] if asked for; rows.npy [N] (in the pool) and layers.json. Any number of workers write it together, and a killed pass goes
-on with its first missing shard.
+[N, R] if asked for; rows.npy [N] (in the pool) and layers.json. A killed pass goes on with its first missing shard.
 """
 
 from __future__ import annotations

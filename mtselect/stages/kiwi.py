@@ -1,6 +1,6 @@
 """kiwi: quality of every candidate as COMET's reference-free model sees it (CometKiwi, Rei et al., arXiv 2209.06243).
 
-An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool). Workers share it.
+An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Bench:
         runtime: how the work is done.
         progress: shows how far it is.
         metrics: of this process.
-        part: k and n: of a shared stage this process writes every n-th shard from the k-th on, and no other.
+        part: k and n: of a shared stage this process writes the k-th of n parts; whoever gave it the part sees to the others.
     """
 
     store: Store
@@ -65,7 +65,7 @@ class Stage:
         run: writes the output into `Work.out`.
         constants: what tells stages of one name apart.
         sources: files it reads, as hashes of their content.
-        shared: any number of processes write its entry together, and a killed one's successor goes on with it.
+        shared: its entry may be written in parts by several processes, and a killed one's successor goes on with it.
     """
 
     name: str
@@ -185,7 +185,8 @@ class Lineage:
                 stage.run(Work(stage=stage, experiment=view(self.experiment, stage), bench=self.bench, out=out, recipe=recipe,
                                on_epoch=self._on_epoch, _lineage=self))
 
-            self._entries[stage] = (store.share if stage.shared else store.fetch)(recipe, run)
+            self._entries[stage] = (store.share(recipe, run, alone=self.bench.part == (0, 1)) if stage.shared else
+                                    store.fetch(recipe, run))
         return self._entries[stage]
 
     def path(self, stage: Stage) -> Path:

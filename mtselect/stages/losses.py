@@ -1,7 +1,7 @@
 """losses: of every candidate at the model that scores, summed over target tokens.
 
 An index with `loss` of the pair, `other` of its target after another candidate's source, and `tokens`, each [N]; rows.npy [N]
-(in the pool). Workers share it.
+(in the pool).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """states: a vector for every candidate and seed, from hidden states of the model that scores (`training/forward_module.py`).
 
-An index with `states` [N, D], of unit length; seeds.npy [Q, D]; rows.npy [N] (in the pool). Workers share it.
+An index with `states` [N, D], of unit length; seeds.npy [Q, D]; rows.npy [N] (in the pool).
 """
 
 from __future__ import annotations

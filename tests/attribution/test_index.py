@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -54,9 +53,9 @@ def write(folder: Path) -> list[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Path -> bytes, of all but locks, and without seconds."""
+    """Path -> bytes, without seconds."""
     return {str(path.relative_to(folder)): re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes())
-            for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in (".lock", ".txt")}
+            for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".txt"}
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_resumed_after_a_kill_it_equals_an_undisturbed_one(tmp_path: Path, undis
     killed.join(DEADLINE)
     assert killed.exitcode == -signal.SIGKILL
     whole = contents(folder / "000000000000-000000000008")
-    assert (folder / "000000000016-000000000024.part").is_dir()
+    assert len(list(folder.glob("000000000016-000000000024.part-*"))) == 1
     with pytest.raises(StorageError, match=r"killed/manifest.json is missing: .* is not finished: run the command that writes"):
         SketchIndex(folder)
     assert [rows.start for rows in IndexWriter(folder, LAYOUT).missing()] == write(folder) == [16, 24, 32, 40, 48]
@@ -110,7 +109,7 @@ def test_a_torn_shard_is_written_again(tmp_path: Path, undisturbed: Path) -> Non
     torn = folder / "000000000008-000000000016"
     (torn / "sketches.npy").write_bytes((torn / "sketches.npy").read_bytes()[:100])
     (torn / "stray").touch()
-    torn.rename(f"{torn}.part")
+    torn.rename(f"{torn}.part-elsewhere-1")
     assert write(folder) == [8]
     assert contents(folder) == contents(undisturbed)
 
@@ -144,7 +143,7 @@ def write_together(folder: Path, both: Barrier) -> None:
             both.wait(DEADLINE)  # each has one shard in hand
 
 
-def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path, undisturbed: Path) -> None:
+def test_of_two_processes_that_write_the_same_shards_each_leaves_the_others(tmp_path: Path, undisturbed: Path) -> None:
     folder, both = tmp_path / "together", multiprocessing.get_context("fork").Barrier(2)
     processes = [start(write_together, folder, both) for _ in range(2)]
     for process in processes:
@@ -153,45 +152,27 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path, undisturbed: 
     assert contents(folder) == contents(undisturbed)
 
 
-def test_a_writer_waits_for_the_others_last_shard(tmp_path: Path, undisturbed: Path) -> None:
-    folder = tmp_path / "waiting"
-    slow = IndexWriter(folder, LAYOUT).shards()
-    shard = next(slow)
-    filled: list[list[int]] = []
-    quick = threading.Thread(target=lambda: filled.append(write(folder)))
-    quick.start()
-    while len(list(folder.glob("*-*[0-9]"))) < 6:
-        assert quick.is_alive()
-    assert not (folder / "manifest.json").exists()
-    fill(shard)
-    assert next(slow, None) is None
-    quick.join(DEADLINE)
-    assert filled == [[8, 16, 24, 32, 40, 48]]
-    assert contents(folder) == contents(undisturbed)
-
-
-def hold_one_until_told(folder: Path, held: Any, die: Any) -> None:
-    shards = IndexWriter(folder, LAYOUT).shards()
-    next(shards)
-    held.set()
-    die.wait(DEADLINE)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_dead_writers_shard_is_taken_over(tmp_path: Path, undisturbed: Path) -> None:
-    folder, context = tmp_path / "taken", multiprocessing.get_context("fork")
-    held, die = context.Event(), context.Event()
-    process = start(hold_one_until_told, folder, held, die)
-    assert held.wait(DEADLINE)
-    filled = []
+def hold_one_until_told(folder: Path, held: Any, go_on: Any) -> None:
     for shard in IndexWriter(folder, LAYOUT).shards():
+        held.set()
+        go_on.wait(DEADLINE)
         fill(shard)
-        filled.append(shard.rows.start)
-        if shard.rows.start == 48:
-            die.set()
-    process.join(DEADLINE)
-    assert filled == [8, 16, 24, 32, 40, 48, 0]
+
+
+def test_what_comes_too_late_is_dropped(tmp_path: Path, undisturbed: Path) -> None:
+    """A process that was given up, its work done again, and that goes on when the index is whole."""
+    folder, context = tmp_path / "late", multiprocessing.get_context("fork")
+    held, go_on = context.Event(), context.Event()
+    process = start(hold_one_until_told, folder, held, go_on)
+    assert held.wait(DEADLINE)
+    assert write(folder) == list(range(0, 50, 8))
     assert contents(folder) == contents(undisturbed)
+    manifest = (folder / "manifest.json").read_bytes()
+    go_on.set()
+    process.join(DEADLINE)
+    assert process.exitcode == 0
+    assert contents(folder) == contents(undisturbed)
+    assert (folder / "manifest.json").read_bytes() == manifest
 
 
 def test_a_gradient_pass_shard_by_shard_equals_one_over_all(tmp_path: Path) -> None:
@@ -269,7 +250,7 @@ def test_a_full_disk_is_an_error_before_anything_is_filled(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StorageError, match=r"shard .*000000000000-000000000008.part of the sketch index cannot be written: .*"
+    with pytest.raises(StorageError, match=r"shard .*000000000000-000000000008 of the sketch index cannot be written: .*"
                                            r"No space left on device: free space, then run the same command"):
         write(tmp_path)
     monkeypatch.undo()
