@@ -22,10 +22,11 @@ import torch
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decided
 from mtselect.data.rows import count_rows, read_rows
-from mtselect.resolve import scored_model, trial_experiment
+from mtselect.resolve import trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage
+from mtselect.stages.models import scored_model
 from mtselect.stages.trial import shared_stages
 from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import Model, empty_model

@@ -21,14 +21,12 @@ from mtselect.findings import Preflight
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
-    Scored,
     adopt,
     choose_seed_rank,
     choose_sketch_rank,
     own_selectors,
     pin_names,
     pin_search,
-    scored_model,
     selectors_of,
     trial_experiment,
     wants_benefits,
@@ -43,6 +41,7 @@ from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
+from mtselect.stages.models import Scored, scored_model
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name, statistics_dtype
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes

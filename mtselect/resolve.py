@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from mtselect.attribution.gradients import layer_shape
-from mtselect.attribution.memory import PLANNED_BATCH, Shapes, fitting_rank, seed_pass_bytes
+from mtselect.attribution.memory import PLANNED_BATCH, fitting_rank, seed_pass_bytes
 from mtselect.config import Experiment, Range, RuntimeConfig, Sweep, most_clusters, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.rows import count_rows
@@ -18,12 +16,12 @@ from mtselect.readers.base import pinned_source
 from mtselect.search.question import Question, begun_experiment
 from mtselect.selection.duplicates import require_minhash
 from mtselect.selectors.base import SELECTORS
+from mtselect.stages.models import Scored, scored_model
 from mtselect.training.device import USED_MEMORY, compute_device, device_dtype, device_memory, device_name, statistics_dtype
-from mtselect.training.language_model import add_lora, compute_dtype, empty_model, pinned, tracked_layers, weight_bytes
+from mtselect.training.language_model import compute_dtype, pinned, weight_bytes
 from mtselect.training.sentence_encoder import pinned_encoder
 
 _NAMES = {"model.name", "adequacy.encoder", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
-Scored = tuple[Any, Shapes]  # a model without its weights, and the shapes of its tracked layers
 _SKETCH_RANK = 8  # where clusters are asked for
 
 
@@ -183,15 +181,3 @@ def choose_seed_rank(experiment: Experiment, runtime: RuntimeConfig, scored: Sco
                               f"attribution.seed_rank 1, {device_name(device)} has {1e-9 * max(room, 0):.1f} GB for them: "
                               "track fewer attribution.layers")
     return with_fields(experiment, {"attribution.seed_rank": rank})
-
-
-def scored_model(experiment: Experiment) -> Scored:
-    """The model at which gradients are taken, without its weights, and the shapes (O, I) of its tracked layers.
-
-    Raises:
-        ModelError: there is no such model, or `attribution.layers` finds none of its layers.
-    """
-    model, pattern = empty_model(experiment.model), experiment.attribution.layers
-    if "lora_" in pattern and experiment.model.lora_rank and experiment.warmup.epochs:  # the warm-up's adapters, kept apart
-        model = add_lora(model, experiment.model)
-    return model, {name: layer_shape(layer) for name, layer in tracked_layers(model, pattern).items()}

@@ -24,14 +24,12 @@ from mtselect.errors import ClusterError, UserError
 from mtselect.executors.board import POLL_SECONDS, Bars, Board, Message, SentProgress, sender
 from mtselect.executors.cluster import Room, first_line
 from mtselect.progress import Advance
-from mtselect.stages.candidates import shard_count
 from mtselect.stages.evaluation import EVALUATION
 from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
 from mtselect.stages.trial import TrialResult, run_trial
 from mtselect.store import LookingStore, NotStored
 
 _RETRIES = 5  # of a task whose node died, before it is the task that kills nodes
-_PARTS = 4  # of a pass, for each piece that there is room for: what the last of them waits for, and what a node's death costs
 _SEEN_SECONDS = 60  # a file system over a network shows this machine what a node wrote
 
 Piece = Callable[[Bench, OnEpoch | None], object]
@@ -76,9 +74,9 @@ class Ray:
         self._stopped = False
 
     def prepare(self, lineage: Lineage, stage: Stage) -> None:
-        """As one task; a pass that can be shared in parts, while no other process works on it."""
+        """As one task; in parts where it has some, while no other process works on it."""
         if not self._is_there(lineage.experiment, stage):
-            parts = min(shard_count(lineage), _PARTS * self._room.pieces) if stage.shared else 1
+            parts = stage.parts(lineage, self._room.pieces) if stage.parts else 1
             piece = partial(_fill, experiment=lineage.experiment, stage=_place(stage))
             alone = self._bench.store.alone(lineage.recipe(stage)) if parts > 1 else contextlib.nullcontext()
             with alone:
@@ -243,7 +241,7 @@ def _outcome(done: Any) -> UserError | None:
 
 
 def _fill(bench: Bench, _: OnEpoch | None, *, experiment: Experiment, stage: tuple[str, str], part: tuple[int, int]) -> None:
-    """Compute a stage, or a part of one that is shared."""
+    """Compute a stage, or a part of it."""
     Lineage(replace(bench, part=part), experiment).entry(getattr(import_module(stage[0]), stage[1]))
 
 

@@ -20,7 +20,7 @@ from mtselect.data.pairs import Pair
 from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
@@ -63,7 +63,7 @@ def encoder_digest(experiment: Experiment) -> list[str]:
     return [path_digest(Path(name))] if is_local(name) else []
 
 
-ADEQUACY = Stage(name="adequacy", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
+ADEQUACY = Stage(name="adequacy", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
                  reads=("adequacy.encoder", *READS), sources=encoder_digest)
 COMPARED = Output(stage=ADEQUACY)
 

@@ -24,6 +24,8 @@ READS = ("model.max_tokens", "warmup.epochs", "warmup.exclude", "warmup.rows", "
 # Candidates of a shard: what a killed pass loses.
 SHARD_ROWS = 4096
 
+_PARTS = 4  # of a pass, for each process that there is room for: what the last of them waits for, and what a node's death costs
+
 
 def usable_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int64]:
     """Rows that fit `model.max_tokens`. Raises DataError if there are none."""
@@ -55,14 +57,16 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
     return rows
 
 
-def shard_count(lineage: Lineage) -> int:
-    """Shards of a shared stage's entry; computes the pool's tokens if they are not in the store."""
-    return math.ceil(len(candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))) / SHARD_ROWS)
+def pass_parts(lineage: Lineage, room: int) -> int:
+    """In how many parts so many processes do a pass over the candidates; computes the pool's tokens if they are not in the
+    store."""
+    shards = math.ceil(len(candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))) / SHARD_ROWS)
+    return min(shards, _PARTS * room)
 
 
 def index_writer(work: Work, rows: NDArray[np.int64], start: float, *, width: int = 0, columns: Mapping[str, int] | None = None,
                  values: Sequence[str] = ()) -> IndexWriter:
-    """Writer of a shared stage's entry: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
+    """Writer of an entry that has parts: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
 
     Args:
         work: of the stage.

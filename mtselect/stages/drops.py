@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import TrainConfig
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED
@@ -55,7 +55,7 @@ def _measure(work: Work) -> None:
                                                      accelerator=runtime.accelerator, advance=advance)
 
 
-DROPS = Stage(name="drops", version=1, shared=True, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,
+DROPS = Stage(name="drops", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,
               reads=("model", *READS))
 DROPPED = Output(stage=DROPS)
 

@@ -26,7 +26,7 @@ from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import AttributionConfig, RuntimeConfig, decided
 from mtselect.errors import ConfigError
 from mtselect.selection.resample import benefit_share
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.curvature import FITTED, StoredCurvature
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
@@ -102,7 +102,8 @@ def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_
                           "attribution.seed_rank (16 keeps the benefits' order), or track fewer attribution.layers")
 
 
-GRADIENTS = Stage(name="gradients", version=5, shared=True, inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED], run=_run,
+GRADIENTS = Stage(name="gradients", version=5, parts=pass_parts, run=_run,
+                  inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED],
                   reads=("model", "data.src_lang", "data.tgt_lang", "attribution", *READS))
 INDEXED = Output(stage=GRADIENTS)
 

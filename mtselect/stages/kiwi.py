@@ -9,7 +9,7 @@ import time
 
 from mtselect.config import Experiment
 from mtselect.metrics._comet.client import CometScorer, model_digest
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
@@ -31,6 +31,6 @@ def _sources(experiment: Experiment) -> list[str]:
     return [] if digest is None else [digest]
 
 
-KIWI = Stage(name="kiwi", version=1, shared=True, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
+KIWI = Stage(name="kiwi", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
              reads=("adequacy.kiwi", *READS), sources=_sources)
 KIWI_SCORED = Output(stage=KIWI)

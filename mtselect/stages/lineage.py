@@ -30,7 +30,7 @@ class Bench:
         runtime: how the work is done.
         progress: shows how far it is.
         metrics: of this process.
-        part: k and n: of a shared stage this process writes the k-th of n parts; whoever gave it the part sees to the others.
+        part: k and n: of a stage that has parts this process writes the k-th of n; whoever gave it that sees to the others.
     """
 
     store: Store
@@ -65,7 +65,8 @@ class Stage:
         run: writes the output into `Work.out`.
         constants: what tells stages of one name apart.
         sources: files it reads, as hashes of their content.
-        shared: its entry may be written in parts by several processes, and a killed one's successor goes on with it.
+        parts: given a lineage, and how many processes there is room for, in how many parts they may write its entry, which a
+            killed one's successor goes on with; none where one process writes it whole.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Stage:
     inputs: Callable[[Experiment], Sequence[Input[object]]] = lambda experiment: ()
     constants: Mapping[str, str] = field(default_factory=dict)
     sources: Callable[[Experiment], Sequence[str]] = lambda experiment: ()
-    shared: bool = False
+    parts: Callable[[Lineage, int], int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +186,7 @@ class Lineage:
                 stage.run(Work(stage=stage, experiment=view(self.experiment, stage), bench=self.bench, out=out, recipe=recipe,
                                on_epoch=self._on_epoch, _lineage=self))
 
-            self._entries[stage] = (store.share(recipe, run, alone=self.bench.part == (0, 1)) if stage.shared else
+            self._entries[stage] = (store.share(recipe, run, alone=self.bench.part == (0, 1)) if stage.parts else
                                     store.fetch(recipe, run))
         return self._entries[stage]
 

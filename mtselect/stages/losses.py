@@ -18,7 +18,7 @@ from mtselect.attribution.index import SketchIndex
 from mtselect.config import RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.progress import Advance
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import load_weights
 from mtselect.stages.tokens import POOL_TOKENS
@@ -61,7 +61,7 @@ def fill_losses(lm: LanguageModel, examples: Sequence[Example], with_others: Seq
     values["tokens"][:] = [len(example.target) for example in examples]
 
 
-LOSSES = Stage(name="losses", version=1, shared=True, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
+LOSSES = Stage(name="losses", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
                reads=("model", *READS))
 MEASURED = Output(stage=LOSSES)
 

@@ -8,12 +8,25 @@ from pathlib import Path
 
 import torch
 
+from mtselect.attribution.gradients import layer_shape
+from mtselect.attribution.memory import Shapes
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
 from mtselect.training.device import USED_MEMORY, compute_device, device_memory
-from mtselect.training.language_model import LanguageModel, decoder_start, load_model, load_tokenizer
+from mtselect.training.language_model import (
+    LanguageModel,
+    Model,
+    add_lora,
+    decoder_start,
+    empty_model,
+    load_model,
+    load_tokenizer,
+    tracked_layers,
+)
+
+Scored = tuple[Model, Shapes]  # a model without its weights, and the shapes of its tracked layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +59,18 @@ def load_scored(experiment: Experiment, runtime: RuntimeConfig, weights: Weights
     if weights.adapter and weights.under and "lora_" in experiment.attribution.layers:
         return load_weights(experiment, runtime, weights.under, adapter=weights.adapter)
     return load_weights(experiment, runtime, weights.name)
+
+
+def scored_model(experiment: Experiment) -> Scored:
+    """The model at which gradients are taken, without its weights, and the shapes (O, I) of its tracked layers.
+
+    Raises:
+        ModelError: there is no such model, or `attribution.layers` finds none of its layers.
+    """
+    model, pattern = empty_model(experiment.model), experiment.attribution.layers
+    if "lora_" in pattern and experiment.model.lora_rank and experiment.warmup.epochs:  # the warm-up's adapters, kept apart
+        model = add_lora(model, experiment.model)
+    return model, {name: layer_shape(layer) for name, layer in tracked_layers(model, pattern).items()}
 
 
 def encode(experiment: Experiment, name: str, pairs: Sequence[Pair]) -> list[Example]:

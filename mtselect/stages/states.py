@@ -13,7 +13,7 @@ import numpy as np
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import States
-from mtselect.stages.candidates import READS, candidate_rows, index_writer
+from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import encode, load_weights
@@ -40,7 +40,7 @@ def _run(work: Work) -> None:
             shard.columns["states"][:] = run(list(pool.take(rows[here])), advance=advance)
 
 
-STATES = Stage(name="states", version=1, shared=True, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,
+STATES = Stage(name="states", version=1, parts=pass_parts, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,
                reads=("model", "data.src_lang", "data.tgt_lang", *READS))
 READ_STATES = Output(stage=STATES)
 

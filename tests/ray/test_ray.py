@@ -72,11 +72,12 @@ def test_a_sweep_gives_what_local_gives_though_two_of_three_nodes_die(
     assert lab.selected() == alone.selected()
     assert scores(lab) == scores(alone)
     assert len(list(lab.store.glob("gradients/*/0*"))) == 5
-    for stage in ("corpus", "tokens", "gradients", "columns", "selection"):
+    for stage in ("corpus", "tokens", "curvature", "gradients", "columns", "selection"):
         assert contents(lab.store, stage) == contents(alone.store, stage), stage
     assert Counter(run.data.tags["mtselect.kind"] for run in lab.runs()) == {"study": 1, "trial": 8, "baseline": 3, "again": 1}
     assert {run.info.status for run in lab.runs()} == {"FINISHED"}
     assert re.search(r"pool gradients +40 of 40", said)
+    assert re.search(r"curvature, 3 at a time +3 of 3", said)
     assert re.search(r"gradients, 3 at a time +5 of 5", said)
 
 
@@ -221,6 +222,6 @@ def test_shards_are_counted(swept: Lab, monkeypatch: pytest.MonkeyPatch) -> None
     with contextlib.chdir(swept.folder):
         sweep = load("sweep.yaml", [])
         bench = Bench(store=Store(swept.store), runtime=sweep.runtime, progress=SilentProgress())
-        assert candidates.shard_count(Lineage(bench, sweep.experiment)) == 1
+        assert candidates.pass_parts(Lineage(bench, sweep.experiment), 8) == 1
         monkeypatch.setattr(candidates, "SHARD_ROWS", 40)
-        assert candidates.shard_count(Lineage(bench, sweep.experiment)) == 5
+        assert [candidates.pass_parts(Lineage(bench, sweep.experiment), room) for room in (1, 8)] == [4, 5]
