@@ -62,7 +62,7 @@ def run_sweep(sweep: Sweep, console: Console) -> list[TrialRow]:
     parent = tracker.study_run(sweep)
     try:
         with open_executor(bench) as executor:
-            worker = Worker(sweep, bench, executor, tracker, study, parent, console)
+            worker = Worker(sweep, executor, tracker, study, parent, console)
             worker.prepare()
             worker.search()
             worker.run_baselines()

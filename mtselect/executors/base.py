@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mtselect.config import Experiment
-from mtselect.stages.lineage import Lineage, OnEpoch, Stage
+from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
 from mtselect.stages.trial import TrialResult
 
 
 class Executor(Protocol):
     """Where the work is done. The study's process proposes, records and prints, wherever that is."""
+
+    @property
+    def bench(self) -> Bench:
+        """Of the study's process; some of its metrics may be computed elsewhere."""
 
     def prepare(self, lineage: Lineage, stage: Stage) -> None:
         """Compute a stage that all trials share, if it is not in the store."""

@@ -34,7 +34,7 @@ class Room:
     """What a piece of work takes, and how many there is room for.
 
     Args:
-        gpus: of a piece, 1 or 0.
+        gpus: of a piece, 1 (but for the share of `scorer`) or 0.
         cores: of a piece; also its threads.
         pieces: at a time, over all nodes.
         about: the cluster in words.

@@ -23,6 +23,7 @@ from mtselect.config import Experiment, RuntimeConfig
 from mtselect.errors import ClusterError, UserError
 from mtselect.executors.board import POLL_SECONDS, Bars, Board, Message, SentProgress, sender
 from mtselect.executors.cluster import Room, first_line
+from mtselect.executors.scorer import GPU_SHARE, FarMetrics, find_scorer, make_scorer
 from mtselect.progress import Advance
 from mtselect.stages.evaluation import EVALUATION
 from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
@@ -64,10 +65,12 @@ class Ray:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._bench, self._room = bench, room
+        self._room = room
+        self.bench = replace(bench, metrics=FarMetrics(partial(make_scorer, room)))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._work = ray.remote(work).options(num_cpus=room.cores, num_gpus=room.gpus, max_retries=_RETRIES)
+        gpus = room.gpus * (1 - GPU_SHARE)
+        self._work = ray.remote(work).options(num_cpus=room.cores, num_gpus=gpus, max_retries=_RETRIES)
         self._batches = itertools.count()
         self._desk = threading.Lock()  # whoever holds it goes on; the others wait for their trials
         self._desk.acquire()
@@ -78,7 +81,7 @@ class Ray:
         if not self._is_there(lineage.experiment, stage):
             parts = stage.parts(lineage, self._room.pieces) if stage.parts else 1
             piece = partial(_fill, experiment=lineage.experiment, stage=_place(stage))
-            alone = self._bench.store.alone(lineage.recipe(stage)) if parts > 1 else contextlib.nullcontext()
+            alone = self.bench.store.alone(lineage.recipe(stage)) if parts > 1 else contextlib.nullcontext()
             with alone:
                 errors = self._do([partial(piece, part=(i, parts)) for i in range(parts)], stage.name)
             for error in errors:
@@ -114,7 +117,7 @@ class Ray:
             for error in self._do([partial(_try, experiment=experiment)], on_epoch=on_epoch):
                 raise error
             self._wait_until_there(experiment, EVALUATION["dev"])
-        return run_trial(self._bench, experiment)
+        return run_trial(self.bench, experiment)
 
     def ahead(self, experiments: Sequence[Experiment]) -> None:
         """A task each."""
@@ -126,10 +129,10 @@ class Ray:
         wrong."""
         import ray
 
-        order = Order(folder=str(Path.cwd()), runtime=replace(self._bench.runtime, threads=self._room.cores),
+        order = Order(folder=str(Path.cwd()), runtime=replace(self.bench.runtime, threads=self._room.cores),
                       batch=next(self._batches), asks=on_epoch is not None)
         waiting = [self._work.remote(piece, order, self._board) for piece in pieces]
-        bars, errors = Bars(self._bench.progress), []
+        bars, errors = Bars(self.bench.progress), []
         try:
             with self._several(name, len(pieces)) as advance:
                 while waiting:
@@ -152,7 +155,7 @@ class Ray:
         if count < 2:
             yield lambda n: None
             return
-        with self._bench.progress.task(f"{name}, {min(count, self._room.pieces)} at a time", count) as advance:
+        with self.bench.progress.task(f"{name}, {min(count, self._room.pieces)} at a time", count) as advance:
             yield advance
 
     def _hear(self, batch: int, bars: Bars, on_epoch: OnEpoch | None) -> None:
@@ -184,7 +187,7 @@ class Ray:
             raise KeyboardInterrupt
 
     def _is_there(self, experiment: Experiment, stage: Stage) -> bool:
-        looking = replace(self._bench, store=LookingStore(self._bench.store.root))
+        looking = replace(self.bench, store=LookingStore(self.bench.store.root))
         with contextlib.suppress(NotStored):
             Lineage(looking, experiment).entry(stage)
             return True
@@ -220,12 +223,12 @@ def work(piece: Piece, order: Order, board: Any) -> UserError | None:
 
 @cache
 def _bench(runtime: RuntimeConfig) -> Bench:
-    """Of a process of the cluster, which does many pieces: a metric keeps its model."""
+    """Of a process of the cluster, which does many pieces."""
     from rich.console import Console
 
     from mtselect.cli import make_bench
 
-    return make_bench(runtime, Console())
+    return replace(make_bench(runtime, Console()), metrics=FarMetrics(find_scorer))
 
 
 def _outcome(done: Any) -> UserError | None:

@@ -30,7 +30,7 @@ from mtselect.search.study import shared_by_trials
 from mtselect.search.trials import TrialRow, first_tries, is_alive, is_surplus, slot, study_rows, worker_name
 from mtselect.stages.evaluation import prepare_metrics
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch
+from mtselect.stages.lineage import Lineage, OnEpoch
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.trial import at_seeds, mean_scores, run_trial, shared_stages
 from mtselect.study_record import compare_rivals, record_study
@@ -45,9 +45,9 @@ _POLL_SECONDS = 0.5  # how often a worker with nothing left to do looks whether 
 class Worker:
     """One process of a study: proposes trials, has them run, and records them."""
 
-    def __init__(self, sweep: Sweep, bench: Bench, executor: Executor, tracker: Tracker, study: optuna.Study, parent: str,
+    def __init__(self, sweep: Sweep, executor: Executor, tracker: Tracker, study: optuna.Study, parent: str,
                  console: Console) -> None:
-        self.sweep, self.bench, self.executor, self.tracker = sweep, bench, executor, tracker
+        self.sweep, self.bench, self.executor, self.tracker = sweep, executor.bench, executor, tracker
         self.study, self.parent, self.console = study, parent, console
         self._unsigned: dict[int, float] = {}
         self._recorded: set[str] = set()  # keys of gradients

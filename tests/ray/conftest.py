@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from mtselect.metrics._comet.install import MARKER, REQUIREMENTS, python
+
 ROOT = Path(__file__).parents[2]
 # Before Ray is imported: nothing is sent anywhere, and what others use of the memory is no reason to kill our processes.
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_memory_monitor_refresh_ms="0")
@@ -19,8 +23,43 @@ STORE_BYTES = 80 * 2**20  # of a node; results stay in files
 SHARD_ROWS = 40  # five shards of the tiny pool's candidates
 
 
+# In place of the Python of COMET's environment: says its version, or notes that it began and scores by lengths. Where there
+# is a file `kill`, it ends the process that asks it for scores, once.
+COMET = """#!{python}
+import json, os, pathlib, sys
+if "-c" in sys.argv:
+    sys.exit(print("0.0.0"))
+folder = pathlib.Path({folder!r})
+(folder / f"{{os.getpid()}}.began").write_text(str(os.getppid()))
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["model"] == "tiny/broken":
+        print(json.dumps({{"error": "'tiny/broken' is gated"}}), flush=True)
+        continue
+    if asked["sources"] and (folder / "kill").exists():
+        (folder / "kill").unlink()
+        os.kill(os.getppid(), 9)
+    pairs = zip(asked["hypotheses"], asked["references"] or [])
+    scores = [len(one) / (1 + len(one) + len(other)) for one, other in pairs]
+    print(json.dumps({{"scores": scores, "requires_references": True}}), flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def comet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An environment of COMET that has no COMET: a folder with a file NUMBER.began of each of its processes."""
+    folder = tmp_path_factory.mktemp("comet")
+    python(folder).parent.mkdir()
+    python(folder).write_text(COMET.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
+    python(folder).chmod(0o755)
+    shutil.copyfile(REQUIREMENTS, folder / MARKER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTSELECT_COMET_ENV", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cluster(comet: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The cluster: a head, to which the driver connects, and two nodes that may be killed."""
     from ray.cluster_utils import Cluster
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mtselect.config import RuntimeConfig, load, with_fields
+from mtselect.config import EvaluationConfig, RuntimeConfig, load, with_fields
 from mtselect.errors import ClusterError, UserError
 from mtselect.executors.cluster import find_room
+from mtselect.executors.scorer import FarMetrics
+from mtselect.metrics.base import Metrics, Scoring
 from mtselect.progress import SilentProgress
 from mtselect.resolve import trial_experiment
 from mtselect.stages import candidates
 from mtselect.stages.lineage import Bench
-from mtselect.store import Store
+from mtselect.store import Store, read_lines
 
 pytest.importorskip("ray", reason="needs `pip install mtselect[ray]`")
 from tests.conftest import Lab, free_port
@@ -96,6 +100,58 @@ def test_interrupted_it_leaves_no_run_open_and_goes_on(
     cluster.remove_node(node)
     assert lab.selected() == {name: ids for name, ids in swept.selected().items() if re.fullmatch(r"t\d+", name)}
     assert not [run for run in lab.runs() if run.info.status == "RUNNING"]
+
+
+WITH_COMET = ["--experiment.evaluation.metrics", "[chrf, comet]", "--experiment.evaluation.comet_model"]
+
+
+@pytest.mark.parametrize(("gpus", "killed"), [(0, False), (1, True)])
+def test_comet_is_loaded_once_for_all_trials_and_not_by_the_command(cluster: Any, comet: Path, warm_lab: Callable[..., Lab],
+                                                                   gpus: int, killed: bool) -> None:
+    """Where there is a GPU, which this machine only claims to have, beside a piece of work on it. Once more where the process
+    that keeps it dies."""
+    node, lab = cluster.add_node(**node_options(), num_gpus=gpus), warm_lab()
+    for before in comet.glob("*.began"):
+        before.unlink()
+    if killed:
+        (comet / "kill").touch()
+    try:
+        assert lab.run("sweep", "sweep.yaml", *on(cluster), "--study.n_trials", "3", "--study.sampler", "random",
+                       "--study.baselines", "[]", *WITH_COMET, "tiny/comet") == 0
+    finally:
+        cluster.remove_node(node)
+    assert not (comet / "kill").exists()
+    began = [int(path.read_text()) for path in comet.glob("*.began")]
+    assert len(began) == 1 + killed
+    assert os.getpid() not in began
+    entries = list(lab.store.glob("evaluation/*/scores.json"))
+    assert len(entries) >= 3
+    for path in entries:
+        rows = read_lines(path.with_name("hypotheses.jsonl"))
+        expected = [len(row["hyp"]) / (1 + len(row["hyp"]) + len(row["ref"])) for row in rows]
+        (found,) = (one["value"] for one in json.loads(path.read_text()) if one["name"] == "comet")
+        assert found == pytest.approx(100 * np.mean(expected))
+
+
+def test_a_model_that_comet_cannot_load_is_said_before_any_work(cluster: Any, make_lab: Callable[..., Lab],
+                                                               capfd: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab(database=False)
+    assert lab.run("sweep", "sweep.yaml", *on(cluster), *WITH_COMET, "tiny/broken") == 2
+    assert "error: COMET: 'tiny/broken' is gated" in capfd.readouterr().err
+    assert not lab.manifests()
+
+
+def test_a_process_of_comet_that_is_lost_again_and_again_is_told() -> None:
+    from ray.exceptions import RayActorError
+
+    def lost(*_: Any) -> None:
+        raise RayActorError
+
+    metrics = FarMetrics(lambda: SimpleNamespace(ask=SimpleNamespace(remote=lost)))
+    scoring = Scoring(settings=EvaluationConfig(), tgt_lang="de", progress=SilentProgress())
+    with pytest.raises(ClusterError, match=r"the process that computes comet was lost 6 times, .*: look at Ray's logs"):
+        metrics["comet"].statistics(["a"], ["b"], ["c"], scoring)
+    assert type(metrics["chrf"]) is type(Metrics()["chrf"])
 
 
 def test_what_a_trial_raises_ends_the_others_and_what_kills_its_process_is_told(
