@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,7 @@ class ExampleTable(Sequence[Example]):
 
     def __init__(self, folder: Path) -> None:
         # As plain arrays, whose pages are the map's all the same: slices of a memmap take three times as long.
+        self._folder = folder
         self._ends: NDArray[np.int64] = np.asarray(np.load(folder / "ends.npy", mmap_mode="r"))
         mapped = np.memmap(folder / "ids.bin", np.int32, "r") if len(self._ends) else np.empty(0, np.int32)
         self._ids: NDArray[np.int32] = np.asarray(mapped)
@@ -55,9 +56,13 @@ class ExampleTable(Sequence[Example]):
     def take(self, rows: NDArray[np.int64]) -> Self:
         """These rows [n] in this order; nothing is read."""
         view = type(self).__new__(type(self))
-        view._ids, view._ends, view._start = self._ids, self._ends, self._start
+        view._folder, view._ids, view._ends, view._start = self._folder, self._ids, self._ends, self._start
         view._rows = rows if self._rows is None else self._rows[rows]
         return view
+
+    def __reduce__(self) -> tuple[Callable[..., ExampleTable], tuple[Path, NDArray[np.int64] | None]]:
+        """Another process is sent where they are, not what they are."""
+        return _reopen, (self._folder.absolute(), self._rows)
 
     def __len__(self) -> int:
         return len(self._ends) if self._rows is None else len(self._rows)
@@ -91,6 +96,11 @@ class ExampleTable(Sequence[Example]):
 
     def _here(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
         return (values if self._rows is None else values[self._rows]).astype(np.int32)
+
+
+def _reopen(folder: Path, rows: NDArray[np.int64] | None) -> ExampleTable:
+    table = ExampleTable(folder)
+    return table if rows is None else table.take(rows)
 
 
 def write_examples(examples: Iterable[Example], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,6 +103,14 @@ def test_examples_on_disk_make_the_same_batches(tiny: SimpleNamespace, tmp_path:
             for one, other in zip(loader(some, 4, PAD, rngs[0]), loader(on_disk, 4, PAD, rngs[1]), strict=True):
                 assert one.rows.tolist() == other.rows.tolist()
                 assert torch.equal(one.input_ids, other.input_ids) and torch.equal(one.targets, other.targets)
+
+
+def test_another_process_is_sent_the_place_of_examples_on_disk(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    write_examples(tiny.examples(2000), tmp_path)
+    table = ExampleTable(tmp_path)
+    sent = pickle.dumps(table.take(np.arange(5)[::-1])), pickle.dumps(table)
+    assert [list(pickle.loads(one)) for one in sent] == [list(table.take(np.arange(5)[::-1])), list(table)]
+    assert max(map(len, sent)) < 1000
 
 
 def test_a_loader_without_generator_repeats_itself(tiny: SimpleNamespace) -> None:
