@@ -57,13 +57,24 @@ class Batch:
             yield self
             return
         for first in range(0, len(self.rows), size):
-            some = {name: tensor[first : first + size] for name, tensor in vars(self).items() if tensor is not None}
-            width = int(some["mask"].sum(1).max())
-            behind = {"input_ids": width, "mask": width, "targets": width}
-            if self.decoder_ids is not None:
-                behind |= dict.fromkeys(("targets", "decoder_ids"), int((some["targets"] != -100).sum(1).max()))
-            yield replace(self, **{name: tensor[:, : behind[name]] if name in behind else tensor
-                                   for name, tensor in some.items()})
+            yield self._taken(slice(first, first + size))
+
+    def share(self, rank: int, count: int) -> Batch:
+        """Of `count` shares that have as many examples each, one: every `count`-th example from `rank` on, and where there is
+        none another one without targets."""
+        if count == 1:
+            return self
+        rows = torch.arange(rank, rank + len(self.rows), count, device=self.rows.device)
+        mine = self._taken(rows.clamp(max=len(self.rows) - 1))
+        return replace(mine, targets=mine.targets.masked_fill((rows >= len(self.rows))[:, None], -100))
+
+    def _taken(self, rows: slice | Tensor) -> Batch:
+        some = {name: tensor[rows] for name, tensor in vars(self).items() if tensor is not None}
+        width = int(some["mask"].sum(1).max())
+        behind = {"input_ids": width, "mask": width, "targets": width}
+        if self.decoder_ids is not None:
+            behind |= dict.fromkeys(("targets", "decoder_ids"), max(1, int((some["targets"] != -100).sum(1).max())))
+        return replace(self, **{name: tensor[:, : behind[name]] if name in behind else tensor for name, tensor in some.items()})
 
 
 def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:

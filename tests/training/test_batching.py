@@ -113,6 +113,26 @@ def test_another_process_is_sent_the_place_of_examples_on_disk(tiny: SimpleNames
     assert max(map(len, sent)) < 1000
 
 
+@pytest.mark.parametrize("start", [None, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_shares_of_a_batch_are_the_batch(count: int, start: int | None, tiny: SimpleNamespace) -> None:
+    """Each as large, so that devices do the same number of passes: some rows stand there twice, without targets."""
+    examples = tiny.examples(4, start=start)
+    batch = collate(range(4), examples, PAD)
+    shares = [batch.share(rank, count) for rank in range(count)]
+    assert {len(share.rows) for share in shares} == {-(-4 // count)}
+    counted = []
+    for share in shares:
+        for part in share.parts(1):
+            (row,) = part.rows.tolist()
+            whole = collate([row], examples, PAD)
+            assert part.input_ids.tolist() == whole.input_ids.tolist()
+            if (part.targets != -100).any():
+                counted.append(row)
+                assert part.targets.tolist() == whole.targets.tolist()
+    assert sorted(counted) == [0, 1, 2, 3]
+
+
 def test_a_loader_without_generator_repeats_itself(tiny: SimpleNamespace) -> None:
     made = loader(tiny.examples(10), 4, PAD)
     one, two = ([batch.rows.tolist() for batch in made] for _ in range(2))
