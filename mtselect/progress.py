@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int], None]
+OnEpoch = Callable[[int, float], None]
 # Without a terminal, how often a line says how far the work is, also while a step takes longer.
 LINE_SECONDS = 30.0
 

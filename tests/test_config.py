@@ -260,6 +260,9 @@ OUT_OF_RANGE: list[tuple[Any, dict[str, Any], str]] = [
      "runtime.address must be null where runtime.executor is local, got 'head:6379': set runtime.executor to ray"),
     (RuntimeConfig, {"batch_size": 0}, "runtime.batch_size must be at least 1, got 0"),
     (RuntimeConfig, {"micro_batch": 0}, "runtime.micro_batch must be at least 1 or null, got 0"),
+    (RuntimeConfig, {"devices_per_trial": 0}, "runtime.devices_per_trial must be between 1 and 64, got 0"),
+    (RuntimeConfig, {"strategy": "fsdp"},
+     "runtime.strategy must be ddp where runtime.devices_per_trial is 1, got 'fsdp': raise that"),
     (RuntimeConfig, {"threads": 0}, "runtime.threads must be between 1 and 1024 or null, got 0: null takes all cores"),
 ]
 
@@ -383,6 +386,13 @@ def test_clusters_want_sketches() -> None:
     found = cross_faults(Sweep(experiment=experiment, search={"selection.n_clusters": Range(low=1, high=8)}))
     assert found == ["attribution.sketch_rank must be at least 1 where selection.n_clusters is 8, got 0: raise it, or ask "
                      "for 1 cluster"]
+
+
+def test_4_bits_want_one_device() -> None:
+    experiment = with_fields(Experiment(), {"model.lora_rank": 2, "model.quantize": "nf4"})
+    assert cross_faults(Sweep(experiment=experiment)) == []
+    assert cross_faults(Sweep(experiment=experiment, runtime=RuntimeConfig(devices_per_trial=2))) == [
+        "runtime.devices_per_trial must be 1 where model.quantize is nf4, got 2: 4-bit weights train on one device alone"]
 
 
 def test_field_type_follows_the_dots() -> None:

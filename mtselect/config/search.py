@@ -93,6 +93,9 @@ def _other_faults(sweep: Sweep) -> Iterator[str]:
     if "select/noise_share" in objectives and sweep.experiment.data.label_column is None:
         yield fault_line("study.objectives", "select/noise_share", "left out while data.label_column is null",
                        "name the label column")
+    if sweep.experiment.model.quantize is not None and sweep.runtime.devices_per_trial > 1:
+        yield fault_line("runtime.devices_per_trial", sweep.runtime.devices_per_trial, "1 where model.quantize is "
+                         f"{sweep.experiment.model.quantize}", "4-bit weights train on one device alone")
     clusters = most_clusters(sweep.experiment, sweep.search)
     if clusters > 1 and sweep.experiment.attribution.sketch_rank == 0:
         yield fault_line("attribution.sketch_rank", 0, f"at least 1 where selection.n_clusters is {clusters}",

@@ -22,6 +22,7 @@ Storage = Annotated[str | None, must(
 Address = Annotated[str | None, must(lambda head: head is None or re.fullmatch(r"[\w.-]+:\d{1,5}", head),
                                      "the HOST:PORT that `ray start --head` printed, or null")]
 Cores = Annotated[int, Field(ge=1, le=1024)]
+Devices = Annotated[int, Field(ge=1, le=64)]
 
 
 @section
@@ -84,9 +85,13 @@ class RuntimeConfig(Section):
     workdir: str = Field(default="mlruns", description="stage store and default Optuna storage.")
     batch_size: Count = Field(default=32, description="pairs per batch of the gradient pass and of decoding.")
     micro_batch: Count | None = Field(default=None, description="pairs of an optimiser step (`finetune.batch_size`) that are "
-        "in memory at a time; null is all of them. Fewer take less memory, and longer: their gradients are summed.")
+        "in a device's memory at a time; null is all. Fewer take less memory, and longer: their gradients are summed.")
     checkpointing: bool = Field(default=False, description="while training keep the layers' inputs alone, and compute the rest "
         "of the activations once more for the backward pass: a third more time, a fraction of the memory.")
+    devices_per_trial: Devices = Field(default=1, description="devices of one machine that train a model, each with its share "
+        "of every batch: GPUs, or without them processes. Only training takes more than one.")
+    strategy: Literal["ddp", "fsdp"] = Field(default="ddp", description="with several devices: `ddp`, each holds the model, or "
+        "`fsdp`, each holds its part of the weights, gradients and moments, for models whose training does not fit one.")
     accelerator: Literal["auto", "cpu", "gpu", "cuda"] = Field(default="auto", description="`auto` (a GPU where there is one), "
         "`cpu`, `gpu` or `cuda`.")
     threads: Annotated[Cores | None, hint("null takes all cores")] = Field(default=None,
@@ -108,6 +113,8 @@ class RuntimeConfig(Section):
     def conflicts(self) -> Iterator[tuple[str, str, str]]:
         if self.address is not None and self.executor != "ray":
             yield "address", f"null where runtime.executor is {self.executor}", "set runtime.executor to ray"
+        if self.strategy != "ddp" and self.devices_per_trial == 1:
+            yield "strategy", "ddp where runtime.devices_per_trial is 1", "raise that"
 
 
 @section

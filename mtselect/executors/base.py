@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mtselect.config import Experiment
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
+from mtselect.progress import OnEpoch
+from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import TrialResult
 
 

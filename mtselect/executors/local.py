@@ -19,9 +19,9 @@ from pathlib import Path
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.errors import UserError
 from mtselect.executors.board import POLL_SECONDS, Message, SentProgress
-from mtselect.progress import Advance
+from mtselect.progress import Advance, OnEpoch
 from mtselect.stages.finetune import FINETUNE
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
+from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.selection import select_pairs
 from mtselect.stages.training import pairs_trained
 from mtselect.stages.trial import TrialResult, run_trial
@@ -40,6 +40,8 @@ def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
 
     if runtime.processes is not None:
         return runtime.processes
+    if runtime.devices_per_trial > 1:
+        return 1
     cores = runtime.threads or cpu_count()
     if cores == 1 or compute_device(runtime.accelerator).type != "cpu" or any(
             METRICS.load(name).alone for name in experiment.evaluation.metrics):

@@ -24,9 +24,9 @@ from mtselect.errors import ClusterError, UserError
 from mtselect.executors.board import POLL_SECONDS, Bars, Board, Message, SentProgress, sender
 from mtselect.executors.cluster import Room, first_line
 from mtselect.executors.scorer import GPU_SHARE, FarMetrics, find_scorer, make_scorer
-from mtselect.progress import Advance
+from mtselect.progress import Advance, OnEpoch
 from mtselect.stages.evaluation import EVALUATION
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage
+from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import TrialResult, run_trial
 from mtselect.store import LookingStore, NotStored
 

@@ -17,7 +17,7 @@ from mtselect import cli
 from mtselect.config import Experiment, Sweep
 from mtselect.errors import ClusterError, ConfigError, NonFiniteError, StorageError, UserError
 from mtselect.executors.base import Executor
-from mtselect.progress import LINE_SECONDS, Advance
+from mtselect.progress import LINE_SECONDS, Advance, OnEpoch
 from mtselect.recording import record_corpus, record_gradients, record_trial, trial_metrics, trial_params
 from mtselect.remote import causes, redact
 from mtselect.reports.tables import final_table, proof_table, scores_text, study_note
@@ -30,7 +30,7 @@ from mtselect.search.study import shared_by_trials
 from mtselect.search.trials import TrialRow, first_tries, is_alive, is_surplus, slot, study_rows, worker_name
 from mtselect.stages.evaluation import prepare_metrics
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Lineage, OnEpoch
+from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.trial import at_seeds, mean_scores, run_trial, shared_stages
 from mtselect.study_record import compare_rivals, record_study

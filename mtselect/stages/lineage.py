@@ -13,12 +13,11 @@ from typing import Protocol, TypeVar, cast
 
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.metrics.base import Metrics
-from mtselect.progress import Progress
+from mtselect.progress import OnEpoch, Progress
 from mtselect.store import Entry, Recipe, Store
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-OnEpoch = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
         trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, advance=advance, on_epoch=work.on_epoch,
                            seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype,
                            batch_size=runtime.batch_size, accelerator=runtime.accelerator, micro_batch=runtime.micro_batch,
-                           checkpointing=runtime.checkpointing)
+                           checkpointing=runtime.checkpointing, devices=runtime.devices_per_trial, strategy=runtime.strategy)
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from mtselect.config import Experiment, with_fields
 from mtselect.data.pairs import Corpus
+from mtselect.progress import OnEpoch
 from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
 from mtselect.stages.base import BASE
 from mtselect.stages.corpus import CORPUS, Split, corpus_of
 from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, scoring, with_decoding
 from mtselect.stages.finetune import start_model
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Bench, Lineage, OnEpoch, Stage, ancestors
+from mtselect.stages.lineage import Bench, Lineage, Stage, ancestors
 from mtselect.stages.selection import Selection, select_pairs, selection_stage
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.tokens import TOKENS

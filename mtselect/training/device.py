@@ -44,6 +44,14 @@ def compute_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def require_devices(accelerator: str, count: int) -> None:
+    """Raise ConfigError if this machine has not so many GPUs; of a CPU a process is a device."""
+    there = torch.cuda.device_count()
+    if compute_device(accelerator).type == "cuda" and count > there:
+        raise ConfigError(f"runtime.devices_per_trial must be at most {there}, the GPUs that CUDA sees here, got {count}: "
+                          "lower it, or set runtime.executor to ray where another machine has more")
+
+
 def device_memory(device: torch.device) -> Memory:
     """Of a GPU, or of the host as far as the control group of this process lets it."""
     if device.type == "cuda":

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from mtselect.config import TrainConfig
 from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
-from mtselect.progress import Advance
+from mtselect.progress import Advance, OnEpoch
 from mtselect.training.batching import Batch, loader
+from mtselect.training.device import compute_device, require_devices
 from mtselect.training.language_model import LanguageModel, Model, checkpointed, target_logits, target_losses
+from mtselect.training.processes import on_devices
 from mtselect.training.trainer import make_trainer
 
 
@@ -53,14 +58,14 @@ class FinetuneModule(L.LightningModule):
         model: causal LM or encoder-decoder, with LoRA adapters or not.
         config: optimiser and schedule.
         n_steps: optimiser steps in all, for the schedule.
-        micro_batch: examples of a step that are in memory at a time; null is all.
+        micro_batch: examples of a step that are in a device's memory at a time; null is all.
         name: what the error of a NaN loss calls this training (`warmup` or `finetune`).
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss) at each epoch's end; may raise to stop.
     """
 
     def __init__(self, model: Model, config: TrainConfig, n_steps: int, name: str, advance: Advance,
-                 on_epoch: Callable[[int, float], None] | None, micro_batch: int | None = None) -> None:
+                 on_epoch: OnEpoch | None, micro_batch: int | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False  # Lightning's accumulation means over micro-batches, not over a step's tokens
         self._micro_batch = micro_batch or config.batch_size
@@ -70,6 +75,14 @@ class FinetuneModule(L.LightningModule):
         self._advance, self._on_epoch = advance, on_epoch
         self._dev_sums = np.zeros(2)
         self.seconds, self._begun = 0.0, 0.0
+
+    def configure_model(self) -> None:
+        """Where a strategy shards, cut the weights up: a layer at a time is gathered."""
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        layers, mesh = set(self.model._no_split_modules or ()), self.device_mesh["data_parallel"]
+        for module in [part for part in self.model.modules() if type(part).__name__ in layers] + [self.model]:
+            fully_shard(module, mesh=mesh)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Start the clock of a step."""
@@ -81,17 +94,20 @@ class FinetuneModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step down the mean cross-entropy over the batch's target tokens, whose gradients are summed over
-        micro-batches. Raises NonFiniteError with the step."""
+        devices and micro-batches. Raises NonFiniteError with the step, on every device."""
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
         step = self.global_step
         optimizer.zero_grad()
-        tokens, value = _target_tokens(batch), 0.0
-        for part in batch.parts(self._micro_batch):
+        tokens, value, left, devices = _target_tokens(batch), 0.0, len(batch.rows), self.trainer.world_size
+        for part in batch.share(self.global_rank, devices).parts(self._micro_batch):
             loss = self._loss(part, tokens)
-            value = self._finite(value + float(loss.detach()), "loss", f"at step {step}")
-            self.manual_backward(loss)
-            self._advance(len(part.rows))
+            value += float(loss.detach())
+            self.manual_backward(loss * devices)  # whose mean is taken over them
+            done = min(left, devices * len(part.rows))
+            left -= done
+            self._advance(done)
+        value = self._finite(self._over_devices(value), "loss", f"at step {step}")
         self.curve.append(CurvePoint(step=step, epoch=self.current_epoch, train_loss=value))
         torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
         optimizer.step()
@@ -100,12 +116,14 @@ class FinetuneModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add to the dev loss."""
         tokens = _target_tokens(batch)
-        self._dev_sums += (float(self._loss(batch, tokens)) * tokens, tokens)
+        mine = batch.share(self.global_rank, self.trainer.world_size)
+        self._dev_sums += (float(self._loss(mine, tokens)) * tokens, tokens)
 
     def on_validation_epoch_end(self) -> None:
         """Close the epoch's dev loss and report it. Raises NonFiniteError with the epoch."""
         last = self.curve[-1]
-        dev_loss = self._finite(float(self._dev_sums[0] / self._dev_sums[1]), "dev loss", f"after epoch {last.epoch}")
+        dev_loss = self._finite(self._over_devices(float(self._dev_sums[0])) / float(self._dev_sums[1]), "dev loss",
+                                f"after epoch {last.epoch}")
         self._dev_sums[:] = 0
         self.curve[-1] = CurvePoint(step=last.step, epoch=last.epoch, train_loss=last.train_loss, dev_loss=dev_loss)
         if self._on_epoch is not None:
@@ -132,6 +150,13 @@ class FinetuneModule(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _over_devices(self, value: float) -> float:
+        """Its sum over them."""
+        if self.trainer.world_size == 1:
+            return value
+        mine = torch.tensor(value, dtype=torch.float64, device=self.device)
+        return float(self.trainer.strategy.reduce(mine, reduce_op="sum"))
+
     def _finite(self, value: float, what: str, when: str) -> float:
         if not math.isfinite(value):
             raise NonFiniteError(f"{self._name} {what} is {value} {when}: lower {self._name}.learning_rate "
@@ -149,8 +174,8 @@ def _target_tokens(batch: Batch) -> int:
 
 def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *, n_steps: int,
              name: str, seed: int, dtype: str, batch_size: int, accelerator: str, advance: Advance,
-             on_epoch: Callable[[int, float], None] | None = None, micro_batch: int | None = None,
-             checkpointing: bool = False) -> Training:
+             on_epoch: OnEpoch | None = None, micro_batch: int | None = None, checkpointing: bool = False, devices: int = 1,
+             strategy: str = "ddp") -> Training:
     """Train the model in place.
 
     Args:
@@ -159,25 +184,56 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
         config: optimiser and schedule.
         n_steps: optimiser steps; epochs repeat or stop as needed.
         name: `warmup` or `finetune`, for errors.
-        seed: of the shuffling and of dropout.
+        seed: of the shuffling and of dropout, which is another on each device.
         dtype: of the arithmetic; weights that train stay float32.
         batch_size: of the dev loss only; `config.batch_size` trains.
         accelerator: Lightning's.
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss); may raise to stop.
-        micro_batch: examples of a step that are in memory at a time; null is all.
+        micro_batch: examples of a step that are in a device's memory at a time; null is all.
         checkpointing: keep the layers' inputs alone, and compute what else the backward pass needs once more.
+        devices: of this machine; each takes its share of every batch. The model comes from the CPU and goes back there.
+        strategy: of several devices: each holds the model (`ddp`), or its part of the model (`fsdp`).
 
     Raises:
         NonFiniteError: the loss became NaN or infinite.
+        ConfigError: there are not so many devices.
     """
+    fit = partial(_fit, examples=examples, dev=dev, config=config, n_steps=n_steps, name=name, seed=seed, dtype=dtype,
+                  batch_size=batch_size, accelerator=accelerator, micro_batch=micro_batch, checkpointing=checkpointing,
+                  devices=devices, strategy=strategy)
+    require_devices(accelerator, devices)
+    if devices == 1:
+        with torch.random.fork_rng():
+            return fit(lm, 0, advance, on_epoch)[0]
+    return on_devices(devices, partial(_fit_there, lm, fit), advance, on_epoch)
+
+
+def _fit_there(lm: LanguageModel, fit: partial[tuple[Training, L.Trainer]], rank: int, advance: Advance,
+               on_epoch: OnEpoch | None) -> Training:
+    """In one of several processes: `lm` lies in memory that they share, where the first leaves what was trained."""
+    kept = lm.model.state_dict()
+    if compute_device(fit.keywords["accelerator"]).type == "cpu":
+        lm = replace(lm, model=deepcopy(lm.model))  # a GPU has its own anyway
+    training, trainer = fit(lm, rank, advance, on_epoch)
+    trained = trainer.strategy.lightning_module_state_dict()  # of all of them
+    if rank == 0:
+        for name, tensor in kept.items():
+            tensor.copy_(trained[f"model.{name}"])
+    return training
+
+
+def _fit(lm: LanguageModel, rank: int, advance: Advance, on_epoch: OnEpoch | None, *, examples: Sequence[Example],
+         dev: Sequence[Example], config: TrainConfig, n_steps: int, name: str, seed: int, dtype: str, batch_size: int,
+         accelerator: str, micro_batch: int | None, checkpointing: bool, devices: int, strategy: str
+         ) -> tuple[Training, L.Trainer]:
     module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch, micro_batch)
     trainer = make_trainer(accelerator=accelerator, max_steps=n_steps, max_epochs=-1, num_sanity_val_steps=0,
-                           precision="bf16-mixed" if dtype == "bfloat16" else "32-true")
+                           precision="bf16-mixed" if dtype == "bfloat16" else "32-true", devices=devices, strategy=strategy)
     held_out = loader(dev, batch_size, lm.pad_id) if dev else None
-    with torch.random.fork_rng(), checkpointed(lm.model) if checkpointing else nullcontext():
-        torch.manual_seed(seed)
+    with checkpointed(lm.model) if checkpointing else nullcontext():
+        torch.manual_seed(seed + rank)
         trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)), held_out)
         if held_out is not None and module.curve and module.curve[-1].dev_loss is None:
             trainer.validate(module, held_out, verbose=False)
-    return Training(curve=module.curve, seconds=module.seconds)
+    return Training(curve=module.curve, seconds=module.seconds), trainer

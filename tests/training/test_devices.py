@@ -1,0 +1,98 @@
+"""Two processes train what one trains: the same steps, losses and weights within rounding; what stops one stops all.
+
+On a CPU they talk by gloo. Each start of two takes seconds, so that a test looks at all that there is to see.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mtselect.config import FinetuneConfig, ModelConfig
+from mtselect.errors import ConfigError, NonFiniteError
+from mtselect.training.finetune_module import Training, finetune
+from mtselect.training.language_model import LanguageModel, add_lora
+
+# Of gradients summed in another order, through seven steps of AdamW, which divides small ones by their own size.
+ROUNDING = 1e-2
+CONFIG = FinetuneConfig(steps=7, learning_rate=1e-3, batch_size=4)
+
+
+def weights(lm: LanguageModel) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in lm.model.parameters()])
+
+
+def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> Training:
+    """9 examples: the last batch of an epoch has one, which is no share for the second process."""
+    settings: dict[str, Any] = {"n_steps": 7, "name": "finetune", "seed": 0, "dtype": "float32", "batch_size": 3,
+                                "accelerator": "cpu", "advance": lambda n: None, **how}
+    start = tiny.start if lm.model.config.is_encoder_decoder else None
+    return finetune(lm, tiny.examples(9, start=start), tiny.examples(5, seed=1, start=start), config, **settings)
+
+
+@pytest.mark.parametrize(("architecture", "rank", "dtype", "how"), [
+    ("llama", 0, "float32", {"micro_batch": 1}),
+    ("llama", 2, "bfloat16", {"strategy": "fsdp", "checkpointing": True}),
+    ("llama", 2, "float32", {"checkpointing": True}),
+    ("marian", 0, "float32", {"strategy": "fsdp", "micro_batch": 1}),
+], ids=str)
+def test_two_processes_equal_one(architecture: str, rank: int, dtype: str, how: dict[str, Any], tiny: SimpleNamespace,
+                                 relative: Any) -> None:
+    still = {"dropout": 0.0} if architecture == "marian" else {}  # another on each device
+    found = []
+    for devices in (1, 2):
+        lm = tiny.model(architecture, dtype=getattr(torch, dtype), **still)
+        if rank:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                lm = LanguageModel(model=add_lora(lm.model, ModelConfig(lora_rank=rank)), tokenizer=lm.tokenizer)
+        before, done, told = weights(lm), [], []
+        training = train(tiny, lm, devices=devices, advance=done.append,
+                         on_epoch=lambda epoch, loss, told=told: told.append((epoch, loss)), **(how if devices > 1 else {}))
+        assert training.seconds > 0
+        found.append(SimpleNamespace(moved=weights(lm) - before, curve=training.curve, done=sum(done), told=told))
+    one, two = found
+    assert [(point.step, point.epoch, point.dev_loss is None) for point in two.curve] == [
+        (point.step, point.epoch, point.dev_loss is None) for point in one.curve]
+    assert relative([point.train_loss for point in two.curve], [point.train_loss for point in one.curve]) < ROUNDING
+    assert two.told == [(point.epoch, point.dev_loss) for point in two.curve if point.dev_loss is not None]
+    assert relative(two.told, one.told) < ROUNDING and len(two.told) == 3
+    assert two.done == one.done
+    assert relative(two.moved, one.moved) < ROUNDING
+
+
+def test_what_stops_one_process_stops_all(tiny: SimpleNamespace) -> None:
+    class StopHereError(Exception):
+        pass
+
+    seen = []
+
+    def on_epoch(epoch: int, dev_loss: float) -> None:
+        seen.append(epoch)
+        if epoch == 1:
+            raise StopHereError
+
+    lm = tiny.model("llama")
+    before = weights(lm)
+    with pytest.raises(StopHereError):
+        train(tiny, lm, devices=2, on_epoch=on_epoch)
+    assert seen == [0, 1]
+    assert torch.equal(weights(lm), before), "what was not trained to its end came back"
+    assert not torch.multiprocessing.active_children()
+
+
+def test_an_error_of_a_process_is_that_of_the_training(tiny: SimpleNamespace) -> None:
+    with pytest.raises(NonFiniteError, match=r"finetune loss is (nan|inf) at step [1-9]: lower finetune.learning_rate"):
+        train(tiny, tiny.model("llama"), FinetuneConfig(steps=7, learning_rate=1e30, batch_size=4), devices=2)
+
+
+def test_more_gpus_than_there_are_are_refused(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny.model("llama")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"^runtime.devices_per_trial must be at most 2, the GPUs that CUDA sees here, got 3: "
+                                          "lower it, or set runtime.executor to ray"):
+        train(tiny, lm, devices=3, accelerator="auto")
