@@ -9,6 +9,7 @@ from mtselect.config import RuntimeConfig
 from mtselect.executors.base import Executor
 from mtselect.executors.local import Local
 from mtselect.stages.lineage import Bench
+from mtselect.training.device import require_devices
 
 
 @contextmanager
@@ -17,6 +18,7 @@ def open_executor(bench: Bench) -> Iterator[Executor]:
 
     Raises:
         ClusterError: the cluster cannot be used.
+        ConfigError: no node, or not this machine, has `runtime.devices_per_trial` devices.
         Faults: nodes of it, a line each.
     """
     if bench.runtime.executor == "local":
@@ -25,13 +27,14 @@ def open_executor(bench: Bench) -> Iterator[Executor]:
     from mtselect.executors.cluster import connected
     from mtselect.executors.ray import Ray
 
-    with connected(bench.runtime) as room:
-        yield Ray(bench, room)
+    with connected(bench.runtime) as rooms:
+        yield Ray(bench, *rooms)
 
 
 def look_at_executor(runtime: RuntimeConfig) -> str | None:
     """Who will do the work, in words, if that is not this process; asks the cluster. Raises as `open_executor`."""
     if runtime.executor == "local":
+        require_devices(runtime.accelerator, runtime.devices_per_trial)
         return None
     from mtselect.executors.cluster import look_at_cluster
 

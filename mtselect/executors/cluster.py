@@ -22,7 +22,8 @@ from typing import Any
 
 import mtselect
 from mtselect.config import RuntimeConfig
-from mtselect.errors import ClusterError, Faults
+from mtselect.errors import ClusterError, ConfigError, Faults
+from mtselect.training.device import require_devices
 
 _ANSWER_SECONDS = 5.0  # a head has to accept a connection
 _LOOK_SECONDS = 90.0  # a node starts a first process of Python in this time, also a busy one
@@ -34,7 +35,7 @@ class Room:
     """What a piece of work takes, and how many there is room for.
 
     Args:
-        gpus: of a piece, 1 (but for the share of `scorer`) or 0.
+        gpus: of a piece (but for the share of `scorer`); 0 where it computes on cores.
         cores: of a piece; also its threads.
         pieces: at a time, over all nodes.
         about: the cluster in words.
@@ -51,21 +52,24 @@ def look_at_cluster(runtime: RuntimeConfig) -> str:
 
     Raises:
         ClusterError: Ray is not installed here, the head is away, or nothing fits the nodes.
+        ConfigError: no node has so many devices.
         Faults: nodes that cannot do the work, a line each.
     """
     if _head(runtime) is None:
         _require_ray()
+        require_devices(runtime.accelerator, runtime.devices_per_trial)
         return "Ray on this machine, started for the sweep"
-    with connected(runtime) as room:
-        return room.about
+    with connected(runtime) as (room, training):
+        return room.about if training == room else f"{room.about}, or {training.pieces} trainings"
 
 
 @contextlib.contextmanager
-def connected(runtime: RuntimeConfig) -> Iterator[Room]:
-    """Connect to the cluster, or start one of this machine alone, and look at every node; the block may run pieces there.
+def connected(runtime: RuntimeConfig) -> Iterator[tuple[Room, Room]]:
+    """Connect to the cluster, or start one of this machine alone, and look at every node; the block may run pieces there, for
+    which there is the first room, and such as train, for which there is the second.
 
     Raises:
-        ClusterError, Faults: as `look_at_cluster`.
+        ClusterError, ConfigError, Faults: as `look_at_cluster`.
     """
     _require_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported: it would call home
@@ -87,7 +91,8 @@ def connected(runtime: RuntimeConfig) -> Iterator[Room]:
             signal.signal(signal.SIGTERM, handler)
     try:
         _check_nodes(_working_nodes(), Path(runtime.workdir).absolute())
-        yield find_room(runtime, [node["Resources"] for node in _working_nodes()])
+        nodes = [node["Resources"] for node in _working_nodes()]
+        yield find_room(runtime, nodes), find_room(runtime, nodes, runtime.devices_per_trial)
     finally:
         ray.shutdown()
 
@@ -109,25 +114,32 @@ def _require_answer(head: str) -> None:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
 
 
-def find_room(runtime: RuntimeConfig, nodes: Sequence[Mapping[str, float]]) -> Room:
-    """One GPU for a piece where there are GPUs, else `runtime.threads` cores, or one.
+def find_room(runtime: RuntimeConfig, nodes: Sequence[Mapping[str, float]], devices: int = 1) -> Room:
+    """A GPU for each device of a piece where there are GPUs, else `runtime.threads` cores, at least one for each.
 
     Args:
         runtime: its accelerator and threads count.
         nodes: of each its resources, as Ray has them.
+        devices: of a piece, all on one node.
 
     Raises:
         ClusterError: no piece fits a node.
+        ConfigError: no node has so many devices.
     """
     gpus, cores = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
     about = f"Ray, {len(nodes)} node{'s' * (len(nodes) > 1)} with {gpus} GPUs and {cores} cores"
     wants_gpu = runtime.accelerator in ("gpu", "cuda") or (runtime.accelerator == "auto" and gpus > 0)
+    most = int(max((node.get("GPU" if wants_gpu else "CPU", 0) for node in nodes), default=0))
+    if 0 < most < devices:
+        raise ConfigError(f"runtime.devices_per_trial must be at most {most}, the {'GPUs' if wants_gpu else 'cores'} of the "
+                          f"largest node ({about}), got {devices}: lower it")
     if wants_gpu:
         share = min((int(node["CPU"] // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1), default=1)
-        each = Room(gpus=1, cores=runtime.threads or max(1, share), pieces=0, about="")
+        each = Room(gpus=devices, cores=runtime.threads or devices * max(1, share), pieces=0, about="")
     else:
-        each = Room(gpus=0, cores=runtime.threads or 1, pieces=0, about="")
-    pieces = sum(int(min(node["CPU"] // each.cores, node.get("GPU", 0) if each.gpus else node["CPU"])) for node in nodes)
+        each = Room(gpus=0, cores=max(devices, runtime.threads or 1), pieces=0, about="")
+    pieces = sum(int(min(node["CPU"] // each.cores, node.get("GPU", 0) // each.gpus if each.gpus else node["CPU"]))
+                 for node in nodes)
     if not pieces:
         raise ClusterError(f"no node has room for a piece of work, which takes {each.gpus} GPUs and {each.cores} cores "
                            f"({about}): lower runtime.threads, or set runtime.accelerator to cpu")

@@ -59,18 +59,19 @@ class Ray:
     Args:
         bench: store, runtime, progress of the study's process.
         room: of the cluster.
+        training: of the cluster, for pieces that train.
     """
 
-    def __init__(self, bench: Bench, room: Room) -> None:
+    def __init__(self, bench: Bench, room: Room, training: Room) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._room = room
-        self.bench = replace(bench, metrics=FarMetrics(partial(make_scorer, room)))
+        self._room, self._training = room, training
+        self.bench = _with_scorer(bench, partial(make_scorer, room))
+        self._gpu = 1 - GPU_SHARE if training.gpus <= 1 else 1
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        gpus = room.gpus * (1 - GPU_SHARE)
-        self._work = ray.remote(work).options(num_cpus=room.cores, num_gpus=gpus, max_retries=_RETRIES)
+        self._work = ray.remote(work)
         self._batches = itertools.count()
         self._desk = threading.Lock()  # whoever holds it goes on; the others wait for their trials
         self._desk.acquire()
@@ -82,8 +83,9 @@ class Ray:
             parts = stage.parts(lineage, self._room.pieces) if stage.parts else 1
             piece = partial(_fill, experiment=lineage.experiment, stage=_place(stage))
             alone = self.bench.store.alone(lineage.recipe(stage)) if parts > 1 else contextlib.nullcontext()
+            room = self._training if stage.trains else self._room
             with alone:
-                errors = self._do([partial(piece, part=(i, parts)) for i in range(parts)], stage.name)
+                errors = self._do([partial(piece, part=(i, parts)) for i in range(parts)], room, stage.name)
             for error in errors:
                 raise error
             self._wait_until_there(lineage.experiment, stage)
@@ -98,8 +100,8 @@ class Ray:
 
         self._desk.release()
         try:
-            with ThreadPoolExecutor(self._room.pieces) as pool:
-                lanes = [pool.submit(run) for _ in range(self._room.pieces)]
+            with ThreadPoolExecutor(self._training.pieces) as pool:
+                lanes = [pool.submit(run) for _ in range(self._training.pieces)]
                 try:
                     wait(lanes, return_when=FIRST_EXCEPTION)
                 finally:
@@ -114,7 +116,7 @@ class Ray:
     def run_trial(self, experiment: Experiment, on_epoch: OnEpoch | None = None) -> TrialResult:
         """As one task."""
         if not self._is_there(experiment, EVALUATION["dev"]):
-            for error in self._do([partial(_try, experiment=experiment)], on_epoch=on_epoch):
+            for error in self._do([partial(_try, experiment=experiment)], self._training, on_epoch=on_epoch):
                 raise error
             self._wait_until_there(experiment, EVALUATION["dev"])
         return run_trial(self.bench, experiment)
@@ -122,19 +124,20 @@ class Ray:
     def ahead(self, experiments: Sequence[Experiment]) -> None:
         """A task each."""
         missing = [one for one in experiments if not self._is_there(one, EVALUATION["dev"])]
-        self._do([partial(_try, experiment=one) for one in missing], "finetune")
+        self._do([partial(_try, experiment=one) for one in missing], self._training, "finetune")
 
-    def _do(self, pieces: Sequence[Piece], name: str = "", on_epoch: OnEpoch | None = None) -> list[UserError]:
-        """Run pieces as a batch, shown as one task of a name if there are several; returns what a user can mend of what went
-        wrong."""
+    def _do(self, pieces: Sequence[Piece], room: Room, name: str = "", on_epoch: OnEpoch | None = None) -> list[UserError]:
+        """Run pieces as a batch, each where there is room of its kind, shown as one task of a name if there are several;
+        returns what a user can mend of what went wrong."""
         import ray
 
-        order = Order(folder=str(Path.cwd()), runtime=replace(self.bench.runtime, threads=self._room.cores),
+        order = Order(folder=str(Path.cwd()), runtime=replace(self.bench.runtime, threads=room.cores),
                       batch=next(self._batches), asks=on_epoch is not None)
-        waiting = [self._work.remote(piece, order, self._board) for piece in pieces]
+        task = self._work.options(num_cpus=room.cores, num_gpus=self._gpu * room.gpus, max_retries=_RETRIES)
+        waiting = [task.remote(piece, order, self._board) for piece in pieces]
         bars, errors = Bars(self.bench.progress), []
         try:
-            with self._several(name, len(pieces)) as advance:
+            with self._several(name, len(pieces), room) as advance:
                 while waiting:
                     with self._away():
                         done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
@@ -151,11 +154,11 @@ class Ray:
         return errors
 
     @contextlib.contextmanager
-    def _several(self, name: str, count: int) -> Iterator[Advance]:
+    def _several(self, name: str, count: int, room: Room) -> Iterator[Advance]:
         if count < 2:
             yield lambda n: None
             return
-        with self.bench.progress.task(f"{name}, {min(count, self._room.pieces)} at a time", count) as advance:
+        with self.bench.progress.task(f"{name}, {min(count, room.pieces)} at a time", count) as advance:
             yield advance
 
     def _hear(self, batch: int, bars: Bars, on_epoch: OnEpoch | None) -> None:
@@ -228,7 +231,12 @@ def _bench(runtime: RuntimeConfig) -> Bench:
 
     from mtselect.cli import make_bench
 
-    return replace(make_bench(runtime, Console()), metrics=FarMetrics(find_scorer))
+    return _with_scorer(make_bench(runtime, Console()), find_scorer)
+
+
+def _with_scorer(bench: Bench, scorer: Callable[[], Any]) -> Bench:
+    """The actor's metrics; a trial on several devices, of which none can be shared, computes its own."""
+    return replace(bench, metrics=FarMetrics(scorer)) if bench.runtime.devices_per_trial == 1 else bench
 
 
 def _outcome(done: Any) -> UserError | None:

@@ -36,7 +36,7 @@ def _train(work: Work) -> None:
     keep(work, lm)
 
 
-SEEDED = Stage(name="seeded", version=1, inputs=lambda _: [SEEDS, WARM_MODEL], run=_train,
+SEEDED = Stage(name="seeded", version=1, inputs=lambda _: [SEEDS, WARM_MODEL], run=_train, trains=True,
                reads=("model", "data.src_lang", "data.tgt_lang", "seed", *(f"finetune.{name}" for name in _TRAINING)))
 TRAINED = Output(stage=SEEDED)
 

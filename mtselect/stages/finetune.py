@@ -35,7 +35,7 @@ def _run(work: Work) -> None:
     keep(work, lm)
 
 
-FINETUNE = Stage(name="finetune", version=3, run=_run,
+FINETUNE = Stage(name="finetune", version=3, run=_run, trains=True,
                  inputs=lambda experiment: [SELECTED, DEV, start_model(experiment)],
                  reads=("finetune", "model", "data.src_lang", "data.tgt_lang", "seed", "evaluation.dev_rows"))
 

@@ -66,6 +66,7 @@ class Stage:
         sources: files it reads, as hashes of their content.
         parts: given a lineage, and how many processes there is room for, in how many parts they may write its entry, which a
             killed one's successor goes on with; none where one process writes it whole.
+        trains: it takes `runtime.devices_per_trial` devices.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Stage:
     constants: Mapping[str, str] = field(default_factory=dict)
     sources: Callable[[Experiment], Sequence[str]] = lambda experiment: ()
     parts: Callable[[Lineage, int], int] | None = None
+    trains: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def _run(work: Work) -> None:
 
 
 WARMUP = Stage(name="warmup", version=4, reads=("model", "data.src_lang", "data.tgt_lang", "warmup", "seed"),
-               inputs=lambda _: [POOL_TOKENS, BASE_MODEL], run=_run)
+               inputs=lambda _: [POOL_TOKENS, BASE_MODEL], run=_run, trains=True)
 
 
 @dataclass(frozen=True, kw_only=True)

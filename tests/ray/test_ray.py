@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mtselect.config import EvaluationConfig, RuntimeConfig, load, with_fields
-from mtselect.errors import ClusterError, UserError
+from mtselect.errors import ClusterError, ConfigError, UserError
 from mtselect.executors.cluster import find_room
 from mtselect.executors.scorer import FarMetrics
 from mtselect.metrics.base import Metrics, Scoring
@@ -179,17 +179,34 @@ def test_what_a_trial_raises_ends_the_others_and_what_kills_its_process_is_told(
             if len(epochs) == 2:
                 raise UserError("enough")
 
-        with connected(sweep.runtime) as room:
-            executor = executors.Ray(bench, room)
+        with connected(sweep.runtime) as rooms:
+            executor = executors.Ray(bench, *rooms)
             with pytest.raises(UserError, match="enough"):
                 executor.side_by_side(lambda: executor.run_trial(experiment, on_epoch) and None)
             assert not list(lab.store.glob("evaluation/*/manifest.json"))
             assert len(epochs) == 2
             result = executor.run_trial(experiment, lambda epoch, loss: epochs.append(epoch))
-            (error,) = executor._do([die])
+            (error,) = executor._do([die], rooms[0])
     assert len(result.selection.pairs) == 20
     assert epochs[2:] == [epochs[2], epochs[2] + 1, epochs[2] + 2]
     assert re.match(r"a piece of work was lost 1 times with its process or its node, .*: look at Ray's logs there", str(error))
+
+
+def test_a_trial_on_two_devices_is_a_task_of_a_node_that_has_them(cluster: Any, warm_lab: Callable[..., Lab], swept: Lab
+                                                                  ) -> None:
+    """There is room for one at a time; what it trains is what one device trains, and under the same key."""
+    node, lab = cluster.add_node(**{**node_options(), "num_cpus": 2}), warm_lab()
+    try:
+        assert lab.run("sweep", "sweep.yaml", *on(cluster), "--runtime.devices_per_trial", "2", "--study.n_trials", "1",
+                       "--study.baselines", "[]") == 0
+    finally:
+        cluster.remove_node(node)
+    assert lab.selected() == {"t000": swept.selected()["t000"]}
+    one, two = (scores(some)["t000"] for some in (swept, lab))
+    for name in ("finetune/loss", "finetune/dev_loss"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3), name
+    trained = {path.parent.name for path in lab.store.glob("finetune/*/curve.jsonl")}
+    assert trained and trained <= {path.parent.name for path in swept.store.glob("finetune/*/curve.jsonl")}
 
 
 @pytest.mark.parametrize(("nodes", "runtime", "found"), [
@@ -198,15 +215,32 @@ def test_what_a_trial_raises_ends_the_others_and_what_kills_its_process_is_told(
     ([(16, 8), (2, 4)], {"threads": 4}, (1, 4, 4)),
     ([(16, 8)], {"accelerator": "cpu"}, (0, 1, 16)),
     ([(3, 0), (4, 0), (1, 0)], {"threads": 2}, (0, 2, 3)),
+    ([(16, 8)], {"devices_per_trial": 4}, (4, 8, 2)),
+    ([(16, 8), (64, 4), (8, 0)], {"devices_per_trial": 3}, (3, 6, 3)),
+    ([(16, 8)], {"devices_per_trial": 4, "threads": 2}, (4, 2, 2)),
+    ([(3, 0), (4, 0), (1, 0)], {"devices_per_trial": 2}, (0, 2, 3)),
+    ([(3, 0), (4, 0), (1, 0)], {"devices_per_trial": 2, "threads": 3}, (0, 3, 2)),
 ])
 def test_a_piece_takes_a_gpu_with_its_share_of_cores_or_cores_alone(nodes: Any, runtime: Any, found: Any) -> None:
-    room = find_room(RuntimeConfig(**runtime), [{"CPU": cores, "GPU": gpus} for cores, gpus in nodes])
+    config = RuntimeConfig(**runtime)
+    room = find_room(config, [{"CPU": cores, "GPU": gpus} for cores, gpus in nodes], config.devices_per_trial)
     assert (room.gpus, room.cores, room.pieces) == found
 
 
 def test_without_a_gpu_that_was_asked_for_there_is_no_room() -> None:
     with pytest.raises(ClusterError, match=r"takes 1 GPUs and 1 cores \(Ray, 1 node with 0 GPUs and 4 cores\): lower runtime"):
         find_room(RuntimeConfig(accelerator="gpu"), [{"CPU": 4}])
+
+
+@pytest.mark.parametrize(("nodes", "message"), [
+    ([{"CPU": 16, "GPU": 2}, {"CPU": 4, "GPU": 1}],
+     r"at most 2, the GPUs of the largest node \(Ray, 2 nodes with 3 GPUs and 20 cores\), got 6: lower it"),
+    ([{"CPU": 4}, {"CPU": 2}],
+     r"at most 4, the cores of the largest node \(Ray, 2 nodes with 0 GPUs and 6 cores\), got 6: lower it"),
+])
+def test_more_devices_than_a_node_has_are_refused(nodes: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^runtime.devices_per_trial must be {message}$"):
+        find_room(RuntimeConfig(devices_per_trial=6), nodes, 6)
 
 
 def test_one_machine_needs_no_address(warm_lab: Callable[..., Lab], swept: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
