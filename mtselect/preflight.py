@@ -43,7 +43,14 @@ from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.stages.models import Scored, scored_model
 from mtselect.tracking.choose import look_at_tracker
-from mtselect.training.device import USED_MEMORY, compute_device, device_memory, device_name, statistics_dtype
+from mtselect.training.device import (
+    USED_MEMORY,
+    compute_device,
+    device_memory,
+    device_name,
+    require_shared_memory,
+    statistics_dtype,
+)
 from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
@@ -246,9 +253,15 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
             found.faults.append(f"{what} takes {_gb(needed)}, of {device_name(device)} {_gb(memory.free)} are free now: stop "
                                 f"what else uses it, or {advice}")
 
-    if not experiment.model.lora_rank and found.left() != (0, 0):
-        require(f"finetuning all {_millions(_size(network))} parameters", _TRAINED_BYTES * _size(network),
+    full, sharded = not experiment.model.lora_rank, runtime.strategy == "fsdp" and device.type == "cuda"
+    shards = runtime.devices_per_trial if sharded else 1  # processes on a CPU have one memory
+    if full and found.left() != (0, 0):
+        whose = "" if shards == 1 else f" on {shards} devices, on each,"
+        require(f"finetuning all {_millions(_size(network))} parameters{whose}", _TRAINED_BYTES * _size(network) // shards,
                 "set model.lora_rank (16), or choose a smaller model")
+    if runtime.devices_per_trial > 1:
+        with found.part():
+            require_shared_memory(4 * _size(network) if full else weights)
     curved = experiment.attribution.curvature != "identity"
     if curved:
         groups = layer_groups(shapes, int(USED_MEMORY * min(memory.total, memory.free)) - weights)

@@ -13,13 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from mtselect import preflight, resolve
 from mtselect.config import Experiment, Range, RuntimeConfig, load, with_fields
 from mtselect.errors import ConfigError
 from mtselect.search.question import question, refuse_other
+from mtselect.training import device
 from mtselect.training.device import Memory
+from mtselect.training.language_model import empty_model
 
 GB = 10**9
 ROOT = Path(__file__).parents[1]
@@ -43,6 +46,10 @@ def check(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: str, command
     assert all(line.startswith("error: ") for line in lines), lines
     return SimpleNamespace(status=status, table={cell[0]: cell[1] for cell in cells if len(cell) == 2}, out=said.out,
                            faults=[line.removeprefix("error: ") for line in lines])
+
+
+def no_disk(path: Path) -> SimpleNamespace:
+    return SimpleNamespace(free=0)
 
 
 def card(patch: pytest.MonkeyPatch, total: int) -> None:
@@ -132,6 +139,9 @@ BROKEN: dict[str, tuple[Any, Any, Sequence[str], str]] = {
                             r"gradients of 16 seeds at 7 layers, .* takes .*: set attribution\.seed_rank to auto, or track"),
     "memory of the training": (nothing, lambda patch: card(patch, 100_000), [], r"finetuning all 0\.0 M parameters takes .*"
                                                                                 r"set model\.lora_rank \(16\)"),
+    "shared memory": (nothing, lambda patch: patch.setattr(device, "shutil", SimpleNamespace(disk_usage=no_disk)),
+                      ["--runtime.devices_per_trial", "2"],
+                      r"runtime\.devices_per_trial above 1 takes 0\.0 GB for the weights in /dev/shm, .*: give a container"),
     "the disk": (nothing, small_disk, [], r"runtime\.workdir 'mlruns' has 0\.00 GB free, what is left to do writes 0\.00 GB"),
     "MLflow": (nothing, None, ["--tracking.uri", "http://127.0.0.1:9"], r"MLflow at http://127\.0\.0\.1:9 cannot be used: "),
     "MLflow's folder": (nothing, None, ["--tracking.uri", "sqlite:////none/of/it.db"],
@@ -328,6 +338,25 @@ def test_models_up_to_7b_fit_an_80_gb_card_with_256_seeds(
     assert found.table["seeds kept"].startswith(kept)
     peaks = [float(re.search(r"([\d.]+) GB with", found.table[what]).group(1)) for what in ("curvature", "seeds kept")]  # type: ignore[union-attr]
     assert max(peaks) * GB <= 0.85 * 80 * GB
+
+
+def test_several_gpus_hold_by_fsdp_what_one_does_not(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights, gradients and moments: a device has half of them."""
+    lab = warm_lab(stages=())
+    monkeypatch.setattr(preflight, "compute_device", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr(preflight, "device_name", lambda device: "a card")
+    found = []
+    for share, arguments in ((1.1, []), (0.9, []), (0.9, ["--runtime.devices_per_trial", "2"]),
+                             (0.9, ["--runtime.devices_per_trial", "2", "--runtime.strategy", "fsdp"]),
+                             (0.4, ["--runtime.devices_per_trial", "2", "--runtime.strategy", "fsdp"])):
+        with contextlib.chdir(lab.folder):
+            model = empty_model(load("sweep.yaml", []).experiment.model)
+        card(monkeypatch, int(share * 16 * sum(parameter.numel() for parameter in model.parameters()) / 0.85))
+        faults = check(lab, capsys, *arguments).faults
+        found.append([fault.split(" takes")[0] for fault in faults if fault.startswith("finetuning")])
+    assert found == [[], ["finetuning all 0.0 M parameters"], ["finetuning all 0.0 M parameters"], [],
+                     ["finetuning all 0.0 M parameters on 2 devices, on each,"]]
 
 
 def test_memory_that_others_use_now_is_said_unless_all_is_in_the_store(

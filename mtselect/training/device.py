@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import psutil
 import torch
 
 from mtselect.config import AttributionConfig
-from mtselect.errors import ConfigError
+from mtselect.errors import ConfigError, StorageError
 
 # Share of a device's memory that is planned with: activations, batches and the allocator need some.
 USED_MEMORY = 0.85
@@ -18,6 +19,8 @@ USED_MEMORY = 0.85
 _CGROUPS = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
              "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file"))
+
+_SHARED = Path("/dev/shm")  # Linux's shared memory, as a file system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ def require_devices(accelerator: str, count: int) -> None:
     if compute_device(accelerator).type == "cuda" and count > there:
         raise ConfigError(f"runtime.devices_per_trial must be at most {there}, the GPUs that CUDA sees here, got {count}: "
                           "lower it, or set runtime.executor to ray where another machine has more")
+
+
+def require_shared_memory(needed: int) -> None:
+    """Raise StorageError if the processes of a training (`processes.py`) cannot share so many bytes."""
+    if _SHARED.is_dir() and needed > (free := shutil.disk_usage(_SHARED).free):
+        raise StorageError(f"runtime.devices_per_trial above 1 takes {needed / 1e9:.1f} GB for the weights in {_SHARED}, of "
+                           f"which {free / 1e9:.1f} GB are free: give a container more (docker run --shm-size), or set it "
+                           "to 1")
 
 
 def device_memory(device: torch.device) -> Memory:

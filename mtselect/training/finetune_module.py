@@ -22,7 +22,7 @@ from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance, OnEpoch
 from mtselect.training.batching import Batch, loader
-from mtselect.training.device import compute_device, require_devices
+from mtselect.training.device import compute_device, require_devices, require_shared_memory
 from mtselect.training.language_model import LanguageModel, Model, checkpointed, target_logits, target_losses
 from mtselect.training.processes import on_devices
 from mtselect.training.trainer import make_trainer
@@ -198,6 +198,7 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
     Raises:
         NonFiniteError: the loss became NaN or infinite.
         ConfigError: there are not so many devices.
+        StorageError: there is not so much shared memory.
     """
     fit = partial(_fit, examples=examples, dev=dev, config=config, n_steps=n_steps, name=name, seed=seed, dtype=dtype,
                   batch_size=batch_size, accelerator=accelerator, micro_batch=micro_batch, checkpointing=checkpointing,
@@ -206,6 +207,7 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
     if devices == 1:
         with torch.random.fork_rng():
             return fit(lm, 0, advance, on_epoch)[0]
+    require_shared_memory(sum(int(tensor.nbytes) for tensor in lm.model.state_dict().values()))
     return on_devices(devices, partial(_fit_there, lm, fit), advance, on_epoch)
 
 

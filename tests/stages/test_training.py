@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -17,6 +18,7 @@ from mtselect.stages.finetune import FINETUNE
 from mtselect.stages.lineage import Bench, Lineage
 from mtselect.stages.warmup import WARMUP
 from mtselect.store import Store
+from mtselect.training import finetune_module
 
 DEVICES = 1e-3  # of gradients summed in another order, through six steps of AdamW
 
@@ -39,9 +41,11 @@ def test_adapters_begin_with_the_same_weights_in_every_process(warm_lab: Callabl
     assert curves[0] == curves[1]
 
 
-def test_a_training_on_two_devices_is_the_same_entry(warm_lab: Callable[..., Any], relative: Any) -> None:
+def test_a_training_on_two_devices_is_the_same_entry(warm_lab: Callable[..., Any], relative: Any,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the same key, within rounding: weights, curve and cost, each written once. And the adapters' merged base."""
-    lab = warm_lab()
+    lab, started, original = warm_lab(), [], finetune_module.on_devices
+    monkeypatch.setattr(finetune_module, "on_devices", lambda count, *rest: started.append(count) or original(count, *rest))
     with contextlib.chdir(lab.folder):
         sweep = load("sweep.yaml", ["--runtime.accelerator", "cpu"])
         experiment = with_fields(sweep.experiment, {
@@ -60,6 +64,7 @@ def test_a_training_on_two_devices_is_the_same_entry(warm_lab: Callable[..., Any
                                     entry.path / "adapter" / "adapter_model.safetensors")]
             found.append((entry.key, [point["train_loss"] for point in curve], *weights))
             lineage.discard(WARMUP)
+    assert started == [2]
     assert found[0][0] == found[1][0]
     for one, two in zip(found[0][1:], found[1][1:], strict=True):
         assert relative(two, one) < DEVICES
