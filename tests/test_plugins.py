@@ -130,7 +130,7 @@ def test_a_sweep_uses_the_parts_of_another_package(toy: Path, warm_lab: Callable
                          capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert not list(lab.store.glob("gradients/*")) and not list(lab.store.glob("curvature/*")), "nothing asked for them"
-    assert len(list(lab.store.glob("losses/*"))) == 1
+    assert len(list(lab.store.glob("losses/*/manifest.json"))) == 1
     children = lab.children()
     trials = [run for name, run in children.items() if re.fullmatch(r"t\d+", name)]
     assert all(0.2 <= float(run.data.params["selection.options.share"]) <= 0.8 for run in trials)
