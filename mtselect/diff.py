@@ -289,18 +289,13 @@ def _run_scores(metrics: Mapping[str, float]) -> dict[str, tuple[float, float | 
 
 def _read_trial(name: str, study: str, trial: str, uri: str | None, experiment: str | None) -> Side:
     from mtselect.config import TrackingConfig
-    from mtselect.tracking.server import open_mlflow
+    from mtselect.tracking.trials import find_trial
 
+    tracker, run = find_trial(study, trial, TrackingConfig(uri=uri, experiment=experiment))
     with tempfile.TemporaryDirectory() as folder:
-        tracker = open_mlflow(TrackingConfig(uri=uri, experiment=experiment), study, Path(folder), create=False)
-        parent = tracker.find_study()
-        runs = {run.name: run for run in tracker.children(parent.run_id)} if parent else {}
-        if trial not in runs:
-            known = f"name one of {', '.join(sorted(runs)[:12])}" if runs else "it has none yet"
-            raise DataError(f"{name!r}: study {study!r} has no finished trial or baseline {trial!r}: {known}")
         path = Path(folder) / "selected.jsonl"
-        path.write_text(tracker.read_text(runs[trial].run_id, "selected.jsonl"), encoding="utf-8", newline="")
-        return _of_run(name, path, runs[trial])
+        path.write_text(tracker.read_text(run.run_id, "selected.jsonl"), encoding="utf-8", newline="")
+        return _of_run(name, path, run)
 
 
 def _of_run(name: str, path: Path, run: RecordedRun) -> Side:

@@ -3,7 +3,7 @@
 Why a pair is in the set or not, and which words make it help or harm: the benefit of each target word for the seeds. A pair's
 words, and the end of its sentence, add up to its benefit. PAIR is an id, a source sentence, or a line of the pool's file.
 Without it and --ids the N candidates with the largest and the N with the smallest benefit (--top, 5). --out writes a page
-(.html) or one JSON line per pair (.jsonl). Takes a sweep file or a trial's experiment.yaml. No MLflow.
+(.html) or one JSON line per pair (.jsonl).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mtselect import cli
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
+from mtselect.named import NAMES, read_sweep
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -64,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("--pair and --ids are two ways to name pairs, got both: leave one out")
         ids = None if arguments.ids is None else arguments.ids.split(",")
         asked = ids if arguments.pair is None else arguments.pair
-        explain(cli.read_arguments(given), asked, int(arguments.top), arguments.out, console)
+        explain(read_sweep(given, console), asked, int(arguments.top), arguments.out, console)
 
-    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
+    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
 
 
 def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:

@@ -3,7 +3,7 @@
 All that is known of every pair of the pool, as a table: benefits for the seeds, losses, PMI, how near the sides are in meaning,
 whether the gate lets it through, and whether `select` takes it, its rank and why. --signals says what to look at instead:
 benefits (a gradient pass), losses, pmi, tokens, adequacy, set, drops, kiwi. The form is the ending's: .parquet, .jsonl, .tsv.
-No finetuning, no MLflow.
+No finetuning.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mtselect import cli
 from mtselect.api import SIGNALS
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
+from mtselect.named import NAMES, read_sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command(given: list[str], console: Console) -> None:
         if arguments.out is None:
             raise ConfigError("--out is missing: name the file to write, such as --out scores.parquet")
-        write_scores(cli.read_arguments(given), arguments.signals.split(","), arguments.out, console)
+        write_scores(read_sweep(given, console), arguments.signals.split(","), arguments.out, console)
 
-    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
+    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
 
 
 def write_scores(sweep: Sweep, signals: Sequence[str], out: Path, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 Only the subset: reads the `experiment` of a sweep file, selects, and writes a row for each pair: id, src, tgt, and what the
 selector saw of it. The form is the ending's: .jsonl, .tsv (each also .gz, .zst), .parquet, or .de-en for two files of a
-sentence a line (Moses), selected.de and selected.en. No finetuning, no MLflow.
+sentence a line (Moses), selected.de and selected.en. No finetuning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mtselect import cli
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
+from mtselect.named import NAMES, read_sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     def command(arguments: list[str], console: Console) -> None:
         out, rest = _take_out(arguments)
-        write_selection(cli.read_arguments(rest), out, console)
+        write_selection(read_sweep(rest, console), out, console)
 
-    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
+    return cli.run_on_fields(argv, COMMAND, f"{__doc__}{NAMES}", command)
 
 
 def write_selection(sweep: Sweep, out: Path, console: Console) -> None:

@@ -25,7 +25,7 @@ FLOORS = {
     "tracking": 5,
     "stages": 5,
     "cli": 6, "inputs": 6, "look": 6, "recording": 6, "plan": 6, "promotion": 6, "search": 6, "reports": 6, "resolve": 6,
-    "asked": 6, "preflight": 6, "findings": 6, "executors": 6, "provenance": 6, "gate_record": 6, "study_record": 6,
+    "asked": 6, "named": 6, "preflight": 6, "findings": 6, "executors": 6, "provenance": 6, "gate_record": 6, "study_record": 6,
     "__main__": 7, "completion": 7, "api": 7,
     "init": 7, "list": 7, "sweep": 7, "score": 7, "promote": 7, "select": 7, "explain": 7, "diff": 7, "comet": 7, "check": 7,
     "prune": 7,

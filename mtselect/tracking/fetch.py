@@ -72,18 +72,19 @@ def fetch_selected(address: str, uri: str | None) -> Dataset:
         return Dataset.from_list(read_lines(path))
 
 
-def fetch_run(run_id: str, uri: str | None, folder: Path, *, named: str = _OPTION) -> tuple[Path, RecordedRun]:
-    """A run's selected.jsonl, copied into a folder, and the run; `named` is what names the server, for errors.
+def fetch_run(run_id: str, uri: str | None, folder: Path, *, file: str = "selected.jsonl",
+              named: str = _OPTION) -> tuple[Path, RecordedRun]:
+    """A file of a run, copied into a folder, and the run; `named` is what names the server, for errors.
 
     Raises:
-        DataError: there is no such run, or it selected nothing.
+        DataError: there is no such run, or it has no such file, as one that selected nothing.
         StorageError: MLflow does not answer.
     """
     with _asking(run_id, uri, named) as client:
         from mlflow.artifacts import download_artifacts
 
         run = client.get_run(run_id)
-        path = download_artifacts(run_id=run_id, artifact_path="selected.jsonl", dst_path=str(folder),
+        path = download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder),
                                   tracking_uri=client.tracking_uri)
         return Path(path), recorded(run)
 

@@ -1,0 +1,69 @@
+"""The sweep that a command's first argument names: a file's, or that of a trial or a promoted set as MLflow recorded them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtselect import cli
+from mtselect.config import Sweep, TrackingConfig, load, to_yaml
+from mtselect.remote import redact
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NAMES = """
+SWEEP.yaml may also be a trial of a finished study, STUDY/TRIAL such as crawl-de-en/t003, or a promoted set, STUDY@champion:
+then the settings are those that MLflow recorded of that trial. --tracking.uri says where MLflow is.
+"""
+_NAME = re.compile(r"models:/.+|[\w.-]+(?:/[\w.-]+|@[\w-]+)")
+
+
+def read_sweep(argv: list[str], console: Console) -> Sweep:
+    """The sweep of a file, as `cli.read_arguments` reads it, or of a name; and a line that says whose settings they are, where
+    that may be mistaken: a file that searches stands for none of its trials.
+
+    Raises:
+        ConfigError: as `config.load`, or it is no name; Faults: several such things.
+        DataError: there is no such trial or promoted set.
+        StorageError: MLflow does not answer.
+    """
+    if argv and _is_name(argv[0]):
+        return _recorded(argv[0], argv[1:], console)
+    sweep = cli.read_arguments(argv)
+    if sweep.search:
+        by_name = "" if sweep.tracking.kind == "none" else _by_name(sweep.study.name, sweep.tracking)
+        console.print(f"the settings are the file's own, no trial's: each has its own {', '.join(sweep.search)}{by_name}",
+                      style="dim", markup=False, soft_wrap=True)
+    return sweep
+
+
+def _is_name(argument: str) -> bool:
+    """What exists as a path is one, and so is what is called as a file of YAML is."""
+    return bool(_NAME.fullmatch(argument)) and not argument.endswith((".yaml", ".yml")) and not Path(argument).exists()
+
+
+def _recorded(name: str, overrides: list[str], console: Console) -> Sweep:
+    from mtselect.tracking.trials import find_run, sweep_of
+
+    tracking = load(None, overrides, checked=False).tracking
+    run = find_run(name, tracking)
+    sweep = sweep_of(run, tracking.uri)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "experiment.yaml"
+        path.write_text(to_yaml(sweep), encoding="utf-8")
+        sweep = load(path, overrides)
+    console.print(f"the settings are those of {sweep.study.name}/{run.name} (MLflow run {run.run_id}), "
+                  f"its stages in {Path(sweep.runtime.workdir) / 'store'}", style="dim", markup=False, soft_wrap=True)
+    return sweep
+
+
+def _by_name(study: str, tracking: TrackingConfig) -> str:
+    """What to type instead of the file."""
+    where = [part for name in ("uri", "experiment") if (value := getattr(tracking, name)) is not None
+             for part in (f"--tracking.{name}", redact(value))]
+    beside = f", and {shlex.join(where)}" if where else ""
+    return f"; a trial's: give {study}/t000 or {study}@champion instead of the file{beside}"
