@@ -95,6 +95,10 @@ def _lines(found: Look, name: str, model: str | None, path: Path) -> Iterator[st
     if (data.src_column, data.tgt_column) != ("src", "tgt"):
         yield f"    src_column: {_text(data.src_column)}"
         yield f"    tgt_column: {_text(data.tgt_column)}"
+    if found.label is not None:
+        column, share = found.label
+        yield (f"    # label_column: {_text(column)}  # would tell the share of wrong pairs in every set; wrong: more there "
+               f"than null, false or 0, as in {share:.0%} of the pool's first rows")
     yield f"    src_lang: {_text(data.src_lang)}  # {found.told_by}"
     yield f"    tgt_lang: {_text(data.tgt_lang)}"
     if not alone:

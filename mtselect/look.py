@@ -12,12 +12,13 @@ from mtselect.config import DataConfig
 from mtselect.config.section import raise_faults
 from mtselect.data.corpus import ROLES, SCORED
 from mtselect.data.languages import guessed_languages, language_name, named_languages
-from mtselect.data.rows import READ_ERRORS, column_names, count_rows
+from mtselect.data.rows import READ_ERRORS, column_names, count_rows, read_rows
 from mtselect.errors import ConfigError, DataError, Faults
 from mtselect.readers.base import ZIPPED, TableReader, excerpt, reader_of
 
 # Words of a file's name that tell its role; `pool` is what has none of the others'.
 _WORDS = {"seeds": "seeds?|trusted|gold|clean", "dev": "dev|devel|development|valid|validation|tune", "test": "test|eval"}
+_LABELS = "nois[ey]|labels?|wrong|bad|clean|good|correct"  # words of a column's name
 _FORMS = ("csv", "tmx", "tsv", "txt", "zip")  # some of which are languages, too
 _USUAL = (("src", "tgt"), ("source", "target"), ("src_text", "tgt_text"), ("source_text", "target_text"))
 _KNOWN = {name for pair in _USUAL for name in pair}
@@ -33,11 +34,14 @@ class Look:
         data: the sources, with their columns and languages.
         rows: role -> about how many rows.
         told_by: what tells the languages, in words.
+        label: a column of the pool that may say which pairs are wrong, and the share of its first rows that
+            `data.label_column` would then count as such; null where none is called so.
     """
 
     data: DataConfig
     rows: Mapping[str, int]
     told_by: str
+    label: tuple[str, float] | None = None
 
 
 def assign_roles(files: Sequence[str], named: Mapping[str, str | None]) -> dict[str, str]:
@@ -83,7 +87,8 @@ def look(sources: Mapping[str, str]) -> Look:
         raise ConfigError(f"languages must be told by the names of the files or by {sources['seeds']}, got rows that tell "
                           "none, or one for both sides: end a name in both, such as .de-en")
     data = replace(data, src_lang=languages[0], tgt_lang=languages[1])
-    return Look(data=data, rows={role: count_rows(data, role) for role in reversed(ROLES) if role in sources}, told_by=told_by)
+    return Look(data=data, rows={role: count_rows(data, role) for role in reversed(ROLES) if role in sources}, told_by=told_by,
+                label=_label(data))
 
 
 def _joined(files: Sequence[str]) -> list[str]:
@@ -131,6 +136,20 @@ def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
                           f"{', '.join(map(excerpt, found[unnamed[0]])) or 'none'}: add such a line")
     raise ConfigError(f"columns of source and target must be src and tgt in every file, got {', '.join(there) or 'none'} in "
                       "all of them: rename those that hold the sentences")
+
+
+def _label(data: DataConfig) -> tuple[str, float] | None:
+    """What may be the pool's `data.label_column`, and the share of its first rows that have a label there."""
+    own = (data.src_column, data.tgt_column)
+    column = next((name for name in _names(data.pool) if name not in own and _names_labels(name)), None)
+    if column is None:
+        return None
+    rows = [row for row in islice(read_rows(replace(data, label_column=column), "pool"), _LOOKED_AT) if row.reason is None]
+    return (column, sum(row.label != "" for row in rows) / len(rows)) if rows else None
+
+
+def _names_labels(column: str) -> bool:
+    return re.search(rf"(?<![a-z])({_LABELS})(?![a-z])", column.lower()) is not None
 
 
 def _names(source: str) -> list[str]:

@@ -210,6 +210,28 @@ def test_a_table_without_names_is_told_first(make_lab: Callable[..., Any], parts
     assert "# 20 rows; trusted" in (lab.folder / "a.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("column", "wrong", "share"), [("noise", "shuffled", "25%"), ("is_clean", False, "75%")])
+def test_a_column_that_may_hold_labels_is_named(column: str, wrong: object, share: str, make_lab: Callable[..., Any],
+                                                parts: dict[str, Rows]) -> None:
+    lab = make_lab(database=False)
+    right = "" if wrong else True
+    rows = [{"src": row["src"], "tgt": row["tgt"], "domain": "web", column: wrong if number % 4 == 0 else right}
+            for number, row in enumerate(parts["crawl"])]
+    jsonl(lab.folder, "crawl.jsonl", rows, {name: name for name in rows[0]})
+    moses(lab.folder, "trusted", parts["trusted"])
+    assert lab.run("init", "crawl.jsonl", "trusted.de-en", "--out", "a.yaml") == 0
+    path = lab.folder / "a.yaml"
+    (line,) = (line for line in path.read_text(encoding="utf-8").splitlines() if "label_column" in line)
+    assert line.startswith(f"    # label_column: {column}  # would tell the share of wrong pairs in every set; wrong: ")
+    assert line.endswith(f" as in {share} of the pool's first rows")
+    assert written(lab, "a.yaml")["experiment"]["data"].keys().isdisjoint({"label_column"}), "it is commented out"
+    path.write_text(path.read_text(encoding="utf-8").replace("# label_column", "label_column"), encoding="utf-8")
+    assert load(path, []).experiment.data.label_column == column
+    moses(lab.folder, "plain", parts["crawl"])
+    assert lab.run("init", "plain.de-en", "trusted.de-en", "--out", "b.yaml") == 0
+    assert "label_column" not in (lab.folder / "b.yaml").read_text(encoding="utf-8")
+
+
 def written(lab: Any, name: str) -> Any:
     return yaml.safe_load((lab.folder / name).read_text(encoding="utf-8"))
 
