@@ -60,7 +60,7 @@ def test_a_page_of_the_pairs_asked_for(warm_lab: Callable[..., Any]) -> None:
     with contextlib.chdir(lab.folder):
         assert explain(["sweep.yaml", f"--ids={','.join(ids)}", "--out", "words.html"]) == 0
     page = (lab.folder / "words.html").read_text(encoding="utf-8")
-    assert page.count("benefit") == 2 and all(one in page for one in ids)
+    assert page.count("  benefit ") == 2 and all(one in page for one in ids)
     assert "background-color" in page
 
 
@@ -76,8 +76,9 @@ def test_it_says_of_one_pair_why_it_is_in_or_out(warm_lab: Callable[..., Any], c
     assert lab.run("score", "sweep.yaml", "--out", "scores.jsonl", "--signals", "benefits,set", *settings) == 0
     scores = [json.loads(line) for line in (lab.folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
     first, last = (next(row for row in scores if row["rank"] == rank) for rank in (1, 200))
-    assert re.search(rf"{first['id']}  benefit \S+  in: rank 1 of 200\n", said(first["id"]))
-    assert "out: rank 200 of 200, the budget took 20\n" in said(last["src"])
+    assert re.search(rf"{first['id']}  benefit \S+  in: rank 1 of 200 \(benefit_per_norm \S+\)\n", said(first["id"]))
+    by = last["benefit"] / last["gradient_norm"]
+    assert f"out: rank 200 of 200 (benefit_per_norm {by:.3g}), the budget took 20\n" in said(last["src"])
     numbers = [float(value) for value in re.findall(r" ([+-]\d\S*)(?=  |\n)", said(last["id"]).splitlines()[-3])]
     assert len(numbers) > 2 and sum(numbers) == pytest.approx(last["benefit"], rel=0.2), "values of its words are printed"
     lines = [json.loads(line) for line in (lab.folder / "data/pool.jsonl").read_text(encoding="utf-8").splitlines()]

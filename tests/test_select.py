@@ -136,8 +136,8 @@ def test_every_candidate_has_its_rank_and_why(warm_lab: Callable[..., Any]) -> N
     ranked = sorted((row for row in found.values() if row["rank"]), key=lambda row: row["rank"])
     assert [row["rank"] for row in ranked] == list(range(1, 201 - len(below)))
     assert [row["selected"] for row in ranked] == [True] * 20 + [False] * (180 - len(below))
-    assert ranked[19]["why"] == f"in: rank 20 of {len(ranked)}"
-    assert ranked[20]["why"] == f"out: rank 21 of {len(ranked)}, the budget took 20"
+    assert re.fullmatch(rf"in: rank 20 of {len(ranked)} \(benefit_per_norm \S+\)", ranked[19]["why"])
+    assert re.fullmatch(rf"out: rank 21 of {len(ranked)} \(benefit_per_norm \S+\), the budget took 20", ranked[20]["why"])
     evenly = verdicts_of(lab, *options, "--experiment.selection.n_clusters", "4", "--experiment.attribution.sketch_rank", "4")
     assert sorted(row["rank"] for row in evenly.values()) == sorted(row["rank"] for row in found.values())
     assert all("drawn evenly from 4 clusters" in row["why"] for row in evenly.values() if row["rank"])
@@ -161,3 +161,26 @@ def test_the_gate_says_its_reason_and_a_near_duplicate_what_stands_for_it(warm_l
     n_rows = len(unranked)
     assert {row["why"] for row in unranked.values()} == {f"in: random took 30 of {n_rows}",
                                                          f"out: random took 30 of {n_rows}, not this one"}
+@pytest.mark.parametrize(("method", "settings", "best_first"), [
+    ("gdig", ("--experiment.selection.rank", "z"), {"z": -1}),
+    ("gdig", ("--experiment.selection.rank", "benefit"), {"benefit": -1}),
+    ("loss", (), {"loss": 1}), ("pmi", (), {"pmi": -1}), ("length", (), {"tokens": -1}), ("borda", (), {"z": 0, "loss": 0}),
+    ("gdig", ("--experiment.selection.draw", "random"), {}), ("random", (), {})])
+def test_a_rank_comes_with_what_it_is_by(method: str, settings: tuple[str, ...], best_first: dict[str, int],
+                                         warm_lab: Callable[..., Any]) -> None:
+    """The values that `score` has in columns of these names, to three digits, in the order of the ranks."""
+    lab = warm_lab()
+    assert lab.run("score", "sweep.yaml", "--out", "v.parquet", "--signals", "benefits,losses,pmi,tokens,set",
+                   "--experiment.selection.method", method, "--experiment.selection.budget", "20", *settings) == 0
+    table = pq.read_table(lab.folder / "v.parquet").sort_by("rank")
+    rows = [row for row in table.to_pylist() if row["rank"]]
+    assert bool(rows) == (method != "random")
+    for row in rows:
+        said = ", ".join(f"{name} {row[name]:.3g}" for name in best_first)
+        said = re.escape(f" ({said})" if said else "")
+        assert re.fullmatch(rf"(?:in|out): rank \d+ of \d+{said}(?:, the budget took 20)?", row["why"]), row["why"]
+    for name, sign in best_first.items():
+        values = [sign * row[name] for row in rows]
+        assert values == sorted(values)
+
+

@@ -38,7 +38,7 @@ class Adequate(PlainSelector):
         found = candidates.adequacy
         assert found is not None
         right = candidates.passed & (found.overlap < read_options(self, config).copy_overlap)
-        chosen = take_best(found.cosine, right, n_pairs)
+        chosen = take_best(found.cosine, right, n_pairs, cosine=found.cosine)
         return replace(chosen, columns={"cosine": found.cosine[chosen.rows]})
 
 

@@ -90,12 +90,15 @@ class Chosen:
         n_passed: candidates that could have been taken.
         columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `Selector.columns`.
         order: indices of all candidates that were ranked, best first: the first n are the set; null where no order decided.
+        ranked_by: what the order goes by, for people: values [N] by the names that they have in `score`'s table; none where the
+            order is a draw.
     """
 
     rows: NDArray[np.int64]
     n_passed: int
     columns: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     order: NDArray[np.int64] | None = None
+    ranked_by: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +172,13 @@ class PlainSelector:
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
 
 
-def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int) -> Chosen:
-    """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier."""
+def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int,
+              **ranked_by: NDArray[np.generic]) -> Chosen:
+    """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier. `ranked_by`
+    is what the values are, or are made of (`Chosen`)."""
     rows = np.flatnonzero(passed)
     order = rows[np.argsort(-values[rows], kind="stable")]
-    return Chosen(rows=np.sort(order[:n_pairs]), n_passed=len(rows), order=order)
+    return Chosen(rows=np.sort(order[:n_pairs]), n_passed=len(rows), order=order, ranked_by=ranked_by)
 
 
 def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:

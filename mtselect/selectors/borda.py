@@ -38,7 +38,7 @@ class Borda(PlainSelector):
         z, losses, passed = np.asarray(candidates.benefits.z, np.float64), candidates.losses, candidates.passed
         weight, sums = read_options(self, config).loss, np.zeros(len(z))
         sums[passed] = (1 - weight) * _places(z[passed]) + weight * _places(-losses[passed])
-        chosen = take_best(sums, passed, n_pairs)
+        chosen = take_best(sums, passed, n_pairs, z=z, loss=losses)
         return replace(chosen, columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
 
 

@@ -19,7 +19,7 @@ class CometKiwi(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The highest of what passes the gate."""
         assert candidates.kiwi is not None
-        chosen = take_best(candidates.kiwi, candidates.passed, n_pairs)
+        chosen = take_best(candidates.kiwi, candidates.passed, n_pairs, kiwi=candidates.kiwi)
         return replace(chosen, columns={"kiwi": candidates.kiwi[chosen.rows]})
 
 

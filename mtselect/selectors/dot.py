@@ -17,7 +17,7 @@ class Dot(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The highest of what passes the gate."""
         assert candidates.benefits is not None
-        return take_best(candidates.benefits.mean, candidates.passed, n_pairs)
+        return take_best(candidates.benefits.mean, candidates.passed, n_pairs, benefit=candidates.benefits.mean)
 
 
 SELECTOR = Dot

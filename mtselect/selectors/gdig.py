@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mtselect.config import Experiment, SelectionConfig
-from mtselect.selection.resample import select_rows
+from mtselect.selection.resample import rank_values, select_rows
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector
 
 
@@ -26,7 +29,9 @@ class Gdig(PlainSelector):
         columns = candidates.benefits
         assert columns is not None
         found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
-        return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, columns={
+        ranks: dict[str, NDArray[np.float64]] = (
+            {} if config.draw == "random" else {config.rank: rank_values(columns, config.rank)})
+        return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, ranked_by=ranks, columns={
             "z": columns.z[found.rows], "benefit": columns.mean[found.rows], "benefit_share": columns.share[found.rows],
             "cluster": found.cluster})
 

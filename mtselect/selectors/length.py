@@ -14,7 +14,7 @@ class Length(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The longest of what passes the gate."""
         assert candidates.tokens is not None
-        return take_best(candidates.tokens, candidates.passed, n_pairs)
+        return take_best(candidates.tokens, candidates.passed, n_pairs, tokens=candidates.tokens)
 
 
 SELECTOR = Length

@@ -14,7 +14,7 @@ class Loss(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The lowest of what passes the gate."""
         assert candidates.losses is not None
-        return take_best(-candidates.losses, candidates.passed, n_pairs)
+        return take_best(-candidates.losses, candidates.passed, n_pairs, loss=candidates.losses)
 
 
 SELECTOR = Loss

@@ -15,7 +15,7 @@ class LossDrop(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The largest drops of what passes the gate, as shares of the loss before."""
         assert candidates.drops is not None
-        return take_best(candidates.drops, candidates.passed, n_pairs)
+        return take_best(candidates.drops, candidates.passed, n_pairs, loss_drop=candidates.drops)
 
 
 SELECTOR = LossDrop

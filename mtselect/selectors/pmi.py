@@ -14,7 +14,7 @@ class Pmi(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The highest of what passes the gate."""
         assert candidates.pmi is not None
-        return take_best(candidates.pmi, candidates.passed, n_pairs)
+        return take_best(candidates.pmi, candidates.passed, n_pairs, pmi=candidates.pmi)
 
 
 SELECTOR = Pmi

@@ -35,7 +35,7 @@ class Verdict:
     Args:
         selected: whether it is in the set.
         rank: place among those that were ranked, from 1; 0 where it has none.
-        why: `out: rank 512 of 2,000, the budget took 360`.
+        why: `out: rank 512 of 2,000 (z -0.21), the budget took 360`.
     """
 
     selected: bool
@@ -77,14 +77,14 @@ def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Itera
               if "threshold" in selector.fields else f"{method} does not rank it")
     stands_for = _stands_for(choice)
     for row in range(n_rows):
-        rank = int(ranks[row])
+        rank, by = int(ranks[row]), ", ".join(f"{name} {values[row]:.3g}" for name, values in found.ranked_by.items())
         if not through[row]:
             assert gated is not None
             why = f"the gate drops it: {gated.kinds[gated.looks[row]]} (score {gated.pool[row]:.4g}, bound {cut:.4g})"
         elif stands_for is not None and stands_for[row] != row:
             why = f"a near-duplicate of {pool[int(choice.rows[stands_for[row]])].id}, which stands for both"
         elif rank:
-            why = f"rank {rank:,} of {of}{evenly}" + ("" if selected[row] else f", the budget took {took}")
+            why = f"rank {rank:,} of {of}{by and f' ({by})'}{evenly}" + ("" if selected[row] else f", the budget took {took}")
         elif found.order is None:
             why = f"{method} took {took} of {of}" + ("" if selected[row] else ", not this one")
         else:
@@ -105,7 +105,7 @@ def _stands_for(choice: Choice) -> NDArray[np.int64] | None:
 
 @cache
 def _stage(selection: Stage) -> Stage:
-    return Stage(name="verdicts", version=1, run=_run, reads=selection.reads, inputs=selection.inputs,
+    return Stage(name="verdicts", version=2, run=_run, reads=selection.reads, inputs=selection.inputs,
                  sources=selection.sources)
 
 

@@ -80,7 +80,7 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
                 "numbers": [value for name in ("loss", "tokens", "gate") for value in spread(table[name].to_numpy())]}
     if stage == "verdicts":
         rows = VerdictTable(folder / "verdicts.arrow")[:]
-        return {"text": {"reasons": sorted({re.sub(r"[\d.,]+", "#", row.why) for row in rows if not row.selected})},
+        return {"text": {"reasons": sorted({re.sub(r"-?[\d.,]+(e-\d+)?", "#", row.why) for row in rows if not row.selected})},
                 "numbers": [len(rows), sum(row.selected for row in rows), max(row.rank for row in rows)]}
     if stage == "duplicates":
         return {"text": {"groups": hashlib.sha256(np.load(folder / "groups.npy").astype("<i8").tobytes()).hexdigest()}}
