@@ -40,10 +40,10 @@ def of_rows(lineage: Lineage, rows: Sequence[int]) -> list[Asked]:
 
 def of_text(lineage: Lineage, text: str) -> list[Asked]:
     """The pairs that a text stands for: an id, a source sentence (of several pairs, perhaps), or a line of the pool's source,
-    as the quarantine counts them.
+    as the quarantine counts them. Of a text that is none of these the corpus alone is asked, and no stage after it.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none; it names the lines there are.
     """
     pool, sentence = POOL.read(lineage), one_line(text)
     found = np.flatnonzero(pool.among([text]))
@@ -51,11 +51,13 @@ def of_text(lineage: Lineage, text: str) -> list[Asked]:
     if len(found):
         return of_rows(lineage, found.tolist())
     number = int(text) if text.isdecimal() else None
+    first = last = 0
     for row in read_rows(lineage.experiment.data, "pool"):
         if row.line == number or (number is None and row.src == sentence):
             return list(_read(lineage, row))
+        first, last = first or row.line, row.line
     raise ConfigError(f"--pair: {text!r} is no id, line or source sentence of data.pool ({lineage.experiment.data.pool}): "
-                      "correct it")
+                      f"the pool has lines {first:,} to {last:,}, correct it")
 
 
 def _read(lineage: Lineage, row: SourceRow) -> Iterator[Asked]:

@@ -109,9 +109,24 @@ def test_it_says_why_a_row_is_no_pair_of_the_pool(warm_lab: Callable[..., Any], 
                      r"1 among the seeds, 1 in dev or test, 1 longer than model\.max_tokens, 100 learnt by the warm-up", said)
 
 
+@pytest.mark.parametrize("pair", ["302", "1", "0", "Nobody said this."])
+def test_a_pair_that_is_not_there_is_said_before_the_work(pair: str, make_lab: Callable[..., Any],
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    lab = make_lab(database=False, experiment__data__pool="pool.tsv")
+    rows = map(json.loads, (lab.folder / "data/pool.jsonl").read_text(encoding="utf-8").splitlines())
+    text = "".join(f"{row['src']}\t{row['tgt']}\t{row['noise'] or ''}\n" for row in rows)
+    (lab.folder / "pool.tsv").write_text(f"src\ttgt\tnoise\n{text}", encoding="utf-8")
+    assert lab.run("explain", "sweep.yaml", "--pair", pair) == 2
+    assert capsys.readouterr().err == (f"error: --pair: {pair!r} is no id, line or source sentence of data.pool (pool.tsv): "
+                                       "the pool has lines 2 to 301, correct it\n")
+    assert {path.name for path in lab.store.iterdir()} == {"corpus"}
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--pair", "nobody"], "--pair: 'nobody' is no id, line or source sentence of data.pool (data/pool.jsonl): correct it"),
-    (["--pair", "999"], "--pair: '999' is no id, line or source sentence of data.pool (data/pool.jsonl): correct it"),
+    (["--pair", "nobody"], "--pair: 'nobody' is no id, line or source sentence of data.pool (data/pool.jsonl): "
+     "the pool has lines 1 to 300, correct it"),
+    (["--pair", "999"], "--pair: '999' is no id, line or source sentence of data.pool (data/pool.jsonl): "
+     "the pool has lines 1 to 300, correct it"),
     (["--pair", "a", "--ids", "b"], "--pair and --ids are two ways to name pairs, got both: leave one out"),
     (["--ids", "nobody"], "--ids: 'nobody' is no id of the pool: take them from a selected.jsonl"),
     (["--top", "no"], "--top must be a number of pairs above 0, got 'no'"),
