@@ -38,15 +38,20 @@ def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
 
     check_output("--out", out)
     bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.stages.corpus import corpus_of
     from mtselect.stages.selection import select_pairs
+    from mtselect.stages.trial import noise_share
 
     chosen = sweep.experiment.selection
     with bench.progress.task("select", 1) as advance:
-        selection = select_pairs(cli.lineage_of(sweep, bench))
+        lineage = cli.lineage_of(sweep, bench)
+        selection = select_pairs(lineage)
         advance(1)
+    wrong = noise_share(corpus_of(lineage), [pair.id for pair in selection.pairs])
     write_rows(out, [pair.row() for pair in selection.pairs])
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
-                  f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})")
+                  f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})"
+                  + ("" if wrong is None else f"; {wrong:.1%} of them are wrong by data.label_column"))
 
 
 def _take_out(arguments: list[str]) -> tuple[Path, list[str]]:

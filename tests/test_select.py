@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtselect.config import load
+from mtselect.data.pairs import pair_id
 from mtselect.data.prompts import encode_pairs
+from mtselect.data.rows import one_line
 from mtselect.progress import SilentProgress
 from mtselect.stages import tokens
 from mtselect.stages.base import BASE_MODEL
@@ -71,6 +73,22 @@ def test_a_random_set_larger_than_the_pool_is_all_of_it(warm_lab: Callable[..., 
     assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", "--experiment.selection.method", "random",
                    "--experiment.selection.budget", "201") == 0
     assert "200 of 200 candidates written to x.jsonl" in capsys.readouterr().out
+
+
+def test_it_says_what_share_of_the_set_is_wrong(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab()
+    budget = ("--experiment.selection.budget", "40")
+    assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", *budget) == 0
+    labels = dict[str, str]()
+    for line in (lab.folder / "data/pool.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        labels.setdefault(pair_id(one_line(row["src"]), one_line(row["tgt"])), row["noise"])  # a repeat is dropped
+    chosen = [json.loads(line)["id"] for line in (lab.folder / "x.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = sum(bool(labels[one]) for one in chosen)
+    said = " ".join(capsys.readouterr().out.split())
+    assert 0 < wrong < 40 and said.endswith(f"threshold 0); {wrong / 40:.1%} of them are wrong by data.label_column"), said
+    assert lab.run("select", "sweep.yaml", "--out", "x.jsonl", *budget, "--experiment.data.label_column", "null") == 0
+    assert "wrong" not in capsys.readouterr().out
 
 
 def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[..., Any]) -> None:
@@ -143,24 +161,6 @@ def test_every_candidate_has_its_rank_and_why(warm_lab: Callable[..., Any]) -> N
     assert all("drawn evenly from 4 clusters" in row["why"] for row in evenly.values() if row["rank"])
 
 
-def test_the_gate_says_its_reason_and_a_near_duplicate_what_stands_for_it(warm_lab: Callable[..., Any]) -> None:
-    lab = warm_lab(experiment__warmup={"epochs": 1, "rows": 100, "exclude": False, "learning_rate": 0.01}, stages=("base",))
-    settings = ("--experiment.selection.method", "loss", "--experiment.selection.gate", "seed_loss",
-                "--experiment.selection.gate_keeps", "0.8", "--experiment.selection.near_duplicates", "0.5",
-                "--experiment.selection.budget", "30")
-    found = verdicts_of(lab, *settings)
-    dropped = re.compile(r"out: the gate drops it: a higher loss than the seeds \(score (-\S+), bound (-\S+)\)")
-    matches = [match for row in found.values() if (match := dropped.fullmatch(row["why"]))]
-    assert matches and all(float(match[1]) < float(match[2]) for match in matches)
-    assert [not row["passed"] for row in found.values()] == [bool(dropped.fullmatch(row["why"])) for row in found.values()]
-    alike = [match[1] for row in found.values()
-             if (match := re.fullmatch(r"out: a near-duplicate of (\w+), which stands for both", row["why"]))]
-    assert alike and all(found[other]["rank"] for other in alike)
-    unranked = verdicts_of(lab, "--experiment.selection.method", "random", "--experiment.selection.gate", "null",
-                           "--experiment.selection.budget", "30")
-    n_rows = len(unranked)
-    assert {row["why"] for row in unranked.values()} == {f"in: random took 30 of {n_rows}",
-                                                         f"out: random took 30 of {n_rows}, not this one"}
 @pytest.mark.parametrize(("method", "settings", "best_first"), [
     ("gdig", ("--experiment.selection.rank", "z"), {"z": -1}),
     ("gdig", ("--experiment.selection.rank", "benefit"), {"benefit": -1}),
@@ -184,3 +184,21 @@ def test_a_rank_comes_with_what_it_is_by(method: str, settings: tuple[str, ...],
         assert values == sorted(values)
 
 
+def test_the_gate_says_its_reason_and_a_near_duplicate_what_stands_for_it(warm_lab: Callable[..., Any]) -> None:
+    lab = warm_lab(experiment__warmup={"epochs": 1, "rows": 100, "exclude": False, "learning_rate": 0.01}, stages=("base",))
+    settings = ("--experiment.selection.method", "loss", "--experiment.selection.gate", "seed_loss",
+                "--experiment.selection.gate_keeps", "0.8", "--experiment.selection.near_duplicates", "0.5",
+                "--experiment.selection.budget", "30")
+    found = verdicts_of(lab, *settings)
+    dropped = re.compile(r"out: the gate drops it: a higher loss than the seeds \(score (-\S+), bound (-\S+)\)")
+    matches = [match for row in found.values() if (match := dropped.fullmatch(row["why"]))]
+    assert matches and all(float(match[1]) < float(match[2]) for match in matches)
+    assert [not row["passed"] for row in found.values()] == [bool(dropped.fullmatch(row["why"])) for row in found.values()]
+    alike = [match[1] for row in found.values()
+             if (match := re.fullmatch(r"out: a near-duplicate of (\w+), which stands for both", row["why"]))]
+    assert alike and all(found[other]["rank"] for other in alike)
+    unranked = verdicts_of(lab, "--experiment.selection.method", "random", "--experiment.selection.gate", "null",
+                           "--experiment.selection.budget", "30")
+    n_rows = len(unranked)
+    assert {row["why"] for row in unranked.values()} == {f"in: random took 30 of {n_rows}",
+                                                         f"out: random took 30 of {n_rows}, not this one"}
