@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mtselect import cli
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
-from mtselect.named import NAMES, read_sweep
+from mtselect.named import NAMES, read_sweep, say_whose
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -78,6 +78,7 @@ def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path
     """
     if out is not None and (out.suffix not in (".html", ".jsonl") or not out.parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
+    say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.stages.token_benefits import benefits_of_tokens
     from mtselect.store import write_whole

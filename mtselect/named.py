@@ -23,22 +23,22 @@ _NAME = re.compile(r"models:/.+|[\w.-]+(?:/[\w.-]+|@[\w-]+)")
 
 
 def read_sweep(argv: list[str], console: Console) -> Sweep:
-    """The sweep of a file, as `cli.read_arguments` reads it, or of a name; and a line that says whose settings they are, where
-    that may be mistaken: a file that searches stands for none of its trials.
+    """The sweep of a file, as `cli.read_arguments` reads it, or of a name, for which a line is printed: where it was found.
 
     Raises:
         ConfigError: as `config.load`, or it is no name; Faults: several such things.
         DataError: there is no such trial or promoted set.
         StorageError: MLflow does not answer.
     """
-    if argv and _is_name(argv[0]):
-        return _recorded(argv[0], argv[1:], console)
-    sweep = cli.read_arguments(argv)
+    return _recorded(argv[0], argv[1:], console) if argv and _is_name(argv[0]) else cli.read_arguments(argv)
+
+
+def say_whose(sweep: Sweep, console: Console) -> None:
+    """Print that a sweep that searches stands for its own settings, and for none of its trials; nothing of another."""
     if sweep.search:
         by_name = "" if sweep.tracking.kind == "none" else _by_name(sweep.study.name, sweep.tracking)
         console.print(f"the settings are the file's own, no trial's: each has its own {', '.join(sweep.search)}{by_name}",
                       style="dim", markup=False, soft_wrap=True)
-    return sweep
 
 
 def _is_name(argument: str) -> bool:

@@ -17,7 +17,7 @@ from mtselect import cli
 from mtselect.api import SIGNALS
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
-from mtselect.named import NAMES, read_sweep
+from mtselect.named import NAMES, read_sweep, say_whose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +50,7 @@ def write_scores(sweep: Sweep, signals: Sequence[str], out: Path, console: Conso
     from mtselect.stages.scores import open_scores, scores_stage
 
     stage = scores_stage(signals)
+    say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)
     with bench.progress.task("score", 1) as advance:
         lineage = cli.lineage_of(sweep, bench)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mtselect import cli
 from mtselect.config import Sweep
 from mtselect.errors import ConfigError
-from mtselect.named import NAMES, read_sweep
+from mtselect.named import NAMES, read_sweep, say_whose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +37,7 @@ def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
     from mtselect.data.output import check_output, write_rows
 
     check_output("--out", out)
+    say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.stages.corpus import corpus_of
     from mtselect.stages.selection import select_pairs
