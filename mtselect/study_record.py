@@ -13,6 +13,7 @@ from mtselect.recording import dev_pairs, seen_candidates
 from mtselect.reports import figures as plots
 from mtselect.reports import pages
 from mtselect.reports.score_layout import LEVELS
+from mtselect.reports.verdict import verdict
 from mtselect.significance import PairedResult
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.lineage import Bench, Lineage
@@ -64,7 +65,7 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         _record_changes(tracker, parent, bench, sweep, best, rows, experiments)
     figures += [study_plots.importance_figure(study, sweep.study.objectives),
                 study_plots.parallel_figure(study, sweep.study.objectives)]
-    tracker.log_text(parent, pages.study_page(sweep.study.name, figures), "study.html")
+    tracker.log_text(parent, pages.study_page(sweep.study.name, figures, verdict(rows, comparisons)), "study.html")
 
 
 def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[str, dict[str, float]]:

@@ -360,8 +360,17 @@ def test_a_second_run_computes_nothing_and_prints_the_same(swept: Any, capsys: p
                      re.MULTILINE)
     experiment = children["t000"].info.experiment_id
     assert f"http://127.0.0.1:5000/#/experiments/{experiment}/runs?viewStateShareKey=mtselect" in printed
-    note = next(run for run in swept.runs() if run.info.run_name == "tiny").data.tags["mlflow.note.content"]
+    parent = next(run for run in swept.runs() if run.info.run_name == "tiny")
+    note = parent.data.tags["mlflow.note.content"]
     assert all(name in note for name in children)
+    page = swept.artifact(parent, "study.html").read_text(encoding="utf-8")
+    sentences = [line for line in printed.splitlines() if re.search(r" the best trial by \d|^The best trial is ", line)]
+    assert sentences and all(one in note and f"<p>{one}</p>" in page for one in sentences)
+    found = json.loads(swept.artifact(parent, "rivals.json").read_text(encoding="utf-8"))
+    level = [name for name, one in found.items() if one["p_value"] >= 0.05]
+    told = next((one for one in sentences if "not told apart" in one), "")
+    assert [name for name in found if re.search(rf"\b{name}\b", told)] == level
+    assert printed.index(sentences[-1]) < printed.index("\npromote ")
 
 
 @pytest.mark.parametrize(("workdir", "storage", "said"), [

@@ -121,12 +121,13 @@ def short_text(text: str, limit: int = 80) -> str:
     return shown if len(shown) <= limit and len(text) <= 4 * limit else shown[: limit - 1] + "…"
 
 
-def study_page(name: str, figures: Sequence[Figure]) -> str:
+def study_page(name: str, figures: Sequence[Figure], said: Sequence[str] = ()) -> str:
     """Figures of `study_figures` as one page of HTML, which holds plotly's script (4.8 MB) once and works without a network.
 
     Args:
         name: the study's.
         figures: their titles become headings, what they explain the text below; of those without data the page says why.
+        said: sentences that stand before them.
     """
     from plotly.offline import get_plotlyjs
 
@@ -141,7 +142,7 @@ def study_page(name: str, figures: Sequence[Figure]) -> str:
                                  config={"displaylogo": False, "responsive": True, "showSendToCloud": False})
         # What a figure holds was escaped when it was made.
         parts.append({"title": title, "note": Markup(note.replace("<br>", " ")), "figure": Markup(piece)})
-    return _render("study.html", f"Study {name}", parts=parts, missing=missing,
+    return _render("study.html", f"Study {name}", parts=parts, missing=missing, said=said,
                    script=Markup(get_plotlyjs()))
 
 

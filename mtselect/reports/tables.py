@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mtselect.config import Sweep
 from mtselect.metrics.base import METRICS
+from mtselect.reports.verdict import verdict
 from mtselect.search.trials import TrialRow
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.trial import TrialResult
@@ -96,6 +97,7 @@ def study_note(trials: list[TrialRow], proof: list[TrialRow], comparisons: Mappi
         f"Promote the best: `{promote}`", "",
         f"## {sweep.study.name}: the best trial and its rivals on dev", "",
         *_markdown(proof_cells(proof, comparisons, sweep)), "",
+        " ".join(verdict(proof, comparisons)), "",
         f"Means of {sweep.study.finetune_seeds} fresh finetuning seeds; [ ]: 95% interval over seeds and sentences. "
         "Dev chose the best trial: test decides, when it is promoted.", "",
         "## Trials on dev, best first", "", *_markdown([headings, *lines]), "",

@@ -21,6 +21,7 @@ from mtselect.progress import LINE_SECONDS, Advance, OnEpoch
 from mtselect.recording import record_corpus, record_gradients, record_trial, trial_metrics, trial_params
 from mtselect.remote import causes, redact
 from mtselect.reports.tables import final_table, proof_table, scores_text, study_note
+from mtselect.reports.verdict import verdict
 from mtselect.resolve import trial_experiment
 from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
@@ -150,6 +151,8 @@ class Worker:
         comparisons = compare_rivals(self.bench, self.sweep, proof, experiments)
         self.console.print(final_table(trials, self.sweep))
         self.console.print(proof_table(proof, comparisons, self.sweep))
+        for sentence in verdict(proof, comparisons):
+            self.console.print(sentence, markup=False, soft_wrap=True)
         links = self.tracker.links(self.sweep.study.objectives[0])
         if not links:
             self._say_where(trials, experiments)
