@@ -69,18 +69,17 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
 
 
 def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[str, dict[str, float]]:
-    """Run id of every trial -> how much better it scores than the untuned model, and than random sets of its size on average,
-    where there are such. Named so that they stand behind the score in MLflow's columns, which are in alphabetical order."""
+    """Run id of every trial -> how much better it scores than the untuned model, and than sets of its size, drawn from all or
+    behind its gate, on average, where there are such. Named so that they stand behind the score in MLflow's columns, which are
+    in alphabetical order."""
     better = 1 if direction(objective) == "maximize" else -1
     untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
-    random: dict[int, list[float]] = {}
-    for row in rows:
-        if row.params["method"] == "random":
-            random.setdefault(row.pairs, []).append(row.metrics[objective])
     found = {}
     for row in rows:
         if row.kind == "trial":
-            against = {f"{objective}_vs_random": random.get(row.pairs, []), f"{objective}_vs_untuned": untuned}
+            drawn = {end: [one.metrics[objective] for one in rows if one.params["method"] == kind and one.pairs == row.pairs]
+                     for end, kind in (("filter", "filter-random"), ("random", "random"))}
+            against = {f"{objective}_vs_{end}": scores for end, scores in {**drawn, "untuned": untuned}.items()}
             found[row.run_id] = {name: better * (row.metrics[objective] - sum(scores) / len(scores))
                                  for name, scores in against.items() if scores}
     return found

@@ -58,6 +58,9 @@ def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..
     children = lab.children()
     found = {name: "select/near_duplicates" in run.data.metrics for name, run in children.items()}
     assert found == {"t000": True, "t000-again": True, "filter-random-20": True, "random-20": False, "length-20": False}
+    scores = {name: run.data.metrics["eval/chrf"] for name, run in children.items()}
+    for end, rival in (("filter", "filter-random-20"), ("random", "random-20")):
+        assert children["t000"].data.metrics[f"eval/chrf_vs_{end}"] == pytest.approx(scores["t000"] - scores[rival], abs=1e-3)
     assert children["t000"].data.metrics["select/near_duplicates"] > 0
     for name, run in children.items():
         page = lab.artifact(run, "gate.html")
