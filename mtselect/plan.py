@@ -27,7 +27,7 @@ from mtselect.stages.corpus import CORPUS, corpus_of
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.models import scored_model
-from mtselect.stages.trial import shared_stages
+from mtselect.stages.trial import selecting_stages, shared_stages
 from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import Model, empty_model
 
@@ -45,9 +45,10 @@ class Step:
     Args:
         name: of the stage, or of what is done for each trial.
         count: how often it is left to do; 0 where it is in the store.
+        rivals: how many of these are for the best trial's rivals, and for it again beside them.
         minutes: of one; null if nobody knows.
         gigabytes: it leaves on disk.
-        source: of the minutes: `measured here`, `arithmetic`, or empty.
+        source: of the minutes: `measured here`, `arithmetic`, another step's, or empty.
         shared: by all trials.
     """
 
@@ -57,6 +58,7 @@ class Step:
     gigabytes: float
     source: str
     shared: bool
+    rivals: int = 0
 
 
 def cached_stages(bench: Bench, experiment: Experiment) -> set[Stage]:
@@ -81,7 +83,8 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
         trials: that are not done.
         baselines: that are not done; each is finetuned with several seeds.
     """
-    left = trials + sweep.study.finetune_seeds * baselines
+    rivals = sweep.study.finetune_seeds * baselines
+    left = trials + rivals
     experiment = trial_experiment(sweep.experiment, {})
     cached = cached_stages(bench, experiment)
     pairs, seeds, dev, tokens = _sizes(bench, experiment, CORPUS in cached)
@@ -99,20 +102,29 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
         kept = 0.0 if name == "finetune" and not bench.runtime.keep_models else disk.get(name, 0.0)
         steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
                           source="" if minutes is None else "measured here" if measured is not None else "arithmetic",
-                          shared=name in shared))
+                          shared=name in shared, rivals=0 if name in shared else rivals))
     return [*steps, *_whole_pool(sweep, steps, pairs)] if baselines else steps
 
 
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
-    """What the baseline that trains on the whole pool for its own epochs takes beyond one of a trial's steps."""
-    experiment = trial_experiment(sweep.experiment, {})
+    """What the baselines that train on the whole pool, for its own epochs or for as long as the choosing took, take beyond as
+    many steps as a trial has."""
+    experiment, seeds = trial_experiment(sweep.experiment, {}), sweep.study.finetune_seeds
     trial = experiment.finetune.steps_for(largest_budget(sweep, pairs))
     more = replace(experiment.finetune, steps=None).steps_for(pairs) - trial
-    one = next(step.minutes for step in steps if step.name == "finetune")
-    if "pool-epochs" not in sweep.study.baselines or more <= 0 or one is None or not trial:
-        return []
-    return [Step(name="pool-epochs", count=sweep.study.finetune_seeds, minutes=one * more / trial, gigabytes=0.0,
-                 source="finetune", shared=False)]
+    known = {step.name: step.minutes for step in steps}
+    one = known["finetune"]
+    found: list[tuple[str, float | None, str]] = []
+    if "pool-epochs" in sweep.study.baselines and more > 0 and one is not None and trial:
+        found.append(("pool-epochs", one * more / trial, "finetune"))
+    # The stage `selection` itself is each trial's own, and takes seconds.
+    choosing = [known[stage.name] for stage in selecting_stages(experiment) if stage.name in known]
+    if "pool-cost" in sweep.study.baselines and choosing:
+        parts = [minutes for minutes in choosing if minutes is not None]
+        found.append(("pool-cost", sum(parts) if parts else None,
+                      "as long as the choosing" + (", what is known of it" if len(parts) < len(choosing) else "")))
+    return [Step(name=name, count=seeds, minutes=minutes, gigabytes=0.0, source=source, shared=False, rivals=seeds)
+            for name, minutes, source in found]
 
 
 def largest_budget(sweep: Sweep, pairs: int) -> int:
@@ -139,11 +151,18 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
             table.add_row(step.name, "in the store" if step.shared else "none", "", "", "")
     console.print(table)
     total = sum(step.minutes * step.count for step in steps if step.minutes is not None)
+    rivals = sum(step.minutes * min(step.count, step.rivals) for step in steps if step.minutes is not None)
     unknown = " and what is marked ?" if any(step.minutes is None and step.count for step in steps) else ""
     free = free_bytes(runtime) / 1e9
-    console.print(f"about {total:.0f} minutes{unknown} with one worker; {sum(step.gigabytes for step in steps):.2f} GB of the "
+    console.print(f"{_minutes(total)}{unknown} with one worker; {sum(step.gigabytes for step in steps):.2f} GB of the "
                   f"{free:.0f} GB free in {runtime.workdir}")
+    if any(step.rivals and step.count for step in steps):
+        console.print(f"{_minutes(rivals)} of that for the baselines that study.baselines names, and the best trial again")
     console.print("next: the same command without --dry-run")
+
+
+def _minutes(minutes: float) -> str:
+    return "under a minute" if minutes < 1 else f"about {minutes:.{int(minutes < 10)}f} minutes"
 
 
 def free_bytes(runtime: RuntimeConfig) -> int:

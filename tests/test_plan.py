@@ -40,7 +40,28 @@ def test_before_anything_ran_all_is_to_do(warm_lab: Callable[..., Any], capsys: 
     for name in ("warmup", "curvature", "gradients", "finetune"):
         assert found[name][-1] == "arithmetic" and float(found[name][1]) < 1
     assert "tiny: 0 of 3 trials done" in found
-    assert any(line.startswith("about ") and "and what is marked ? with one worker" in line for line in found)
+    assert any(line.startswith("under a minute and what is marked ? with one worker") for line in found)
+    assert "under a minute of that for the baselines that study.baselines names, and the best trial again" in found
+
+
+def test_the_pool_for_as_long_as_the_choosing_took(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Its row is the seconds of the choosing's stages, at each finetuning seed; hours are not rounded to none."""
+    lab = warm_lab(study__baselines=["random", "pool", "pool-cost"])
+    for path in lab.store.glob("curvature/*/manifest.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "seconds": 150.0}), encoding="utf-8")
+    others = sum(json.loads(path.read_text(encoding="utf-8"))["seconds"]
+                 for name in ("gradients", "columns") for path in lab.store.glob(f"{name}/*/manifest.json"))
+    found = plan(lab, capsys)
+    left, minutes, _, source = found["pool-cost"]
+    assert (left, source) == ("2", "as long as the choosing"), "the stages in the store have their minutes"
+    assert float(minutes) == pytest.approx(2 * (150 + others) / 60, abs=0.1)
+    assert any(re.match(r"about [56]\.\d minutes with one worker", line) for line in found)
+    assert any(re.match(r"about [56]\.\d minutes of that for the baselines", line) for line in found)
+    fresh = plan(warm_lab(stages=(), study__baselines=["random", "pool", "pool-cost"]), capsys)
+    assert fresh["pool-cost"][-1] == "as long as the choosing, what is known of it"
+    alone = warm_lab(stages=(), study__baselines=["random", "pool", "pool-cost"],
+                     experiment__selection={"method": "length", "gate": None})
+    assert "pool-cost" not in plan(alone, capsys), "nothing is computed for that choice"
 
 
 def test_stages_in_the_store_are_not_to_do_again(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +108,8 @@ def test_after_the_sweep_nothing_is_left(swept: Any, capsys: pytest.CaptureFixtu
     found = plan(swept, capsys)
     assert found["gradients"] == ["in the store"]
     assert found["finetune"] == found["evaluation"] == ["none"]
+    assert any(line.startswith("under a minute with one worker") for line in found)
+    assert not any("study.baselines" in line for line in found)
     assert "tiny: 3 of 3 trials done" in found
 
 

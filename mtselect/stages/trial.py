@@ -109,12 +109,15 @@ def _bootstrap_seed(lineage: Lineage) -> int:
 
 
 def selecting_seconds(lineage: Lineage) -> float:
-    """What the choice cost before it was made: all that is computed for it and for no finetuning, in seconds of its stages."""
-    experiment = lineage.experiment
+    """What the choice cost before it was made, in seconds of its stages."""
+    return sum(lineage.entry(stage).seconds for stage in selecting_stages(lineage.experiment))
+
+
+def selecting_stages(experiment: Experiment) -> list[Stage]:
+    """All that is computed for the choice and for no finetuning, in order."""
     start = [one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment)]
     also = {CORPUS, BASE, TOKENS, *start}  # that finetuning on anything needs
-    needed = [stage for stage in ancestors(selection_stage(experiment), experiment) if stage not in also]
-    return sum(lineage.entry(stage).seconds for stage in needed)
+    return [stage for stage in ancestors(selection_stage(experiment), experiment) if stage not in also]
 
 
 def discard_trial(lineage: Lineage) -> None:
