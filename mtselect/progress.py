@@ -65,6 +65,22 @@ class SilentProgress:
         yield lambda n: None
 
 
+@dataclass(frozen=True)
+class NamedProgress:
+    """Another one's, whose tasks say what they are for.
+
+    Args:
+        inner: shows them.
+        name: put before theirs.
+    """
+
+    inner: Progress
+    name: str
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        return self.inner.task(f"{self.name}, {name}", total)
+
+
 @dataclass
 class _Task:
     """What is being done: its name, how much of how much, and when it began (monotonic seconds)."""

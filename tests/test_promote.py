@@ -33,7 +33,7 @@ NAME = "mtselect.tiny"
 def finished(warm_lab: Callable[..., Any]) -> Any:
     """A finished study of one trial with all 200 candidates, and as many random ones."""
     lab = warm_lab(search={"selection.seed": {"choices": [0]}}, study__n_trials=1, study__finetune_seeds=2,
-                   study__baselines=["random", "pool"],
+                   study__baselines=["random", "pool", "pool-epochs"],
                    experiment__selection={"budget": 200, "n_clusters": 2, "threshold": 0.0, "gate": None})
     assert lab.run("sweep", "sweep.yaml") == 0
     return lab
@@ -64,9 +64,14 @@ def versions(lab: Any) -> list[Any]:
 
 def test_a_trial_no_better_than_random_is_refused_with_the_reason(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(versions(finished))
+    capsys.readouterr()
     assert finished.run("promote", "tiny", "--licence", "cc0-1.0") == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1
     assert re.search(r"t000 is not promoted: .*chrf on test is not significantly better than random-200 \(\S+ against \S+, "
-                     r"p = 1\.000, needed p < 0\.05\).*; --force promotes it all the same", refusal(capsys))
+                     r"p = 1\.000, needed p < 0\.05\).*; --force promotes it all the same", said.err)
+    assert "failed  beats its rivals\n" in said.out and "not significantly better" not in said.out, "the reason is said once"
+    assert "no gate asks about pool-epochs: not trained for as many steps as the set\n" in said.out
     assert len(versions(finished)) == before
 
 
@@ -81,12 +86,16 @@ def test_by_force_it_becomes_the_champion(finished: Any, promoted: Path) -> None
     assert (promoted / "selected.jsonl").read_bytes() == finished.artifact(run, "selected.jsonl").read_bytes()
 
 
-def test_twice_makes_one_version(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_twice_makes_one_version(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
     assert finished.run("promote", "tiny", "--force", "--licence", "cc0-1.0") == 0
     printed = capsys.readouterr().out
-    assert "version 1 is champion (the same set was registered before)" in printed
-    assert "mtselect.load_set('tiny@champion')" in printed
+    assert "version 1 is champion (the same set was registered before), by force (not passed: beats its rivals)\n" in printed
+    assert len(re.findall("is not significantly better than random-200", printed)) == 1
     assert len(versions(finished)) == 1
+    (hint,) = re.findall(r"^load it +mtselect\.(load_set\(.*\))$", printed, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    assert len(eval(f"mtselect.{hint}")) == 200, "from another folder"
 
 
 def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path: Path) -> None:
@@ -168,7 +177,7 @@ def test_without_a_licence_it_is_refused_before_the_test_set_is_read(small: Any,
     assert tags["mtselect.gate.replay"].startswith("passed: ")
 
 
-def test_a_study_that_was_recorded_without_models_goes_on(small: Any) -> None:
+def test_a_study_that_was_recorded_without_models_goes_on(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """As versions did that knew no model and no dataset but the selected one."""
     with sqlite3.connect(small.folder / "mlflow.db") as database:
         database.executescript("""
@@ -184,7 +193,10 @@ def test_a_study_that_was_recorded_without_models_goes_on(small: Any) -> None:
     assert model.source_run_id == small.children()["t001"].info.run_id
     study = next(run for run in small.runs() if run.info.run_name == "tiny")
     assert {one.dataset.name for one in study.inputs.dataset_inputs} == {"pool", "seeds", "dev", "test"}
+    capsys.readouterr()
     assert small.run("promote", "tiny", "--force") == 0
+    said = re.findall(r"^ +(\S+), seed 1, translate test +20 of 20 in", capsys.readouterr().out, re.MULTILINE)
+    assert said == ["t000", "pool", "random-20"] or said == ["t000", "random-20", "pool"]
     assert list(mtselect.load_set("tiny", uri=f"sqlite:///{small.folder}/mlflow.db")["id"]) == small.selected()["t000"]
     kinds = {one.model_type: one.source_run_id for one in client.search_logged_models(["1"], datasets=[
         {"dataset_name": "test"}])}
@@ -200,7 +212,7 @@ def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pyte
     assert finished.run("promote", "tiny", "--force", "--dry-run", "--licence", "mit") == 0
     printed = capsys.readouterr().out
     assert "failed  beats its rivals" in printed and "passed  provenance" in printed
-    assert "dry run: nothing was registered; it stays champion of mtselect.tiny" in printed
+    assert "dry run: nothing was registered; it stays champion of mtselect.tiny, by force (not passed: beats" in printed
     assert len(versions(finished)) == 1
     assert finished.children()["t000"].data.tags == before.tags
 

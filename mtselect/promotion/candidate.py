@@ -11,6 +11,7 @@ from pathlib import Path
 from mtselect.config import Experiment, Sweep, load, with_fields
 from mtselect.errors import PromotionRefused
 from mtselect.metrics.base import direction
+from mtselect.progress import NamedProgress
 from mtselect.promotion import gates
 from mtselect.promotion.gates import Gate
 from mtselect.provenance import part_input
@@ -26,6 +27,8 @@ from mtselect.store import Store
 from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.recorded import RecordedRun
+
+OTHER_STEPS = ("pool-epochs", "pool-cost")  # rivals that train for other steps than a trial, which it need not beat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,21 +91,23 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     ask(best, asked)
     seeds = range(1, sweep.study.finetune_seeds + 1)
 
-    def evaluations(one: Experiment, split: Split) -> list[Evaluation]:
-        return [result.evaluation for result in run_seeds(bench, one, seeds, split)]
+    def evaluations(run: RecordedRun, one: Experiment, split: Split) -> list[Evaluation]:
+        """At each seed; the progress says of which run it is."""
+        named = dataclasses.replace(bench, progress=NamedProgress(bench.progress, run.name))
+        return [result.evaluation for result in run_seeds(named, one, seeds, split)]
 
     # The steps that the trial had, as its rivals.
     again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs))})
-    test, metric = evaluations(again, "test"), deciding_metric(sweep)
+    test, metric = evaluations(best, again, "test"), deciding_metric(sweep)
     comparisons = {}
     for rival in rivals:
-        theirs = evaluations(_experiment(tracker, rival), "test")
+        theirs = evaluations(rival, _experiment(tracker, rival), "test")
         comparisons[rival.name] = compare_systems(lineage, metric, test, theirs)
     kinds = {rival.name: rival.params["method"] for rival in rivals}
-    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in ("pool-epochs", "pool-cost")}
+    beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in OTHER_STEPS}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
     return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
-                     dev=mean_scores(lineage, evaluations(again, "dev")),
+                     dev=mean_scores(lineage, evaluations(best, again, "dev")),
                      test=mean_scores(lineage, test),
                      test_set=part_input(lineage, "test"), rivals=kinds, comparisons=comparisons, gates=asked)
 

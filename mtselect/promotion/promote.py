@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from mtselect.config import StudyConfig, Sweep, TrackingConfig
 from mtselect.data.output import check_output, is_output_file, write_rows
 from mtselect.errors import ConfigError, PromotionRefused
 from mtselect.promotion import gates
-from mtselect.promotion.candidate import Candidate, assess, deciding_metric, read_study
+from mtselect.promotion.candidate import OTHER_STEPS, Candidate, assess, deciding_metric, read_study
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
 from mtselect.promotion.order import Order
 from mtselect.promotion.push import NO_LICENCE, check_repository, push
 from mtselect.recording import scores_as_metrics
+from mtselect.remote import redact
 from mtselect.store import read_lines
 from mtselect.tracking.fetch import fetch_version
 from mtselect.tracking.mlflow import MlflowTracker
@@ -62,10 +64,11 @@ def promote(order: Order, console: Console) -> None:
     bench = cli.make_bench(dataclasses.replace(sweep.runtime, workdir=order.workdir), console)
 
     def ask(run: RecordedRun, gates: list[Gate]) -> None:
-        """Show gates, keep them on the trial's run, and stop at those that are not passed."""
+        """Show gates, keep them on the trial's run, and stop at those that are not passed, whose reasons the refusal says."""
         for gate in gates:
-            console.print(f"{'[green]passed[/]' if gate.passed else '[red]failed[/]'}  {gate.name}: ", end="")
-            console.print(gate.detail, markup=False, soft_wrap=True)
+            reason = f": {gate.detail}" if gate.passed or order.force else ""
+            console.print(f"{'[green]passed[/]' if gate.passed else '[red]failed[/]'}  {gate.name}", end="")
+            console.print(reason, markup=False, soft_wrap=True)
         if not order.dry_run:
             tracker.log(run.run_id, tags=_gate_tags(gates))
         if not order.force and (failed := [gate.detail for gate in gates if not gate.passed]):
@@ -93,6 +96,8 @@ def print_comparisons(console: Console, candidate: Candidate, sweep: Sweep) -> N
         table.add_row(name, f"{result.system:.2f}", f"{result.baseline:.2f}",
                       f"{result.difference:+.2f} [{result.low:+.2f}, {result.high:+.2f}]", f"{result.p_value:.4f}")
     console.print(table)
+    if others := [name for name in candidate.comparisons if candidate.rivals[name] in OTHER_STEPS]:
+        console.print(f"no gate asks about {', '.join(others)}: not trained for as many steps as the set", soft_wrap=True)
     for score in candidate.test:
         console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
 
@@ -107,9 +112,11 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
     above = gates.above_champion(metric, value, candidate.test_set.digest, None if champion is None else champion.tags)
     alias = CHAMPION if reigns or above.passed or force else CHALLENGER
     console.print("it is the champion's own set" if reigns else above.detail, markup=False)
+    failed = [gate.name for gate in (*candidate.gates, *([] if reigns else [above])) if not gate.passed]
+    forced = f", by force (not passed: {', '.join(failed)})" if force and failed else ""
     if dry_run:
         would = f"it stays {alias}" if reigns else f"without --dry-run it would become {alias}"
-        console.print(f"dry run: nothing was registered; {would} of {registry.name}")
+        console.print(f"dry run: nothing was registered; {would} of {registry.name}{forced}", soft_wrap=True)
         return
     known = next((version for version in registry.versions() if version.digest == digest), None)
     if known is None:
@@ -130,9 +137,17 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
     tracker.log_scores(candidate.run.run_id, version.model_id, _test_metrics(candidate), candidate.test_set)
     (registry.crown if alias == CHAMPION else registry.challenge)(version.number)
     console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
-                  + ("" if known is None else " (the same set was registered before)"))
+                  + ("" if known is None else " (the same set was registered before)") + forced, soft_wrap=True)
     console.print(f"look at it   {tracker.dataset_link(registry.name, version.number)}", soft_wrap=True)
-    console.print(f"load it      mtselect.load_set('{sweep.study.name}@{alias}')", soft_wrap=True)
+    where = f", uri={address!r}" if (address := _address(tracker.uri)) else ""
+    console.print(f"load it      mtselect.load_set('{sweep.study.name}@{alias}'{where})", soft_wrap=True, markup=False)
+
+
+def _address(uri: str) -> str | None:
+    """What finds MLflow from other folders and shells too; null where their environment has it."""
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return None if uri == redact(os.environ.get("MLFLOW_TRACKING_URI", "")) else uri
 
 
 def _export(registry: Registry, uri: str | None, folder: Path, console: Console) -> None:

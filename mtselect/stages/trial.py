@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtselect.config import Experiment, with_fields
 from mtselect.data.pairs import Corpus
-from mtselect.progress import OnEpoch
+from mtselect.progress import NamedProgress, OnEpoch
 from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
 from mtselect.stages.base import BASE
 from mtselect.stages.corpus import CORPUS, Split, corpus_of
@@ -67,8 +67,9 @@ def run_trial(bench: Bench, experiment: Experiment, on_epoch: OnEpoch | None = N
 
 
 def run_seeds(bench: Bench, experiment: Experiment, seeds: Sequence[int], split: Split = "dev") -> list[TrialResult]:
-    """The same at several finetuning seeds."""
-    return [run_trial(bench, one, split=split) for one in at_seeds(experiment, seeds)]
+    """The same at several finetuning seeds, whose progress says of which."""
+    return [run_trial(replace(bench, progress=NamedProgress(bench.progress, f"seed {one.finetune.seed}")), one, split=split)
+            for one in at_seeds(experiment, seeds)]
 
 
 def at_seeds(experiment: Experiment, seeds: Sequence[int]) -> list[Experiment]:
