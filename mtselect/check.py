@@ -25,13 +25,18 @@ COMMAND = "python -m mtselect.check"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     def command(arguments: list[str], console: Console) -> None:
-        check(cli.read_arguments(arguments, checked=False), console)
+        check(cli.read_arguments(arguments, checked=False), arguments, console)
 
     return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
 
 
-def check(sweep: Sweep, console: Console) -> None:
-    """Print what was found.
+def check(sweep: Sweep, arguments: Sequence[str], console: Console) -> None:
+    """Print what was found, and the command that comes next.
+
+    Args:
+        sweep: to look at.
+        arguments: that it was read from, which the next command has too.
+        console: where it is printed.
 
     Raises:
         Faults: something is wrong.
@@ -44,10 +49,9 @@ def check(sweep: Sweep, console: Console) -> None:
     found = preflight(bench, sweep, alone)
     found.show(console)
     found.raise_faults()
-    python = cli.program("python")
-    then = ("select with the same arguments and --out FILE; a sweep also needs data.dev and data.test" if alone
-            else "sweep with the same arguments")
-    console.print(f"nothing is wrong; next: {python} -m mtselect.{then}", soft_wrap=True)
+    then = (f"{cli.as_typed('select', *arguments)} --out FILE; a sweep also needs data.dev and data.test" if alone
+            else cli.as_typed("sweep", *arguments))
+    console.print(f"nothing is wrong; next: {then}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

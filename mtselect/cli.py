@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -98,6 +99,15 @@ def program(command: str) -> str:
     such as an environment that is not activated."""
     folder = Path(sys.executable).parent
     return str(folder.relative_to(Path.cwd()) / command) if folder.is_relative_to(Path.cwd()) else command
+
+
+def as_typed(command: str, *arguments: str) -> str:
+    """Another command of mtselect with its arguments quoted, and without passwords, in the form in which this one was typed:
+    `mtselect sweep`, `python -m mtselect sweep` or `python -m mtselect.sweep`."""
+    typed = Path(sys.argv[0])
+    start = (f"{program('mtselect')} {command}" if typed.stem == "mtselect" else
+             f"{program('python')} -m mtselect{' ' if typed.parts[-2:] == ('mtselect', '__main__.py') else '.'}{command}")
+    return redact(" ".join([start, *map(shlex.quote, arguments)]))
 
 
 def quickstart_file() -> Path:

@@ -182,7 +182,7 @@ def test_a_set_alone_needs_pool_and_seeds(make_lab: Callable[..., Any], parts: d
     capsys.readouterr()
     assert lab.run("check", "crawl-de-en.yaml") == 0
     said = capsys.readouterr().out
-    assert "mtselect.select with the same arguments and --out FILE; a sweep also needs data.dev and data.test" in said
+    assert "next: python -m mtselect.select crawl-de-en.yaml --out FILE; a sweep also needs data.dev and data.test" in said
     assert "200 rows in crawl.de-en" in said and "up to 66 of 200 candidates" in said
     assert not re.search("MLflow|trials|licence", said)
     assert re.search(r"advice +100 seeds or more are usual; 128 instead of 64 ", said), "20 seeds are few"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -75,6 +76,21 @@ def test_what_was_found_and_chosen(warm_lab: Callable[..., Any], capsys: pytest.
     assert found.table["MLflow"].endswith("mlflow.db")
     assert "nothing is wrong; next:" in found.out
     assert not lab.store.exists()
+
+
+@pytest.mark.parametrize(("typed", "start"), [
+    ("/usr/bin/mtselect", ["mtselect", "sweep"]), ("/lib/mtselect/__main__.py", ["python", "-m", "mtselect", "sweep"]),
+    ("/lib/mtselect/check.py", ["python", "-m", "mtselect.sweep"])])
+def test_the_next_command_is_the_one_to_type(typed: str, start: list[str], warm_lab: Callable[..., Any],
+                                             capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the file and all arguments, in the form that was used."""
+    lab = warm_lab(stages=())
+    (lab.folder / "sweep.yaml").rename(lab.folder / "my sweep.yaml")
+    monkeypatch.setattr("sys.argv", [typed])
+    arguments = ["my sweep.yaml", "--experiment.model.prompt", "{src} = ", "--study.n_trials", "2"]
+    assert lab.run("check", *arguments) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("nothing is wrong; next: ")]
+    assert shlex.split(line.removeprefix("nothing is wrong; next: ")) == [*start, *arguments]
 
 
 def test_a_language_that_the_encoder_does_not_know(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
