@@ -46,10 +46,14 @@ class Plugins(Generic[T]):
         """A part.
 
         Raises:
-            ConfigError: there is none of this name, or another package's cannot be imported.
+            ConfigError: there is none of this name, its file does not say which it is, or another package's cannot be imported.
         """
         if name in _own(self._package):
-            return cast(T, getattr(import_module(f"{self._package}.{name}"), self._attribute))
+            module = import_module(f"{self._package}.{name}")
+            if not hasattr(module, self._attribute):
+                raise ConfigError(f"{self._field} {name!r} is {module.__file__}, which has no {self._attribute}: end the file "
+                                  f"with `{self._attribute} = YourClass`, or begin its name with _ if it is no part")
+            return cast(T, getattr(module, self._attribute))
         if name not in (names := part_names(self._package)):
             raise ConfigError(f"{self._field} must be of {', '.join(names)}, got {name!r}")
         point = self._other(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mtselect import __main__ as program
 from mtselect import plugins
 from mtselect.config import Experiment, SelectionConfig, with_fields
 from mtselect.errors import ConfigError
@@ -201,6 +203,31 @@ def test_a_part_that_cannot_be_imported_is_named(toy: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
                          timeout=60)
     assert "evaluation.metrics 'broken' is toyparts.nowhere:Nothing, which cannot be imported (No module" in ran.stderr
+
+
+@pytest.mark.parametrize(("kind", "attribute", "field"), [
+    ("metrics", "METRIC", "evaluation.metrics"), ("selectors", "SELECTOR", "selection.method"),
+    ("readers", "READER", "a reader")])
+def test_a_file_that_does_not_say_which_part_it_is(kind: str, attribute: str, field: str, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    package = importlib.import_module(f"mtselect.{kind}")
+    (tmp_path / "near.py").write_text('"""near: how near it is."""\n', encoding="utf-8")
+    folders = [*package.__path__, str(tmp_path)]
+    monkeypatch.setattr(package, "__path__", folders)
+    monkeypatch.setattr(package.__spec__, "submodule_search_locations", folders)
+    plugins._own.cache_clear()
+    plugins.part_names.cache_clear()
+    try:
+        assert program.main(["list", kind]) == 2
+    finally:
+        monkeypatch.undo()
+        sys.modules.pop(f"mtselect.{kind}.near", None)
+        plugins._own.cache_clear()
+        plugins.part_names.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"'near' is {tmp_path}/near.py, which has no {attribute}: end the file with `{attribute} = YourClass`" in line
+    assert line.startswith(f"error: {field} ")
 
 
 def test_an_option_that_a_selector_does_not_have_is_refused() -> None:
