@@ -23,6 +23,7 @@ from mtselect.data.rows import read_rows
 from mtselect.errors import DataError
 from mtselect.promotion.candidate import choose
 from mtselect.promotion.gates import Gate
+from mtselect.promotion.promote import _address
 from mtselect.tracking.recorded import RecordedRun
 from tests.hub import hub_of_this_process
 
@@ -96,6 +97,16 @@ def test_twice_makes_one_version(finished: Any, promoted: Path, capsys: pytest.C
     (hint,) = re.findall(r"^load it +mtselect\.(load_set\(.*\))$", printed, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     assert len(eval(f"mtselect.{hint}")) == 200, "from another folder"
+
+
+@pytest.mark.parametrize(("uri", "environment", "expected"), [
+    ("sqlite:///here.db", "sqlite:///here.db", "sqlite:///{folder}/here.db"), ("http://server:5000", "", "http://server:5000"),
+    ("http://server:5000", "http://server:5000", None), ("http://***@server", "http://me:secret@server", None)])
+def test_the_address_is_said_where_the_environment_does_not_have_it(uri: str, environment: str, expected: str | None,
+                                                                    tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert _address(uri) == (expected and expected.format(folder=tmp_path))
 
 
 def test_the_card_is_a_hugging_face_card(finished: Any, promoted: Path, tmp_path: Path) -> None:
