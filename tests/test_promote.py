@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ import mtselect
 from mtselect.config import DataConfig
 from mtselect.data.rows import read_rows
 from mtselect.errors import DataError
-from mtselect.promotion.candidate import choose
+from mtselect.promotion.candidate import _experiment, choose
 from mtselect.promotion.gates import Gate
 from mtselect.promotion.promote import _address
 from mtselect.tracking.recorded import RecordedRun
@@ -386,6 +387,12 @@ def test_a_sweep_without_rivals_is_refused(warm_lab: Callable[..., Any], capsys:
 
 
 # --- the decision alone --------------------------------------------------------------------------------
+
+
+def test_a_trials_metrics_go_with_its_studys_objectives() -> None:
+    """Which its own file does not have: one without chrF, the objective if none is named, is no wrong one."""
+    recorded: Any = SimpleNamespace(read_text=lambda run_id, name: "experiment: {evaluation: {metrics: [bleu]}}")
+    assert _experiment(recorded, RUN).evaluation.metrics == ["bleu"]
 
 
 RUN = RecordedRun(run_id="1", name="t003", metrics={"eval/chrf": 40.0, "select/pairs": 20.0}, params={"method": "gdig"},

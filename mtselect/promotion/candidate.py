@@ -162,15 +162,16 @@ def read_study(tracker: MlflowTracker, name: str) -> tuple[Sweep, str, list[Reco
 
 
 def _experiment(tracker: MlflowTracker, run: RecordedRun) -> Experiment:
-    return _sweep_file(tracker, run, "experiment.yaml").experiment
+    """A run's; its study's objectives, which its metrics go with, are in another file."""
+    return _sweep_file(tracker, run, "experiment.yaml", checked=False).experiment
 
 
-def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str) -> Sweep:
-    """A run's artifact as a sweep file; checked like any other."""
+def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str, *, checked: bool = True) -> Sweep:
+    """A run's artifact as a sweep file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_text(tracker.read_text(run.run_id, name), encoding="utf-8")
-        return load(path, [])
+        return load(path, [], checked=checked)
 
 
 def deciding_metric(sweep: Sweep) -> str:
