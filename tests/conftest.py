@@ -181,6 +181,22 @@ def loop_gradients(lm: LanguageModel, layers: Mapping[str, nn.Module], example: 
             for (name, layer), gradient in zip(layers.items(), gradients, strict=True)}
 
 
+@pytest.fixture
+def stopping() -> SimpleNamespace:
+    """An `on_epoch` that stops a training after its second epoch, with what it raises and the epochs that it saw."""
+    class StopHereError(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def on_epoch(epoch: int, dev_loss: float) -> None:
+        seen.append(epoch)
+        if epoch == 1:
+            raise StopHereError
+
+    return SimpleNamespace(on_epoch=on_epoch, error=StopHereError, seen=seen)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """`model`, `examples`, `Collector`, `run` (the gradient pass), `loop` (the autograd oracle), `trained` (a Llama)."""

@@ -68,22 +68,12 @@ def test_two_processes_equal_one(architecture: str, rank: int, dtype: str, how: 
     assert apart < way, f"moved elsewhere by {apart:.1e}"
 
 
-def test_what_stops_one_process_stops_all(tiny: SimpleNamespace) -> None:
-    class StopHereError(Exception):
-        pass
-
-    seen = []
-
-    def on_epoch(epoch: int, dev_loss: float) -> None:
-        seen.append(epoch)
-        if epoch == 1:
-            raise StopHereError
-
+def test_what_stops_one_process_stops_all(tiny: SimpleNamespace, stopping: SimpleNamespace) -> None:
     lm = tiny.model("llama")
     before = weights(lm)
-    with pytest.raises(StopHereError):
-        train(tiny, lm, devices=2, on_epoch=on_epoch)
-    assert seen == [0, 1]
+    with pytest.raises(stopping.error):
+        train(tiny, lm, devices=2, on_epoch=stopping.on_epoch)
+    assert stopping.seen == [0, 1]
     assert torch.equal(weights(lm), before), "what was not trained to its end came back"
     assert not torch.multiprocessing.active_children()
 

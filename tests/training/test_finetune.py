@@ -185,20 +185,10 @@ def test_norms_biases_and_embeddings_do_not_decay(architecture: str, tiny: Simpl
     assert set(decays.values()) == {0.0, 0.5}
 
 
-def test_on_epoch_may_raise_to_stop(tiny: SimpleNamespace) -> None:
-    class StopHereError(Exception):
-        pass
-
-    seen = []
-
-    def on_epoch(epoch: int, dev_loss: float) -> None:
-        seen.append(epoch)
-        if epoch == 1:
-            raise StopHereError
-
-    with pytest.raises(StopHereError):
-        train(tiny, tiny.model("llama"), on_epoch=on_epoch)
-    assert seen == [0, 1]
+def test_on_epoch_may_raise_to_stop(tiny: SimpleNamespace, stopping: SimpleNamespace) -> None:
+    with pytest.raises(stopping.error):
+        train(tiny, tiny.model("llama"), on_epoch=stopping.on_epoch)
+    assert stopping.seen == [0, 1]
 
 
 def test_no_epochs_leave_the_model_as_it_is(tiny: SimpleNamespace) -> None:
