@@ -81,7 +81,7 @@ def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path
     say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.stages.token_benefits import benefits_of_tokens
-    from mtselect.store import write_whole
+    from mtselect.store import write_text_whole
 
     with bench.progress.task("explain", 2) as advance:
         lineage = cli.lineage_of(sweep, bench)
@@ -103,7 +103,7 @@ def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path
                       style="dim", soft_wrap=True)
     if out is not None:
         text = _page(found) if out.suffix == ".html" else _lines(found)
-        write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text_whole(out, text)
         console.print(f"written to {out}")
     return found
 

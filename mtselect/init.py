@@ -58,7 +58,7 @@ def init(files: Sequence[str], named: dict[str, str | None], model: str | None, 
     from mtselect.config.schema import json_schema
     from mtselect.data.languages import without_form
     from mtselect.look import assign_roles, look
-    from mtselect.store import write_whole
+    from mtselect.store import write_text_whole
 
     sources = assign_roles(files, named)
     name = re.sub(r"[^\w-]+", "-", without_form(Path(sources["pool"]).name)).strip("-") or "sweep"
@@ -68,8 +68,8 @@ def init(files: Sequence[str], named: dict[str, str | None], model: str | None, 
     found = look(sources)
     text = "\n".join(_lines(found, name, model, path)) + "\n"
     schema = path.parent / SCHEMA
-    write_whole(schema, lambda part: part.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8"))
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text_whole(schema, json.dumps(json_schema(), indent=1) + "\n")
+    write_text_whole(path, text)
     data = found.data
     console.print(f"{path} written: {found.rows['pool']:,} {data.src_lang}-{data.tgt_lang} pairs ({found.told_by})")
     console.print(f"next: {cli.program('mtselect')} check {path}", soft_wrap=True)

@@ -229,6 +229,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_text_whole(path: Path, text: str) -> None:
+    """The same of a text, in UTF-8."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
 def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
     """Rows as JSON lines."""
     return "".join(_lines(rows))

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mtselect.errors import NonFiniteError, StorageError
-from mtselect.store import aside, write_whole
+from mtselect.store import aside, write_text_whole
 
 _SECONDS = "seconds.txt"
 _UNFILLED = -1e30  # no norm, loss or benefit is
@@ -176,7 +176,7 @@ class IndexWriter:
             shutil.rmtree(left, ignore_errors=True)
 
     def _write(self, name: str, value: Mapping[str, object]) -> None:
-        write_whole(self._folder / name, lambda path: path.write_text(json.dumps(value, indent=1), encoding="utf-8"))
+        write_text_whole(self._folder / name, json.dumps(value, indent=1))
 
 
 class SketchIndex:

@@ -68,7 +68,7 @@ class Ray:
 
         self._room, self._training = room, training
         self.bench = _with_scorer(bench, partial(make_scorer, room))
-        self._gpu = 1 - GPU_SHARE if training.gpus <= 1 else 1
+        self._gpu = 1 - GPU_SHARE if _has_scorer(bench) else 1
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._work = ray.remote(work)
@@ -235,8 +235,12 @@ def _bench(runtime: RuntimeConfig) -> Bench:
 
 
 def _with_scorer(bench: Bench, scorer: Callable[[], Any]) -> Bench:
-    """The actor's metrics; a trial on several devices, of which none can be shared, computes its own."""
-    return replace(bench, metrics=FarMetrics(scorer)) if bench.runtime.devices_per_trial == 1 else bench
+    return replace(bench, metrics=FarMetrics(scorer)) if _has_scorer(bench) else bench
+
+
+def _has_scorer(bench: Bench) -> bool:
+    """Whether the actor computes metrics; a trial on several devices, of which none can be shared, computes its own."""
+    return bench.runtime.devices_per_trial == 1
 
 
 def _outcome(done: Any) -> UserError | None:

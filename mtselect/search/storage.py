@@ -24,7 +24,7 @@ from mtselect.config import Sweep
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, causes, reason, redact
 from mtselect.resolve import adopt
-from mtselect.store import hash_json, write_whole
+from mtselect.store import hash_json, write_text_whole
 
 
 def storage(sweep: Sweep) -> Any:
@@ -85,7 +85,7 @@ def remember(sweep: Sweep) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     note = {"study": sweep.study.name, "storage": None if sweep.study.storage is None else redact(sweep.study.storage)}
     path = folder / f"{sweep.study.name}-{hash_json(note)[:8]}.json"
-    write_whole(path, lambda path: path.write_text(json.dumps(note), encoding="utf-8"))
+    write_text_whole(path, json.dumps(note))
 
 
 def forget_studies(sweep: Sweep, names: Sequence[str]) -> None:

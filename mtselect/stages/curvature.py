@@ -29,7 +29,7 @@ from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.models import load_scored, memory_beside, scored_model
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
-from mtselect.store import derive_seed, write_whole
+from mtselect.store import derive_seed, write_text_whole, write_whole
 from mtselect.training.device import statistics_dtype
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
@@ -48,7 +48,7 @@ def _run(work: Work) -> None:
         for name, layer in _fitted(work, lm, pool, layers, [name for name in _part(list(layers), work.bench.part)
                                                             if not (folder / f"{name}.safetensors").exists()]):
             tensors = {part: tensor.contiguous() for part, tensor in vars(layer.to("cpu")).items()}
-            _write(folder / f"{name}.txt", f"{time.monotonic() - since:.3f}")
+            write_text_whole(folder / f"{name}.txt", f"{time.monotonic() - since:.3f}")
             write_whole(folder / f"{name}.safetensors", partial(save_file, tensors))
             since = time.monotonic()
     if all((folder / f"{name}.safetensors").exists() for name in layers):
@@ -67,14 +67,10 @@ def _finish(work: Work, names: list[str]) -> None:
         with safe_open(folder / f"{name}.safetensors", "pt") as file:
             spectra[name] = spectrum(file.get_tensor("eigenvalues"))
         seconds += float((folder / f"{name}.txt").read_text(encoding="utf-8"))
-    _write(work.out / "spectra.json", json.dumps(spectra))
-    _write(work.out / "manifest.json", json.dumps({**work.recipe.content(), "seconds": round(seconds, 3)}, indent=1))
+    write_text_whole(work.out / "spectra.json", json.dumps(spectra))
+    write_text_whole(work.out / "manifest.json", json.dumps({**work.recipe.content(), "seconds": round(seconds, 3)}, indent=1))
     for left in set(folder.iterdir()) - {folder / f"{name}.{kind}" for name in names for kind in ("safetensors", "txt")}:
         left.unlink(missing_ok=True)  # of a killed process
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _fitted(work: Work, lm: LanguageModel, pool: ExampleTable, layers: Mapping[str, nn.Module], wanted: Sequence[str]

@@ -33,7 +33,7 @@ from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.models import encode, load_scored, memory_beside
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
-from mtselect.store import derive_seed, write_whole
+from mtselect.store import derive_seed, write_text_whole
 from mtselect.training.device import compute_device, device_name, statistics_dtype
 from mtselect.training.gradient_module import run_gradient_pass
 from mtselect.training.language_model import LanguageModel, tracked_layers
@@ -58,7 +58,7 @@ def _run(work: Work) -> None:
     _refuse_too_large(lm, runtime, needed, len(seeds), len(shapes))
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
-    write_whole(work.out / "layers.json", lambda path: path.write_text(json.dumps(list(layers)), encoding="utf-8"))
+    write_text_whole(work.out / "layers.json", json.dumps(list(layers)))
     writer = index_writer(work, rows, start, width=projections.width if projections else 0, values=("mean", "share", "norm"),
                           columns={"benefits": len(seeds), "gradient_norms": len(layers)})
     with work.bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
