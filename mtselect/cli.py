@@ -129,7 +129,9 @@ def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
     from mtselect.stages.lineage import Bench
     from mtselect.store import Store
 
-    torch.set_num_threads(runtime.threads or cpu_count())  # what affinity and the cgroup's quota grant
+    threads = runtime.threads or cpu_count()  # what affinity and the cgroup's quota grant
+    torch.set_num_threads(threads)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # the tokenizers'
     handler = signal.getsignal(signal.SIGINT)  # as `run` installed it
     progress = ConsoleProgress(console, handler if isinstance(handler, Interruption) else None)
     return Bench(store=Store(Path(runtime.workdir) / "store"), runtime=runtime, progress=progress)

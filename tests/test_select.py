@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from mtselect.config import load
 from mtselect.data.pairs import pair_id
@@ -98,17 +99,40 @@ def test_a_budget_larger_than_the_pool_takes_what_passes(warm_lab: Callable[...,
     assert len((lab.folder / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 200
 
 
+def lineage_of(lab: Any, monkeypatch: pytest.MonkeyPatch) -> Lineage:
+    """Of a lab's sweep file, in its folder."""
+    monkeypatch.chdir(lab.folder)
+    sweep = load("sweep.yaml", [])
+    return Lineage(Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress()), sweep.experiment)
+
+
 def test_the_pools_tokens_are_those_of_its_pairs(warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever number of pairs is tokenised at a time."""
     monkeypatch.setattr(tokens, "_AT_A_TIME", 7)
     lab = warm_lab(stages=("corpus", "base"))
-    with contextlib.chdir(lab.folder):
-        sweep = load("sweep.yaml", [])
-        lineage = Lineage(Bench(store=Store(lab.store), runtime=sweep.runtime, progress=SilentProgress()), sweep.experiment)
-        examples, pool = POOL_TOKENS.read(lineage), POOL.read(lineage)
-        tokenizer = load_tokenizer(BASE_MODEL.read(lineage).name)
-    assert list(examples) == encode_pairs(list(pool), tokenizer, sweep.experiment.data, sweep.experiment.model)
+    lineage = lineage_of(lab, monkeypatch)
+    examples, pool = POOL_TOKENS.read(lineage), POOL.read(lineage)
+    tokenizer = load_tokenizer(BASE_MODEL.read(lineage).name)
+    assert list(examples) == encode_pairs(list(pool), tokenizer, lineage.experiment.data, lineage.experiment.model)
     assert examples.lengths.tolist() == [len(example) for example in examples]
+
+
+@pytest.mark.parametrize(("threads", "parallel"), [(1, "false"), (2, "true")])
+def test_a_tokenizer_has_the_threads_of_the_run_while_it_works_and_none_later(
+        warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, threads: int, parallel: str) -> None:
+    """A process that is forked while it may have several waits for ever for threads that it has not."""
+    seen = set()
+
+    def watched(*arguments: Any) -> Any:
+        seen.add(os.environ["TOKENIZERS_PARALLELISM"])
+        return encode_pairs(*arguments)
+
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(tokens, "encode_pairs", watched)
+    POOL_TOKENS.read(lineage_of(warm_lab(stages=("corpus", "base")), monkeypatch))
+    assert seen == {parallel}
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
 
 def test_the_form_is_that_of_the_ending(warm_lab: Callable[..., Any]) -> None:

@@ -18,6 +18,8 @@ from typing import Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1 << 20  # token ids that are written together
+
 
 @dataclass(frozen=True)
 class Example:
@@ -105,12 +107,17 @@ def _reopen(folder: Path, rows: NDArray[np.int64] | None) -> ExampleTable:
 
 def write_examples(examples: Iterable[Example], folder: Path) -> None:
     """Write what an `ExampleTable` reads; all have the same `start`."""
-    ends, total, start = array("q"), 0, None
+    ids, ends, total, start = array("i"), array("q"), 0, None
     with (folder / "ids.bin").open("wb") as file:
         for example in examples:
-            array("i", [*example.prompt, *example.target]).tofile(file)
+            ids.extend(example.prompt)
+            ids.extend(example.target)
             ends.extend((total + len(example.prompt), total + len(example)))
             total, start = total + len(example), example.start
+            if len(ids) > _AT_ONCE:
+                ids.tofile(file)
+                del ids[:]
+        ids.tofile(file)
     np.save(folder / "ends.npy", np.frombuffer(ends, np.int64).reshape(-1, 2))
     (folder / "start.json").write_text(json.dumps(start), encoding="utf-8")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+
+import torch
 
 from mtselect.config import Experiment
 from mtselect.data.examples import Example, ExampleTable, write_examples
@@ -16,6 +20,20 @@ from mtselect.stages.lineage import Lineage, Stage, Work
 from mtselect.training.language_model import decoder_start, load_tokenizer
 
 _AT_A_TIME = 4096
+_PARALLEL = "TOKENIZERS_PARALLELISM"
+
+
+@contextmanager
+def _several_threads() -> Iterator[None]:
+    """Let a tokenizer share the texts of a call among as many threads as torch has; not beyond the block, since a process that
+    is forked later would wait for threads that it has not."""
+    before = os.environ.get(_PARALLEL)
+    if torch.get_num_threads() > 1:
+        os.environ[_PARALLEL] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop(_PARALLEL, None) if before is None else os.environ.update({_PARALLEL: before})
 
 
 def _run(work: Work) -> None:
@@ -25,7 +43,9 @@ def _run(work: Work) -> None:
     def examples(advance: Advance) -> Iterator[Example]:
         pairs = iter(pool)
         while some := list(islice(pairs, _AT_A_TIME)):
-            yield from encode_pairs(some, tokenizer, experiment.data, experiment.model, start)
+            with _several_threads():
+                encoded = encode_pairs(some, tokenizer, experiment.data, experiment.model, start)
+            yield from encoded
             advance(len(some))
 
     with work.bench.progress.task("tokens", len(pool)) as advance:

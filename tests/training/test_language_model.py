@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import ByT5Tokenizer
 
-from mtselect.config import ModelConfig
-from mtselect.data.prompts import encode_prompts
+from mtselect.config import DataConfig, ModelConfig
+from mtselect.data.examples import Example
+from mtselect.data.pairs import Pair
+from mtselect.data.prompts import encode_pairs, encode_prompts, prompt_text
 from mtselect.errors import ModelError
 from mtselect.training.batching import collate
 from mtselect.training.language_model import (
@@ -169,11 +172,22 @@ def test_the_built_tokenizer_gives_any_text_back(folder: Path) -> None:
     for text in [*TEXTS, "never  seen\t🙂"]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids).removeprefix(" ") == text
-    from mtselect.config import DataConfig
-
     prompt = encode_prompts(["Hund"], tokenizer, DataConfig(), SMALL)[0]
     assert prompt[0] == tokenizer.bos_token_id
     assert tokenizer.eos_token_id not in prompt
+
+
+@pytest.mark.parametrize("kind", ["fast", "framed", "slow"])
+def test_prompts_and_targets_have_the_tokens_that_transformers_gives(folder: Path, kind: str) -> None:
+    tokenizer = ByT5Tokenizer() if kind == "slow" else load_tokenizer(str(folder))
+    pairs = [Pair(id=str(i), src=text, tgt=f"{text} </s> \N{SNOWMAN}") for i, text in enumerate([*TEXTS, "", "{src} <unk>"])]
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    want = [Example([*bos, *tokenizer(prompt_text(pair.src, DataConfig(), SMALL), add_special_tokens=False)["input_ids"]],
+                    [*tokenizer(pair.tgt, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]) for pair in pairs]
+    if kind == "framed":  # as a tokenizer.json may say it
+        tokenizer.backend_tokenizer.enable_truncation(3)
+        tokenizer.backend_tokenizer.enable_padding(length=99)
+    assert encode_pairs(pairs, tokenizer, DataConfig(), SMALL) == want
 
 
 def randomised_lora(folder: Path) -> Any:
