@@ -24,7 +24,7 @@ from mtselect.executors.local import Local
 from mtselect.resolve import resolve, trial_experiment
 from mtselect.stages.trial import at_seeds, mean_scores, run_seeds, selecting_seconds
 
-RANKS = ("z", "benefit", "benefit_per_norm")
+RANKS = ("z", "z_and_loss", "benefit", "benefit_per_norm")
 RULES = [*RANKS, "loss", "random"]
 GATES = ["none", "seed_loss:0.75", "seed_loss:0.9", "learned:0.8", "learned:0.95"]
 

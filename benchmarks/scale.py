@@ -175,10 +175,9 @@ def run(pool: Pool, folder: Path) -> dict[str, Any]:
     ranks = rank_values(columns, "benefit_per_norm")
     drawn = step("draw", lambda: draw_order(labels, ranks, "best", np.random.default_rng(0))[: pool.budget])
     facts["drawn"] = len(drawn)
-    config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share",
-                             rank="benefit_per_norm")
+    config = SelectionConfig(budget=pool.budget, n_clusters=pool.clusters, threshold=0.6, threshold_on="raw_share")
     passed = np.ones(len(index), bool)
-    chosen = step("selection at threshold 0.6", lambda: select_rows(columns, index, passed, pool.budget, config, 0))
+    chosen = step("selection at threshold 0.6", lambda: select_rows(columns, ranks, index, passed, pool.budget, config, 0))
     facts["passed"] = chosen.n_passed
     return {"steps": steps, "facts": facts}
 

@@ -71,8 +71,8 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Signal] = SIGNALS, mod
         signals: what to look at. `benefits` (a gradient pass): `z`, `benefit`, `benefit_share`, `raw_share`, `gradient_norm`;
             `losses`, `pmi` (forward passes): `loss`, `pmi`; `tokens`; `adequacy` (a sentence encoder): `cosine`, `overlap`;
             `set` (what the selector needs): whether `select` takes the pair with the same settings, `selected`, its `rank`, and
-            `why` in a line; and what is not looked at unless it is named, `drops` (a short training on the seeds): `loss_drop`,
-            and `kiwi` (COMET).
+            `why` in a line; and what is not looked at unless it is named, `drops` and `seeded_losses` (a short training on the
+            seeds): `loss_drop` and `seeded_loss`, and `kiwi` (COMET).
 
     Returns:
         A row for each candidate, in the pool's order: `id`, `src`, `tgt`, these columns, and if there is a gate

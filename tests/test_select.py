@@ -188,13 +188,15 @@ def test_every_candidate_has_its_rank_and_why(warm_lab: Callable[..., Any]) -> N
 @pytest.mark.parametrize(("method", "settings", "best_first"), [
     ("gdig", ("--experiment.selection.rank", "z"), {"z": -1}),
     ("gdig", ("--experiment.selection.rank", "benefit"), {"benefit": -1}),
+    ("gdig", ("--experiment.selection.rank", "z_and_loss"), {"z": 0, "seeded_loss": 0}),
+    ("seeded_loss", (), {"seeded_loss": 1}),
     ("loss", (), {"loss": 1}), ("pmi", (), {"pmi": -1}), ("length", (), {"tokens": -1}), ("borda", (), {"z": 0, "loss": 0}),
     ("gdig", ("--experiment.selection.draw", "random"), {}), ("random", (), {})])
 def test_a_rank_comes_with_what_it_is_by(method: str, settings: tuple[str, ...], best_first: dict[str, int],
                                          warm_lab: Callable[..., Any]) -> None:
     """The values that `score` has in columns of these names, to three digits, in the order of the ranks."""
     lab = warm_lab()
-    assert lab.run("score", "sweep.yaml", "--out", "v.parquet", "--signals", "benefits,losses,pmi,tokens,set",
+    assert lab.run("score", "sweep.yaml", "--out", "v.parquet", "--signals", "benefits,losses,seeded_losses,pmi,tokens,set",
                    "--experiment.selection.method", method, "--experiment.selection.budget", "20", *settings) == 0
     table = pq.read_table(lab.folder / "v.parquet").sort_by("rank")
     rows = [row for row in table.to_pylist() if row["rank"]]

@@ -107,16 +107,17 @@ def draw_order(clusters: NDArray[np.integer], ranks: NDArray[np.floating], draw:
     return np.lexsort((place, _turns(clusters, place)))
 
 
-def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.bool_], budget: int,
-           config: SelectionConfig, seed: int) -> SelectedSet:
+def select_rows(columns: Columns, ranks: NDArray[np.floating], sketches: Sketches | None, gated: NDArray[np.bool_],
+                budget: int, config: SelectionConfig, seed: int) -> SelectedSet:
     """Gate, threshold, cluster what passed, draw evenly.
 
     Args:
         columns: of the candidates.
+        ranks: what they are ordered by, larger first, `[N]`.
         sketches: gradient sketches, `[N, R]`; may be memory-mapped, only rows that pass are read. Not read for one cluster.
         gated: whether the gate lets each candidate through, `[N]`.
         budget: pairs to select.
-        config: rank, threshold, clusters and draw.
+        config: threshold, clusters and draw.
         seed: of K-means and of a random draw.
 
     Returns:
@@ -124,11 +125,11 @@ def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.b
         none passed the set is empty, and the caller decides what that means.
 
     Raises:
-        NonFiniteError: a benefit, a norm or a passing row's sketch is NaN or infinite.
+        NonFiniteError: a benefit, a norm, a rank or a passing row's sketch is NaN or infinite.
     """
     check_finite_column("benefits", columns.mean)
     check_finite_column("gradient norms", columns.norm)
-    ranks = rank_values(columns, config.rank)
+    check_finite_column("ranks", ranks)
     passed = np.flatnonzero(gated & _reaches(columns, ranks, gated, config))
     if config.n_clusters == 1:
         labels = np.zeros(len(passed), dtype=np.int32)
@@ -141,7 +142,7 @@ def select_rows(columns: Columns, sketches: Sketches | None, gated: NDArray[np.b
     return SelectedSet(rows=passed[drawn], cluster=labels[drawn], n_passed=len(passed), order=passed[order])
 
 
-def _reaches(columns: Columns, ranks: NDArray[np.float64], gated: NDArray[np.bool_],
+def _reaches(columns: Columns, ranks: NDArray[np.floating], gated: NDArray[np.bool_],
              config: SelectionConfig) -> NDArray[np.bool_]:
     """Whether each candidate reaches the threshold."""
     if config.threshold_on == "rank":

@@ -20,8 +20,8 @@ from mtselect.selection.cluster import Sketches
 from mtselect.selection.resample import Columns
 
 # What can be looked at, each a field of `Candidates`; `stages/signals.py` says where it comes from and so what it costs.
-Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "drops", "pmi", "tokens", "adequacy", "kiwi",
-               "states"]
+Need = Literal["benefits", "benefit_matrix", "sketches", "losses", "drops", "seeded_losses", "pmi", "tokens",
+               "adequacy", "kiwi", "states"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +61,7 @@ class Candidates:
         sketches: of the gradients, [N, R] (the same); null too where `attribution.sketch_rank` is 0.
         losses: per target token, [N] (forward passes).
         drops: share of the loss that a short training on the seeds takes away, [N] (training, and forward passes).
+        seeded_losses: per target token after that training, [N] (the same).
         pmi: loss per target token after another pair's source, minus the loss, [N] (the same).
         tokens: of the target, [N].
         adequacy: from a sentence encoder.
@@ -74,6 +75,7 @@ class Candidates:
     sketches: Sketches | None = None
     losses: NDArray[np.float64] | None = None
     drops: NDArray[np.float64] | None = None
+    seeded_losses: NDArray[np.float64] | None = None
     pmi: NDArray[np.float64] | None = None
     tokens: NDArray[np.int32] | None = None
     adequacy: Adequacy | None = None
@@ -141,6 +143,9 @@ class Selector(Protocol):
     drawn: bool
     excludes: bool
 
+    def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
+        """What it looks at beside `needs` with these of its `fields`."""
+
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """Choose.
 
@@ -166,6 +171,10 @@ class PlainSelector:
     fixes: Mapping[str, object] = {}
     gated = sized = excludes = True
     drawn = False
+
+    def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
+        """Nothing."""
+        return frozenset()
 
     def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
         """Who took how many."""

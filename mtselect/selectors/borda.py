@@ -1,5 +1,4 @@
-"""borda: by influence and by loss together: the sum of a pair's places in both orders (Borda's count, a rank aggregation: Dwork
-et al., WWW 2001)."""
+"""borda: by influence and by loss together: the sum of a pair's places in both orders."""
 
 from __future__ import annotations
 
@@ -7,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtselect.config import SelectionConfig
+from mtselect.selection.places import place_sums
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options, take_best
 
 
@@ -36,18 +35,9 @@ class Borda(PlainSelector):
         """Places are among what passes the gate; of equal sums the earlier row."""
         assert candidates.benefits is not None and candidates.losses is not None
         z, losses, passed = np.asarray(candidates.benefits.z, np.float64), candidates.losses, candidates.passed
-        weight, sums = read_options(self, config).loss, np.zeros(len(z))
-        sums[passed] = (1 - weight) * _places(z[passed]) + weight * _places(-losses[passed])
-        chosen = take_best(sums, passed, n_pairs, z=z, loss=losses)
+        weight = read_options(self, config).loss
+        chosen = take_best(place_sums([(1 - weight, z), (weight, -losses)], passed), passed, n_pairs, z=z, loss=losses)
         return replace(chosen, columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
-
-
-def _places(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 for the lowest; equal values share the mean of their places."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    found: NDArray[np.float64] = (last - (counts + 1) / 2)[group]
-    return found
 
 
 SELECTOR = Borda

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig
+from mtselect.selection.places import place_sums
 from mtselect.selection.resample import rank_values, select_rows
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector
 
@@ -24,27 +25,39 @@ class Gdig(PlainSelector):
     fields = ("rank", "threshold", "threshold_on", "n_clusters", "draw")
     shown = ("rank", "n_clusters", "threshold")
 
+    def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
+        """The losses that it ranks by."""
+        return frozenset({"seeded_losses"} if config.rank == "z_and_loss" else ())
+
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The best, or evenly over clusters. Raises NonFiniteError if a benefit or a sketch is NaN or infinite."""
         columns = candidates.benefits
         assert columns is not None
-        found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, config, seed)
-        ranks: dict[str, NDArray[np.float64]] = (
-            {} if config.draw == "random" else {config.rank: rank_values(columns, config.rank)})
-        return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, ranked_by=ranks, columns={
+        if config.rank == "z_and_loss":
+            losses = candidates.seeded_losses
+            assert losses is not None
+            ranks = place_sums([(0.5, columns.z), (0.5, -losses)], candidates.passed)
+            ranked_by: dict[str, NDArray[np.generic]] = {"z": np.asarray(columns.z, np.float64), "seeded_loss": losses}
+        else:
+            ranks = rank_values(columns, config.rank)
+            ranked_by = {config.rank: ranks}
+        found = select_rows(columns, ranks, candidates.sketches, candidates.passed, n_pairs, config, seed)
+        ranked_by = {} if config.draw == "random" else ranked_by
+        return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, ranked_by=ranked_by, columns={
             "z": columns.z[found.rows], "benefit": columns.mean[found.rows], "benefit_share": columns.share[found.rows],
             "cluster": found.cluster})
-
 
     def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
         """The rule."""
         chosen = experiment.selection
-        ranks = {"z": "the mean z-score of their benefits", "benefit": "their mean benefit",
-                 "benefit_per_norm": "their mean benefit over the norm of their gradient"}
+        z = "mean z-score of benefits for the seeds"
+        ranks = {"z": f"the {z}", "z_and_loss": f"places by {z} and by loss after a short training on them",
+                 "benefit": "mean benefit for the seeds",
+                 "benefit_per_norm": "mean benefit for the seeds over the norm of the gradient"}
         if n_selected == n_passed:
             return f"All {n_passed:,} that passed were taken, nothing was filled up."
         evenly = f", evenly from {chosen.n_clusters} clusters of gradient sketches" if chosen.n_clusters > 1 else ""
-        return (f"{n_passed:,} passed; the {n_selected:,} best by {ranks[chosen.rank]} for the seeds "
+        return (f"{n_passed:,} passed; the {n_selected:,} best by {ranks[chosen.rank]} "
                 f"({experiment.attribution.curvature} influence, after G-DIG, arXiv 2405.12915) were taken{evenly}.")
 
 

@@ -39,7 +39,7 @@ class Paper(PlainSelector):
         columns, options = candidates.benefits, read_options(self, config)
         assert columns is not None
         rule = SelectionConfig(threshold_on="raw_share", threshold=options.share, n_clusters=options.clusters, draw="random")
-        found = select_rows(columns, candidates.sketches, candidates.passed, n_pairs, rule, seed)
+        found = select_rows(columns, columns.z, candidates.sketches, candidates.passed, n_pairs, rule, seed)
         return Chosen(rows=found.rows, n_passed=found.n_passed, order=found.order, columns={
             "benefit_share": columns.raw_share[found.rows], "cluster": found.cluster})
 

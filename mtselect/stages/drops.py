@@ -67,5 +67,12 @@ def load_drops(work: Work) -> NDArray[np.float64]:
     return found
 
 
+def seeded_loss_per_token(work: Work) -> NDArray[np.float64]:
+    """Of every candidate, with the model that was trained, [N]."""
+    pool = work.read(POOL_TOKENS)
+    found: NDArray[np.float64] = _losses(work.read(DROPPED)) / pool.take(candidate_rows(work.experiment, pool)).target_lengths
+    return found
+
+
 def _losses(folder: Path) -> NDArray[np.float64]:
     return SketchIndex(folder).column("loss")

@@ -40,6 +40,7 @@ COLUMNS: Mapping[Need, Mapping[str, Callable[[Any], Values]]] = {
     "losses": {"loss": lambda found: found},
     "pmi": {"pmi": lambda found: found},
     "drops": {"loss_drop": lambda found: found},
+    "seeded_losses": {"seeded_loss": lambda found: found},
     "tokens": {"tokens": lambda found: found},
     "adequacy": {"cosine": lambda found: found.cosine, "overlap": lambda found: found.overlap},
     "kiwi": {"kiwi": lambda found: found},
@@ -94,11 +95,11 @@ def scores_stage(signals: Sequence[str]) -> Stage:
 
 @cache
 def _stage(signals: tuple[Need, ...], verdicts: bool) -> Stage:
-    own = ("selection.method",) if verdicts else ()
+    reads = ("selection",) if verdicts else ("selection.gate", "selection.gate_keeps")
     return Stage(name="scores", version=1, constants={"signals": " ".join((*signals, *([SET] if verdicts else [])))},
                  run=lambda work: _run(work, signals, verdicts),
                  inputs=lambda experiment: _inputs(experiment, signals, verdicts),
-                 reads=("selection.gate", "selection.gate_keeps", *own, *READS))
+                 reads=(*reads, *READS))
 
 
 def open_scores(folder: Path) -> Dataset:

@@ -17,7 +17,7 @@ from mtselect.data.pairs import Pair, PairTable
 from mtselect.errors import ConfigError
 from mtselect.selection.duplicates import representatives
 from mtselect.selection.gate import Gated, bound
-from mtselect.selectors.base import SELECTORS, Candidates, Chosen, read_options
+from mtselect.selectors.base import SELECTORS, Candidates, Chosen, Need, read_options
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
 from mtselect.stages.duplicates import GROUPED, is_thinned, load_groups
@@ -121,7 +121,7 @@ def choose(work: Work) -> Choice:
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
     n_pairs = budget_pairs(chosen.budget, len(work.read(POOL))) if selector.sized else 0
-    signals = {need: SIGNALS[need].read(work) for need in selector.needs}
+    signals = {need: SIGNALS[need].read(work) for need in selector.needs | selector.also_needs(chosen)}
     found = selector.select(Candidates(passed=passed, **signals), n_pairs, chosen, seed)  # type: ignore[arg-type]
     return Choice(rows=rows, gated=gated, groups=groups, passed=passed, found=found)
 
@@ -162,7 +162,7 @@ def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, 
 
 
 @cache
-def _stage(method: str) -> Stage:
+def _stage(method: str, also: frozenset[Need]) -> Stage:
     selector = SELECTORS.load(method)
     if not selector.excludes and (selector.needs or selector.gated):
         raise ConfigError(f"selection.method {method!r} chooses among the warm-up's rows too (`excludes` is false), of which "
@@ -172,7 +172,7 @@ def _stage(method: str) -> Stage:
     draws = ("finetune.seed",) if selector.drawn else ()
     thinned = ("selection.near_duplicates",) if selector.gated else ()
     fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
-    needs = list(dict.fromkeys(given for need in sorted(selector.needs) for given in SIGNALS[need].inputs))
+    needs = list(dict.fromkeys(given for need in sorted(selector.needs | also) for given in SIGNALS[need].inputs))
     return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *thinned, *draws, *READS),
                  sources=lambda _: SELECTORS.origin(method),
                  inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_before(experiment.selection)])
@@ -184,7 +184,8 @@ def _before(chosen: SelectionConfig) -> list[Output]:
 
 def selection_stage(experiment: Experiment) -> Stage:
     """The stage of the experiment's selector."""
-    return _stage(experiment.selection.method)
+    chosen = experiment.selection
+    return _stage(chosen.method, SELECTORS.load(chosen.method)().also_needs(chosen))
 
 
 def select_pairs(lineage: Lineage) -> Selection:

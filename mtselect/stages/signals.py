@@ -13,7 +13,7 @@ from mtselect.selectors.base import Need
 from mtselect.stages.adequacy import COMPARED, load_adequacy
 from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
-from mtselect.stages.drops import DROPPED, load_drops
+from mtselect.stages.drops import DROPPED, load_drops, seeded_loss_per_token
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.kiwi import KIWI_SCORED
 from mtselect.stages.lineage import Input, Work
@@ -57,6 +57,7 @@ SIGNALS: Mapping[Need, Signal] = {
     "sketches": Signal(inputs=(INDEXED,), read=_sketches),
     "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
     "drops": Signal(inputs=(MEASURED, DROPPED), read=load_drops),
+    "seeded_losses": Signal(inputs=(POOL_TOKENS, DROPPED), read=seeded_loss_per_token),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
     "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),

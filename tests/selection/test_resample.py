@@ -165,7 +165,9 @@ def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config
               gated: NDArray[np.bool_] | None = None) -> SelectedSet:
     """From all benefits [N, Q]."""
     gated = np.ones(len(benefits), bool) if gated is None else gated
-    return select_rows(columns_of(benefits, norms), sketches, gated, config.pairs(len(benefits)), config, config.seed)
+    columns = columns_of(benefits, norms)
+    return select_rows(columns, rank_values(columns, config.rank), sketches, gated, config.pairs(len(benefits)), config,
+                       config.seed)
 
 
 def paper(**changes: Any) -> SelectionConfig:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from mtselect.config import SelectionConfig
+from mtselect.errors import NonFiniteError
 from mtselect.selection.resample import Columns
 from mtselect.selection.turns import in_turns
 from mtselect.selectors.base import SELECTORS, Adequacy, Candidates, States
@@ -15,6 +18,7 @@ N, Q, D = 60, 7, 5
 RNG = np.random.default_rng(11)
 PASSED = np.arange(N) % 5 != 0
 VALUES = RNG.normal(size=N).round(1)  # with ties
+SEEDED = RNG.normal(size=N).round(1)
 TOKENS = RNG.integers(1, 30, N).astype(np.int32)
 MATRIX = RNG.normal(size=(N, Q)).astype(np.float32)
 NORM = RNG.uniform(0.5, 2, N)
@@ -29,8 +33,8 @@ def unit(rows: int) -> NDArray[np.float32]:
 STATES = States(pool=unit(N), seeds=unit(Q))
 ADEQUACY = Adequacy(cosine=VALUES, overlap=RNG.uniform(0, 1, N))
 COLUMNS = Columns(mean=MATRIX.mean(1), z=MATRIX.mean(1), share=(MATRIX > 0).mean(1), raw_share=(MATRIX > 0).mean(1), norm=NORM)
-SHOWN = Candidates(passed=PASSED, pmi=VALUES, losses=VALUES, drops=-VALUES, tokens=TOKENS, adequacy=ADEQUACY, states=STATES,
-                   benefits=COLUMNS, benefit_matrix=MATRIX)
+SHOWN = Candidates(passed=PASSED, pmi=VALUES, losses=VALUES, drops=-VALUES, seeded_losses=-SEEDED, tokens=TOKENS,
+                   adequacy=ADEQUACY, states=STATES, benefits=COLUMNS, benefit_matrix=MATRIX)
 
 
 def chosen(name: str, n_pairs: int, **options: object) -> list[int]:
@@ -53,7 +57,8 @@ def turn_by_turn(scores: NDArray[np.floating], n_rows: int) -> list[int]:
     return sorted(taken)
 
 
-@pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("loss_drop", -VALUES), ("length", TOKENS.astype(np.float64))])
+@pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("loss_drop", -VALUES), ("seeded_loss", SEEDED),
+                                              ("length", TOKENS.astype(np.float64))])
 @pytest.mark.parametrize("n_pairs", [0, 1, 9, 48, 70])
 def test_the_highest_values(name: str, values: NDArray[np.float64], n_pairs: int) -> None:
     assert chosen(name, n_pairs) == best(values, PASSED, n_pairs)
@@ -74,6 +79,20 @@ def test_borda_adds_places(weight: float, n_pairs: int) -> None:
     found = SELECTORS.load("borda")().select(SHOWN, n_pairs, SelectionConfig(method="borda", options={"loss": weight}), 0)
     assert found.rows.tolist() == best(sums, PASSED, n_pairs)
     assert (found.columns["z"] == z[found.rows]).all() and (found.columns["loss"] == VALUES[found.rows]).all()
+
+
+@pytest.mark.parametrize("n_pairs", [0, 7, 48, 70])
+def test_gdig_ranks_by_z_and_by_loss_after_the_seeds(n_pairs: int) -> None:
+    """As `borda` does by another loss."""
+    config = SelectionConfig(rank="z_and_loss")
+    found = SELECTORS.load("gdig")().select(SHOWN, n_pairs, config, 0)
+    likewise = replace(SHOWN, losses=SHOWN.seeded_losses)
+    want = SELECTORS.load("borda")().select(likewise, n_pairs, SelectionConfig(method="borda"), 0)
+    assert found.rows.tolist() == want.rows.tolist()
+    assert list(found.ranked_by) == ["z", "seeded_loss"]
+    broken = np.where(np.arange(N) == 1, np.nan, SEEDED)
+    with pytest.raises(NonFiniteError, match="ranks"):
+        SELECTORS.load("gdig")().select(replace(SHOWN, seeded_losses=broken), 7, config, 0)
 
 
 def test_dot_takes_the_largest_mean_product() -> None:

@@ -47,7 +47,8 @@ GOLDEN = Path(__file__).with_name("golden.json")
 TOLERANCE, TOLERANCE_OF_LARGEST = 2e-3, 1e-4
 SCORE_TOLERANCE = 3.0  # BLEU and chrF of twelve sentences: one token that falls otherwise
 # Selectors that rank or draw; where each choice follows from the ones before (kcentre, paper), rounding may lead elsewhere.
-RANKED = ("random", "loss", "loss_band", "loss_drop", "pmi", "length", "adequacy", "rds", "less", "dot", "borda")
+RANKED = ("random", "loss", "loss_band", "loss_drop", "seeded_loss", "pmi", "length", "adequacy", "rds", "less", "dot",
+          "borda")
 SAME_SHARE = 0.9  # of the selected ids: pairs with all but equal ranks may change places
 
 
@@ -132,10 +133,11 @@ def found(warm_lab: Callable[..., Any]) -> dict[str, dict[str, Any]]:
         found = {name: {"version": stage.version, **summary(stage.name, lineage.path(stage))} for name, stage in stages.items()}
         thinned = Lineage(bench, with_fields(experiment, {"selection.near_duplicates": 0.6}))
         found["duplicates"] = {"version": DUPLICATES.version, **summary("duplicates", thinned.path(DUPLICATES))}
-        for method in RANKED:
-            chosen = trial_experiment(experiment, {"selection.method": method})
+        both = {"gdig z_and_loss": {"selection.rank": "z_and_loss"}}
+        for name, values in {**{method: {"selection.method": method} for method in RANKED}, **both}.items():
+            chosen = trial_experiment(experiment, values)
             stage = selection_stage(chosen)
-            found[f"selection {method}"] = {"version": stage.version,
+            found[f"selection {name}"] = {"version": stage.version,
                                             **summary("selection", Lineage(bench, chosen).path(stage))}
         return found
 

@@ -98,13 +98,20 @@ def test_a_gates_page_is_of_what_its_stage_kept(gate: str, study: tuple[Bench, E
     assert [one.passed for one in view.strictness] == sorted(one.passed for one in view.strictness)
 
 
-@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop"])
+@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop", "seeded_loss"])
 def test_what_needs_no_gradient_computes_none(method: str, study: tuple[Bench, Experiment]) -> None:
     _, base = study
     experiment = trial_experiment(base, {"selection.method": method, "selection.gate": None})
     stages = {stage.name for stage in shared_stages(experiment)}
     assert not {"gradients", "curvature", "columns"} & stages
     assert ("losses" in stages) == (method in ("pmi", "loss_band", "loss_drop"))
+
+
+def test_the_training_on_seeds_is_for_the_rank_that_asks_for_it(study: tuple[Bench, Experiment]) -> None:
+    _, base = study
+    for rank in ("z", "z_and_loss"):
+        stages = {stage.name for stage in shared_stages(trial_experiment(base, {"selection.rank": rank}))}
+        assert stages >= {"gradients", "columns"} and ({"seeded", "drops"} <= stages) == (rank == "z_and_loss")
 
 
 def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experiment]) -> None:
@@ -191,6 +198,12 @@ def test_a_drop_is_the_share_of_the_loss_that_training_on_the_seeds_takes(study:
     taken = [drops[row] for row in drops if POOL.read(lineage)[int(rows[row])].id in chosen]
     left = [drop for drop in drops.values() if drop not in taken]
     assert not taken or min(taken) > max(left) - 1e-2
+    lineage = Lineage(bench, trial_experiment(experiment, {"selection.method": "seeded_loss"}))
+    chosen = {pair.id for pair in select_pairs(lineage).pairs}
+    assert lineage.path(DROPS) == folder
+    means = {POOL.read(lineage)[int(rows[row])].id: loss(after, examples[row]) / len(examples[row].target) for row in drops}
+    lowest_left = min(means[one] for one in means.keys() - chosen)
+    assert all(means[one] < lowest_left + 1e-2 for one in means.keys() & chosen)
     seeds = encode(experiment, WARM_MODEL.read(lineage).name, SEEDS.read(lineage)[:])
     assert np.mean([loss(after, seed) for seed in seeds]) < np.mean([loss(before, seed) for seed in seeds])
 
