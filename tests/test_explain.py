@@ -85,6 +85,9 @@ def test_it_says_of_one_pair_why_it_is_in_or_out(warm_lab: Callable[..., Any], c
     candidates = {row["src"] for row in scores}
     learnt = next(number for number, row in enumerate(lines, 1) if row["src"] not in candidates)
     assert "out: the warm-up learns it, and warmup.exclude leaves such pairs out" in said(str(learnt))
+    settings = ("--experiment.selection.method", "pool")
+    assert "  in: pool took 300 of 300\n" in said(str(learnt)), "it takes what the warm-up learns, too"
+    assert "  in: pool took 300 of 300\n" in said(first["id"])
 
 
 def test_it_says_why_a_row_is_no_pair_of_the_pool(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

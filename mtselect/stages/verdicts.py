@@ -22,7 +22,7 @@ from mtselect.selectors.base import SELECTORS
 from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
-from mtselect.stages.selection import Choice, choose, selection_stage
+from mtselect.stages.selection import Choice, choose, select_pairs, selection_stage
 from mtselect.stages.tokens import POOL_TOKENS
 
 SCHEMA = pa.schema([("selected", pa.bool_()), ("rank", pa.int64()), ("why", pa.large_string())])
@@ -126,6 +126,15 @@ def why(lineage: Lineage, rows: Sequence[int]) -> list[str]:
             found.append(verdicts[place].why)
         elif tokens.lengths[row] > experiment.model.max_tokens:
             found.append(f"out: {tokens.lengths[row]} tokens, model.max_tokens is {experiment.model.max_tokens}")
-        else:
+        elif SELECTORS.load(experiment.selection.method).excludes:
             found.append("out: the warm-up learns it, and warmup.exclude leaves such pairs out")
+        else:
+            found.append(_why_learnt(lineage, POOL.read(lineage)[row].id))
     return found
+
+
+def _why_learnt(lineage: Lineage, pair_id: str) -> str:
+    """Of a pair that the warm-up learns, for a selector that takes from such, too."""
+    selection, method = select_pairs(lineage), lineage.experiment.selection.method
+    took = f"{method} took {len(selection.pairs):,} of {selection.n_passed:,}"
+    return f"in: {took}" if any(pair.id == pair_id for pair in selection.pairs) else f"out: {took}, not this one"
