@@ -19,7 +19,7 @@ NAMES = """
 SWEEP.yaml may also be a trial of a finished study, STUDY/TRIAL such as crawl-de-en/t003, or a promoted set, STUDY@champion:
 then the settings are those that MLflow recorded of that trial. --tracking.uri says where MLflow is.
 """
-_NAME = re.compile(r"models:/.+|[\w.-]+(?:/[\w.-]+|@[\w-]+)")
+_NAME = re.compile(r"models:/.+|[\w.-]+(?:/[^/]+|@[\w-]+)")  # of a rival perhaps `random-57 learning_rate=0.001`
 
 
 def read_sweep(argv: list[str], console: Console) -> Sweep:

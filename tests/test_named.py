@@ -60,6 +60,17 @@ def test_explain_and_score_answer_about_the_set_of_the_trial(studied: Any, swept
         assert scores[one]["why"] in " ".join(capsys.readouterr().out.split()), "it may be on two lines"
 
 
+def test_a_rival_that_is_named_by_what_was_searched_is_found(studied: Any, swept: Any) -> None:
+    """As MLflow has it, with a space in its name."""
+    run, name = studied.children()["random-40"], "random-40 learning_rate=0.01"
+    studied.client().update_run(run.info.run_id, name=name)
+    try:
+        assert studied.run("select", f"tiny/{name}", "--out", "rival.jsonl") == 0
+    finally:
+        studied.client().update_run(run.info.run_id, name="random-40")
+    assert lines(studied.folder / "rival.jsonl") == swept.lines(run)
+
+
 def test_settings_are_laid_over_those_of_the_trial(studied: Any) -> None:
     assert studied.run("select", "tiny/t001", "--out", "fewer.jsonl", "--experiment.selection.budget", "7",
                        "--experiment.selection.n_clusters", "1") == 0
