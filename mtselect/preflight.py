@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -206,10 +207,9 @@ def _look_at_rows(found: Preflight) -> None:
                 return
             candidates -= warmup.rows
             found.facts["warm-up"] += f"; {candidates:,} candidates are left"
-    gate = experiment.selection.gate
-    if gate in ("learned", "learned_adequacy") and count_rows(experiment.data, "seeds") < MIN_SEEDS:
-        found.faults.append(f"selection.gate: {gate} needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted "
-                            "pairs, or set selection.gate to seed_loss or null")
+    with found.part():
+        if count_rows(experiment.data, "seeds") < MIN_SEEDS:
+            found.faults += _few_seeds(found.sweep)
     if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
                                      "given its steps")
@@ -227,6 +227,19 @@ def _look_at_rows(found: Preflight) -> None:
             budget = largest_budget(found.sweep, pool)
             found.facts["budget"] = f"up to {budget:,} of {candidates:,} candidates" + (
                 "" if budget <= candidates else ": more than there are, all that pass the threshold are taken")
+
+
+def _few_seeds(sweep: Sweep) -> Iterator[str]:
+    """A fault for each gate that a trial, or a rival of it, may have and that learns from more seeds than there are."""
+    space = sweep.search.get("selection.gate")
+    gates = [sweep.experiment.selection.gate] if space is None else space.choices or []
+    for gate in gates:
+        if gate in ("learned", "learned_adequacy"):
+            yield (f"selection.gate: {gate} needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted pairs, or set "
+                   "selection.gate to seed_loss or null")
+    if None in gates and "filter-random" in sweep.study.baselines:
+        yield (f"study.baselines: filter-random is behind the gate learned where selection.gate is null, which needs at least "
+               f"{MIN_SEEDS} seeds, data.seeds has fewer: add trusted pairs, set selection.gate to seed_loss, or leave it out")
 
 
 def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Scored) -> None:

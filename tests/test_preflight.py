@@ -125,6 +125,11 @@ def rename_a_column(lab: Any) -> None:
     (lab.folder / "data" / "dev.jsonl").write_text('{"source": "a", "tgt": "b"}\n', encoding="utf-8")
 
 
+def keep_six_seeds(lab: Any) -> None:
+    path = lab.folder / "data" / "seeds.jsonl"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:6]), encoding="utf-8")
+
+
 def nothing(lab: Any) -> None:
     pass
 
@@ -145,6 +150,12 @@ BROKEN: dict[str, tuple[Any, Any, Sequence[str], str]] = {
                     r"attribution\.layers '\(' is no regular expression"),
     "rows of the warm-up": (nothing, None, ["--experiment.warmup.rows", "300"],
                             r"warmup\.rows \(300\) must be below the 300 rows of data\.pool: lower it"),
+    "seeds of the gate": (keep_six_seeds, None, ["--experiment.selection.gate", "learned"],
+                          r"selection\.gate: learned needs at least 10 seeds, data\.seeds has fewer: add trusted pairs"),
+    "seeds of a searched gate": (keep_six_seeds, None, ["--search", '{"selection.gate": {"choices": [seed_loss, learned]}}'],
+                                 r"selection\.gate: learned needs at least 10 seeds, data\.seeds has fewer: add trusted"),
+    "seeds of a rival's gate": (keep_six_seeds, None, ["--study.baselines", "[random, filter-random]"],
+                                r"study\.baselines: filter-random is behind the gate learned where selection\.gate is null"),
     "a range": (nothing, None, ["--search", '{"selection.threshold": {"low": 0.1, "high": 1.5}}'],
                 r"selection\.threshold must be between 0 and 1, got 1\.5"),
     "an objective": (nothing, None, ["--study.objectives", "[eval/comet]"],
@@ -195,7 +206,8 @@ def test_all_at_once(command: str, warm_lab: Callable[..., Any], capsys: pytest.
     rename_a_column(lab)
     kinds = ("a file", "its layers", "rows of the warm-up", "a range", "MLflow", "the database", "COMET's model")
     arguments = [argument for kind in kinds for argument in BROKEN[kind][2]]
-    found = check(lab, capsys, *arguments, "--study.objectives", "[eval/chrf, select/noise]", command=command)
+    found = check(lab, capsys, *arguments, "--study.objectives", "[eval/chrf, select/noise]", "--experiment.selection.gate",
+                  "learned", command=command)
     assert found.status == 2
     for message in (*(BROKEN[kind][3] for kind in kinds), BROKEN["a column"][3], "study.objectives must .*'select/noise'"):
         assert sum(bool(re.search(message, fault)) for fault in found.faults) == 1, (message, found.faults)
