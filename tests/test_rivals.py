@@ -74,6 +74,23 @@ def test_only_the_filters_rival_is_thinned_as_the_trial_is(warm_lab: Callable[..
             assert escape(examples[0]["tgt"]) in said and escape(examples[-1]["tgt"]) in said
 
 
+def test_a_rival_that_cannot_be_selected_fails_once_and_the_study_ends_without_it(
+        warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where rivals are finetuned side by side, ahead of time."""
+    lab = warm_lab(stages=("base",), experiment__selection={"method": "random", "budget": 20, "gate": None}, search=ONE,
+                   study__n_trials=1, study__finetune_seeds=1, study__baselines=["filter-random", "random"],
+                   runtime__processes=2)
+    seeds = (lab.folder / "data" / "seeds.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    (lab.folder / "data" / "seeds.jsonl").write_text("\n".join([*seeds, *seeds]), encoding="utf-8")
+    try:
+        assert lab.run("sweep", "sweep.yaml") == 2
+        assert "learned needs at least 10 seeds, got 6: add trusted pairs" in capsys.readouterr().err
+        assert lab.run("sweep", "sweep.yaml") == 0
+    finally:
+        get_reusable_executor().shutdown(wait=True)
+    assert lab.children().keys() == {"t000", "t000-again", "random-20"}
+
+
 class Watched:
     """Progress that keeps, of each advance, how much and how many finetunings had ended."""
 

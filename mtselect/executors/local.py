@@ -79,9 +79,8 @@ class Local:
         bench = self.bench
         if not experiments or (at_a_time := min(processes(bench.runtime, experiments[0]), len(experiments))) == 1:
             return
-        sizes = [len(select_pairs(Lineage(bench, one)).pairs) for one in experiments]
-        work = [pairs_trained(one.finetune.steps_for(size), size, one.finetune.batch_size)
-                for one, size in zip(experiments, sizes, strict=True)]
+        found = [(one, size) for one in experiments if (size := _size(bench, one)) is not None]
+        work = [pairs_trained(one.finetune.steps_for(size), size, one.finetune.batch_size) for one, size in found]
         order = sorted(range(len(work)), key=lambda i: -work[i])
         runtime = replace(bench.runtime, threads=max(1, (bench.runtime.threads or cpu_count()) // at_a_time))
         with (tempfile.TemporaryDirectory() as aside,
@@ -89,8 +88,15 @@ class Local:
               _followed([Path(aside) / str(i) for i in range(len(work))], work, advance) as done,
               parallel_config(backend="loky", inner_max_num_threads=runtime.threads)):
             run = Parallel(n_jobs=at_a_time, return_as="generator_unordered", batch_size=1)
-            for i in run(delayed(_evaluate)(runtime, experiments[i], i, Path(aside) / str(i)) for i in order):
+            for i in run(delayed(_evaluate)(runtime, found[i][0], i, Path(aside) / str(i)) for i in order):
                 done.add(i)
+
+
+def _size(bench: Bench, experiment: Experiment) -> int | None:
+    """Of its set; null where that cannot be selected."""
+    with contextlib.suppress(UserError):
+        return len(select_pairs(Lineage(bench, experiment)).pairs)
+    return None
 
 
 def _evaluate(runtime: RuntimeConfig, experiment: Experiment, number: int, notes: Path) -> int:
