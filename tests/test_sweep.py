@@ -551,6 +551,28 @@ def test_baselines_differ_from_the_best_trial_in_the_selection_alone(warm_lab: C
     assert {float(run.data.params["finetune.learning_rate"]) for run in baselines.values()} == {rate}
 
 
+def test_the_least_noise_is_best_and_a_trial_that_selects_nothing_is_put_aside(warm_lab: Callable[..., Any],
+                                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Its set has no share of noise, and neither has that of the untuned model among the rivals."""
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), study__objectives=["select/noise_share"], study__n_trials=6,
+                   search={"selection.method": {"choices": ["random", "untuned"]}, "selection.seed": {"low": 0, "high": 99}},
+                   study__sampler="random", study__finetune_seeds=1, experiment__selection={"budget": 20, "gate": None})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    said = capsys.readouterr().out
+    shares = {run.info.run_name: run.data.metrics.get("select/noise_share") for run in lab.children().values()}
+    noise = {name: share for name, share in shares.items() if re.fullmatch(r"t\d{3}", name)}
+    aside = [name for name, share in noise.items() if share is None]
+    assert aside and all(f"{name} selected nothing, so that it has no select/noise_share" in said for name in aside)
+    known = [share for share in noise.values() if share is not None]
+    assert len(noise) == 6 and len(known) > 1, "else it shows nothing"
+    order = re.findall(r"^ *(run|t\d{3}(?:-again)?|random-\d+|pool|untuned) +(?:BLEU|\d+\.\d \[)", said, re.MULTILINE)
+    first, second = (order[begin:] for begin, name in enumerate(order) if name == "run")
+    listed = [[noise[name] for name in first[1:7]], [shares[name] for name in second[1:]]]
+    for found in listed:
+        assert found == [*sorted(share for share in found if share is not None), *([None] * found.count(None))]
+    assert first[1:7] and set(first[1:7]) == set(noise) and None in listed[1] and min(known) == listed[0][0]
+
+
 @pytest.mark.parametrize(("sampler", "n_trials"), [("gp", 5), ("tpe", 5), ("random", 2)])  # four are drawn at random first
 def test_samplers_run_beside_baselines(sampler: str, n_trials: int, warm_lab: Callable[..., Any]) -> None:
     lab = warm_lab(study__sampler=sampler, study__n_trials=n_trials - 1, study__baselines=["untuned"])

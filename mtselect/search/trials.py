@@ -74,14 +74,15 @@ def is_surplus(trial: optuna.trial.FrozenTrial, trials: Sequence[optuna.trial.Fr
 
 
 def study_rows(study: optuna.Study, objective: str) -> list[TrialRow]:
-    """All finished trials and baselines, best first; each baseline once."""
+    """All finished trials and baselines, best first; each baseline once. Last are those that the objective does not know, as
+    the noise of a set without pairs."""
     rows: dict[str, TrialRow] = {}
     for trial in study.get_trials(deepcopy=False):
         if "row" in trial.user_attrs:
             row = TrialRow(**trial.user_attrs["row"])
             rows.setdefault(row.name, row)
     sign = -1 if direction(objective) == "maximize" else 1
-    return sorted(rows.values(), key=lambda row: sign * row.metrics.get(objective, float("nan")))
+    return sorted(rows.values(), key=lambda row: (objective not in row.metrics, sign * row.metrics.get(objective, 0.0)))
 
 
 def worker_name() -> str:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from mtselect import cli
 from mtselect.config import Experiment, Sweep
-from mtselect.errors import ClusterError, ConfigError, NonFiniteError, StorageError, UserError
+from mtselect.errors import ClusterError, NonFiniteError, StorageError, UserError
 from mtselect.executors.base import Executor
 from mtselect.progress import LINE_SECONDS, Advance, OnEpoch
 from mtselect.recording import record_corpus, record_gradients, record_trial, trial_metrics, trial_params
@@ -243,9 +243,12 @@ class Worker:
         row = TrialRow(name=name, run_id=run_id, kind=kind, params=params, metrics=metrics, minutes=minutes)
         trial.set_user_attr("row", dataclasses.asdict(row))
         self.console.print(f"  {name}  {scores_text(results, scores)}", style="green")
-        if baseline:
+        unknown = [one for one in self.sweep.study.objectives if one not in metrics]
+        if unknown and not baseline:
+            self.console.print(f"  {name} selected nothing, so that it has no {', '.join(unknown)}: it is put aside")
+        if unknown or baseline:
             raise optuna.TrialPruned
-        return [_objective_value(metrics, name) for name in self.sweep.study.objectives]
+        return [metrics[one] for one in self.sweep.study.objectives]
 
     def _pruning(self, trial: optuna.Trial) -> OnEpoch | None:
         """Report each epoch's dev loss and stop the trial if the pruner says so."""
@@ -286,9 +289,3 @@ class Worker:
             wanted |= rivals_of(run_trial(self.bench, experiment), trial.params, trial.user_attrs["row"]["name"],
                                 list(self.sweep.study.baselines))
         return wanted
-
-
-def _objective_value(metrics: dict[str, float], name: str) -> float:
-    if name not in metrics:
-        raise ConfigError(f"study.objectives: a trial that selected nothing has no {name!r}: choose of {', '.join(metrics)}")
-    return metrics[name]
