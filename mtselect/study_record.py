@@ -119,8 +119,11 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
 
 
 def _is_rival(row: TrialRow, best: TrialRow) -> bool:
-    """Whether a run is a baseline for sets of any size, or for those of the best trial's."""
-    return row.kind == "baseline" and (row.params["method"] in LEVELS or best.pairs in (row.pairs, row.params.get("budget")))
+    """Whether a run is a baseline for sets of any size, or for those of the best trial's; the whole pool with as many steps."""
+    steps, method = "finetune/steps", row.params["method"]
+    if row.kind != "baseline" or (method == "pool" and row.metrics[steps] != best.metrics[steps]):
+        return False
+    return method in LEVELS or best.pairs in (row.pairs, row.params.get("budget"))
 
 
 def _record_changes(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, best: TrialRow, rows: Sequence[TrialRow],

@@ -416,3 +416,7 @@ def test_the_best_trial_is_optunas_and_its_rivals_are_of_its_size() -> None:
     assert [rival.name for rival in rivals] == ["pool", "random-20"]
     with pytest.raises(PromotionRefused, match=r"t001 \(20 pairs\) was not compared with loss: let the sweep run to its end"):
         choose(runs, Sweep(study=StudyConfig(baselines=["random", "pool", "loss"])))
+    other = replace(runs[3], name="pool steps=9", metrics={**runs[3].metrics, "finetune/steps": 9.0})
+    assert choose([other, *runs], Sweep(study=StudyConfig(baselines=["pool"])))[1] == rivals, "another best trial's, by its steps"
+    with pytest.raises(PromotionRefused, match="was not compared with pool"):
+        choose([other, *(one for one in runs if one.name != "pool")], Sweep(study=StudyConfig(baselines=["pool"])))

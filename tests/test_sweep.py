@@ -539,6 +539,31 @@ def test_two_objectives_give_a_front_and_random_baselines_of_its_sizes(warm_lab:
     assert len(table_of(capsys.readouterr().out)) == 2 + len(children)
 
 
+def test_each_best_trial_is_compared_with_the_pool_at_its_own_steps(warm_lab: Callable[..., Any],
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    """The draw's seed is one at which the larger set has less noise, so that both sizes are on the front."""
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), search={"selection.budget": {"choices": [20, 80]}},
+                   study__objectives=["eval/chrf", "select/pairs", "select/noise_share"], study__sampler="random",
+                   study__n_trials=4, study__baselines=["random", "pool"], study__finetune_seeds=1,
+                   experiment__selection={"method": "random", "gate": None, "seed": 4})
+    assert lab.run("sweep", "sweep.yaml") == 0
+    children = lab.children()
+    steps = {name: run.data.metrics["finetune/steps"] for name, run in children.items()}
+    sizes = {trial.user_attrs["row"]["metrics"]["select/pairs"] for trial in study(lab).best_trials}
+    assert sizes == {20, 80} and {steps["random-20"], steps["random-80"]} == {1, 3}
+    pools = {name for name in children if name.startswith("pool")}
+    assert {steps[name] for name in pools} == {1, 3} and len(pools) == 2
+    parent = next(run for run in lab.runs() if run.data.tags["mtselect.kind"] == "study")
+    (against,) = pools & json.loads(lab.artifact(parent, "rivals.json").read_text(encoding="utf-8")).keys()
+    agains = [name for name in children if name.endswith("-again")]
+    assert steps[against] == steps[max(agains, key=lambda name: children[name].data.metrics["eval/chrf"])]
+    capsys.readouterr()
+    lab.run("promote", "tiny", "--dry-run", "--licence", "cc0-1.0", "--force")
+    said = capsys.readouterr().out
+    (best,) = set(re.findall(r"(t\d{3}) on test", said))
+    assert {steps[name.strip()] for name in re.findall("│ (pool[^│]*)│", said)} == {steps[best]}
+
+
 def test_baselines_differ_from_the_best_trial_in_the_selection_alone(warm_lab: Callable[..., Any]) -> None:
     search = {"finetune.learning_rate": {"choices": [0.005, 0.02]}, "selection.n_clusters": {"choices": [4]},
               "selection.budget": {"choices": [20]}}

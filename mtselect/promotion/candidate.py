@@ -136,15 +136,17 @@ def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratc
 
 
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:
-    """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool, the untuned model."""
+    """The best trial by the study's score on dev, and its rivals: baselines of its size, the whole pool for as many steps, the
+    untuned model."""
     metric = f"eval/{deciding_metric(sweep)}"
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
     if not trials:
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
     sign = 1 if direction(metric) == "maximize" else -1
     best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
-    size = best.metrics["select/pairs"]
+    size, steps = best.metrics["select/pairs"], best.metrics.get("finetune/steps")
     rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
+              and (run.params["method"] != "pool" or run.metrics.get("finetune/steps") == steps)
               and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}"
                    or run.metrics.get("select/pairs") == size)}
     missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -114,10 +114,15 @@ class Worker:
 
     def run_baselines(self) -> None:
         """Queue the best trial's rivals that are missing, and it again, and run them."""
-        known = {trial.user_attrs.get("baseline") for trial in self.study.get_trials(deepcopy=False)}
+        known = {trial.user_attrs["baseline"]: trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
+                 if "baseline" in trial.user_attrs}
         seeds = list(range(1, self.sweep.study.finetune_seeds + 1))
-        for name, rival in self._wanted_baselines().items():
+        for name, rival in self._wanted_baselines():
+            steps = rival.fields.get("finetune.steps")
+            if rival.kind == "pool" and name in known and known[name]["finetune.steps"] != steps:
+                name = f"{name} steps={steps}"  # that of another best trial, whose set is of another size
             if name not in known:
+                known[name] = rival.fields
                 self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": rival.fields, "rival": rival.kind,
                                                          "seeds": seeds})
         waiting = [trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
@@ -278,14 +283,12 @@ class Worker:
             raise StorageError(f"MLflow at {uri} has {len(recorded)} trials of study {name!r} that Optuna's storage does not "
                                "know: set study.storage and runtime.workdir to where it began, or choose another study.name")
 
-    def _wanted_baselines(self) -> dict[str, Rival]:
+    def _wanted_baselines(self) -> Iterator[tuple[str, Rival]]:
         """Of each best trial, and it again."""
-        wanted: dict[str, Rival] = {}
         best = self.study.best_trials
         if not best and "untuned" in self.sweep.study.baselines:
-            wanted["untuned"] = Rival(kind="untuned", fields={"selection.method": "untuned"})
+            yield "untuned", Rival(kind="untuned", fields={"selection.method": "untuned"})
         for trial in best[:1] if len(self.sweep.study.objectives) == 1 else best:  # equal ones are often the same set
             experiment = trial_experiment(self.sweep.experiment, trial.params)
-            wanted |= rivals_of(run_trial(self.bench, experiment), trial.params, trial.user_attrs["row"]["name"],
-                                list(self.sweep.study.baselines))
-        return wanted
+            yield from rivals_of(run_trial(self.bench, experiment), trial.params, trial.user_attrs["row"]["name"],
+                                 list(self.sweep.study.baselines)).items()
