@@ -63,7 +63,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
     """
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.data.corpus import ROLES
-    from mtselect.search.question import refuse_other_content
+    from mtselect.search.question import begun_experiment, refuse_other_content
     from mtselect.search.storage import forget_studies, read_studies
 
     old = time.time() - _ABANDONED_SECONDS
@@ -75,7 +75,7 @@ def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: 
         if begun is None:
             continue
         try:
-            base = validated(Experiment, begun["experiment"], lenient=True)
+            base = validated(Experiment, begun_experiment(begun), lenient=True)
             refuse_other_content(base, begun)
             for experiment in _experiments(base, study):
                 kept |= referenced(bench, experiment)

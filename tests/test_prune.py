@@ -62,6 +62,22 @@ def test_what_studies_refer_to_stays(two: Any, capsys: pytest.CaptureFixture[str
     assert f"0 of {len(before)} entries, 0.00 GB, deleted" in said
 
 
+def test_a_study_of_a_version_that_knew_fewer_fields_keeps_its_stages(two: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was computed before there was `attribution.statistics` has float32 there, whatever the machine would choose."""
+    from mtselect.config import load
+    from mtselect.search.storage import begun_study
+
+    with contextlib.chdir(two.folder):
+        for name in ("tiny", "other"):
+            study = begun_study(load("sweep.yaml", ["--study.name", name]))
+            assert study is not None
+            begun = study.user_attrs["sweep"]
+            assert begun["experiment"]["attribution"].pop("statistics") == "float32"
+            study.set_user_attr("sweep", begun)
+    run(two, capsys)
+    assert stored(two) == two.before | two.others
+
+
 def score_test(lab: Any) -> None:
     """Scores of test are a study's too."""
 
