@@ -49,7 +49,7 @@ def _is_name(argument: str) -> bool:
 def _recorded(name: str, overrides: list[str], console: Console) -> Sweep:
     from mtselect.tracking.trials import find_run, sweep_of
 
-    tracking = load(None, overrides, checked=False).tracking
+    tracking = load(None, _of_tracking(overrides), checked=False).tracking
     run = find_run(name, tracking)
     sweep = sweep_of(run, tracking.uri)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +59,15 @@ def _recorded(name: str, overrides: list[str], console: Console) -> Sweep:
     console.print(f"the settings are those of {sweep.study.name}/{run.name} (MLflow run {run.run_id}), "
                   f"its stages in {Path(sweep.runtime.workdir) / 'store'}", style="dim", markup=False, soft_wrap=True)
     return sweep
+
+
+def _of_tracking(overrides: list[str]) -> list[str]:
+    """The arguments that say where MLflow is; others need not fit a sweep's defaults, but the trial's settings."""
+    found, wanted = [], False
+    for argument in overrides:
+        wanted = argument.startswith("--tracking.") if argument.startswith("--") else wanted
+        found += [argument] if wanted else []
+    return found
 
 
 def _by_name(study: str, tracking: TrackingConfig) -> str:

@@ -75,6 +75,8 @@ def test_settings_are_laid_over_those_of_the_trial(studied: Any) -> None:
     assert studied.run("select", "tiny/t001", "--out", "fewer.jsonl", "--experiment.selection.budget", "7",
                        "--experiment.selection.n_clusters", "1") == 0
     assert len(lines(studied.folder / "fewer.jsonl")) == 7
+    assert studied.run("select", "tiny/t001", "--experiment.warmup.exclude", "true", "--out", "same.jsonl", "--tracking.uri",
+                       f"sqlite:///{studied.folder}/mlflow.db") == 0, "with the trial's warmup.rows, not with the default"
 
 
 @pytest.mark.parametrize("command", ["select --out x.jsonl", "score --signals set --out x.jsonl", "explain --top 1"])
