@@ -91,6 +91,17 @@ def test_a_rival_that_cannot_be_selected_fails_once_and_the_study_ends_without_i
     assert lab.children().keys() == {"t000", "t000-again", "random-20"}
 
 
+def test_rivals_of_a_finetuning_without_epochs_have_none(warm_lab: Callable[..., Any]) -> None:
+    """All are the model as it was."""
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), experiment__finetune={"epochs": 0}, search=ONE,
+                   experiment__selection={"method": "random", "budget": 20, "gate": None}, study__n_trials=1,
+                   study__finetune_seeds=1, study__baselines=["random", "pool", "pool-cost"])
+    assert lab.run("sweep", "sweep.yaml") == 0
+    steps = {name: run.data.metrics["finetune/steps"] for name, run in lab.children().items()}
+    assert steps == dict.fromkeys(["t000", "t000-again", "random-20", "pool", "pool-cost"], 0)
+    assert lab.run("promote", "tiny", "--dry-run", "--force", "--licence", "cc0-1.0") == 0
+
+
 class Watched:
     """Progress that keeps, of each advance, how much and how many finetunings had ended."""
 

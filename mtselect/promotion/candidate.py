@@ -97,7 +97,7 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
         return [result.evaluation for result in run_seeds(named, one, seeds, split)]
 
     # The steps that the trial had, as its rivals.
-    again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs))})
+    again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs)) or None})
     test, metric = evaluations(best, again, "test"), deciding_metric(sweep)
     comparisons = {}
     for rival in rivals:

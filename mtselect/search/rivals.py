@@ -55,7 +55,7 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
     """
     experiment = result.experiment
     chosen, size = experiment.selection, len(result.selection.pairs)
-    steps = experiment.finetune.steps_for(size)
+    steps = experiment.finetune.steps_for(size) or None  # 0 where finetune.epochs is, which stays
     others = {path: value for path, value in values.items() if not path.startswith("selection.")}
     suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
     same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "selection.options": None,
@@ -63,14 +63,13 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
     plain = {**same_size, "selection.gate": None, "selection.near_duplicates": None}
     pool = {**others, "selection.method": "pool", "selection.options": None}
     more = 0
-    if "pool-cost" in kinds and result.evaluation.cost is not None:
-        cost = result.evaluation.cost
-        more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / max(1, cost["steps"])))
+    if "pool-cost" in kinds and steps and (cost := result.evaluation.cost) is not None:
+        more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / cost["steps"]))
     known: dict[str, tuple[str, dict[str, object]]] = {
         "untuned": ("untuned", {"selection.method": "untuned", "selection.options": None}),
         "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
         "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
-        "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps + more}),
+        "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps and steps + more}),
         "random": (f"random-{size}{suffix}", {**plain, "selection.method": "random"}),
         "filter-random": (f"filter-random-{size}{suffix}", {**same_size, "selection.method": "random",
                                                             "selection.gate": chosen.gate or "learned",
