@@ -333,6 +333,9 @@ WRONG_SEARCHES = [
     ("selection.budget: {low: 20, high: 2}", "search.selection.budget.low must be at most high (2.0), got 20.0"),
     ("selection.budget: {low: 10, high: 2000}\n  selection.n_clusters: {low: 1, high: 64}",
      "selection.budget must be at least selection.n_clusters (64), got 10"),
+    ("selection.budget: {low: 0.5, high: 100}", "search.selection.budget must be whole numbers of pairs, or between 0 and 1 "
+                                                "shares of the pool, got [0.5, 100.0]: what lies between the ends is neither"),
+    ("selection.budget: {low: 0.1, high: 1, step: 0.1}", "shares of the pool, got [0.1, 1.0, 0.1]"),
     ("selection.n_clusters: {choices: [8, 5000]}\n  selection.budget: {choices: [100, 1000]}",
      "selection.budget must be at least selection.n_clusters (5000), got"),
     ("selection.threshold: {low: 0.5, high: 2}", "selection.threshold must be between 0 and 1, got 2.0"),

@@ -79,6 +79,9 @@ def _ends(path: str, space: Range) -> Sequence[object]:
     if kind is int and (any(value != int(value) or abs(value) >= 2**63 for value in numbers)
                         or (space.log and min(numbers) < 1)):
         raise ConfigError(f"search.{path} takes whole numbers (from 1 on a log scale), got {numbers}: round them")
+    if path == "selection.budget" and kind is float and space.high >= 1:
+        raise ConfigError(fault_line(f"search.{path}", numbers, "whole numbers of pairs, or between 0 and 1 shares of the pool",
+                                     "what lies between the ends is neither"))
     return [int(space.low), int(space.high)] if kind is int else [space.low, space.high]
 
 
