@@ -218,6 +218,20 @@ def test_a_study_that_was_recorded_without_models_goes_on(small: Any, capsys: py
     assert small.manifests() == before
 
 
+def test_a_study_that_was_recorded_without_a_field_is_as_it_was(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """As versions did that computed statistics in float32 and had no name for it."""
+    for run in small.children().values():
+        path = small.artifact(run, "experiment.yaml")
+        text = path.read_text(encoding="utf-8")
+        assert text.count("    statistics: float32\n") == 1
+        path.write_text(text.replace("    statistics: float32\n", ""), encoding="utf-8")
+    before = small.manifests("gradients")
+    capsys.readouterr()
+    assert small.run("promote", "tiny", "--force", "--dry-run") == 0
+    assert "passed  replay: the same " in capsys.readouterr().out
+    assert small.manifests("gradients") == before
+
+
 def test_a_dry_run_registers_nothing(finished: Any, promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = finished.children()["t000"].data
     capsys.readouterr()
@@ -417,6 +431,6 @@ def test_the_best_trial_is_optunas_and_its_rivals_are_of_its_size() -> None:
     with pytest.raises(PromotionRefused, match=r"t001 \(20 pairs\) was not compared with loss: let the sweep run to its end"):
         choose(runs, Sweep(study=StudyConfig(baselines=["random", "pool", "loss"])))
     other = replace(runs[3], name="pool steps=9", metrics={**runs[3].metrics, "finetune/steps": 9.0})
-    assert choose([other, *runs], Sweep(study=StudyConfig(baselines=["pool"])))[1] == rivals, "another best trial's, by its steps"
+    assert choose([other, *runs], Sweep(study=StudyConfig(baselines=["pool"])))[1] == rivals, "the pool of another best trial"
     with pytest.raises(PromotionRefused, match="was not compared with pool"):
         choose([other, *(one for one in runs if one.name != "pool")], Sweep(study=StudyConfig(baselines=["pool"])))

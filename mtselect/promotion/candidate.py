@@ -164,8 +164,10 @@ def read_study(tracker: MlflowTracker, name: str) -> tuple[Sweep, str, list[Reco
 
 
 def _experiment(tracker: MlflowTracker, run: RecordedRun) -> Experiment:
-    """A run's; its study's objectives, which its metrics go with, are in another file."""
-    return _sweep_file(tracker, run, "experiment.yaml", checked=False).experiment
+    """A run's; its study's objectives, which its metrics go with, are in another file. Versions that had no field for what
+    statistics are in computed them in float32."""
+    found = _sweep_file(tracker, run, "experiment.yaml", checked=False).experiment
+    return with_fields(found, {"attribution.statistics": "float32"}) if found.attribution.statistics == "auto" else found
 
 
 def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str, *, checked: bool = True) -> Sweep:
