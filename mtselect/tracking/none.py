@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from mtselect.config import Sweep
-from mtselect.tracking.base import DatasetInput, Kind, Status, TrialModel
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mtselect.tracking.base import Kind
 
 
 class NoTracker:
@@ -29,43 +24,15 @@ class NoTracker:
     def finished(self, parent: str) -> None:
         """Unknown."""
 
-    def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
-            tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
-        """Nothing."""
-
-    def log_curve(self, run_id: str, curve: Sequence[Mapping[str, float | None]]) -> None:
-        """Nothing."""
-
-    def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], name: str) -> None:
-        """Nothing."""
-
-    def log_text(self, run_id: str, text: str, name: str) -> None:
-        """Nothing."""
-
-    def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
-        """Nothing."""
-
-    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
-        """Nothing."""
-
     def has_file(self, run_id: str, name: str) -> bool:
         """As if all were there, so that none is made."""
         return True
 
-    def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
-        """Nothing."""
+    def _nothing(self, *given: object, **named: object) -> None:
+        """Is done."""
 
-    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
-        """Nothing."""
-
-    def end(self, run_id: str, status: Status) -> None:
-        """Nothing."""
-
-    def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
-        """Nothing."""
-
-    def close_trial(self, parent: str, number: int) -> None:
-        """Nothing."""
+    log = log_curve = log_table = log_text = log_figure = log_file = log_inputs = log_model = _nothing
+    end = abandon = close_trial = _nothing
 
     def links(self, objective: str) -> dict[str, str]:
         """None."""
