@@ -59,6 +59,14 @@ class Captured:
         return {name: first.setdefault(id(a), name) for name, (a, _) in self.layers.items()}
 
 
+def by_source(sources: Mapping[str, str]) -> list[list[str]]:
+    """The layers of `Captured.sources`, those that share an input together."""
+    found: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        found.setdefault(source, []).append(name)
+    return list(found.values())
+
+
 @runtime_checkable
 class GradientConsumer(Protocol):
     """What a gradient pass feeds, one batch at a time."""

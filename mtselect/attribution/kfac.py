@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, add_squares, cast, product, wide
+from mtselect.attribution.gradients import Captured, add_squares, by_source, cast, product, wide
 from mtselect.errors import NonFiniteError
 
 # Covariances wider than _SMALLEST are summed in _BLOCKS block rows: 5/8 of the products for 4.
@@ -76,10 +76,7 @@ def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature], 
     Their G is Q_S^T G Q_A: T (I^2 + O^2) for what costs O I (O + I) when the dense G is turned. An input that layers share is
     turned once where they hold the same basis too. Of a curvature that is read from disk one layer is there at a time.
     """
-    groups: dict[str, list[str]] = {}
-    for name, source in captured.sources().items():
-        groups.setdefault(source, []).append(name)
-    for names in groups.values():
+    for names in by_source(captured.sources()):
         basis: Tensor | None = None
         for name in names:
             a, g = captured.layers[name]

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured
-from mtselect.attribution.kfac import Covariances, Curvature, EigenvalueRefit, LayerCurvature
+from mtselect.attribution.gradients import Captured, by_source
+from mtselect.attribution.kfac import Covariances, EigenvalueRefit, LayerCurvature
 from mtselect.attribution.memory import layer_groups
 
 
@@ -59,10 +59,7 @@ class Record:
 
     def groups(self) -> list[list[str]]:
         """The layers, those that share an input together."""
-        found: dict[str, list[str]] = {}
-        for name, source in self._sources.items():
-            found.setdefault(source, []).append(name)
-        return list(found.values())
+        return by_source(self._sources)
 
     def shape(self, name: str) -> tuple[int, int]:
         """(O, I) of a layer."""
@@ -75,17 +72,11 @@ class Record:
             yield replace(batch, layers={name: (a, self._read(self._gradients[name][i])) for name in group})
 
     def _keep(self, tensor: Tensor) -> Tensor | _Spilled:
-        if tensor.nbytes > self._left:
-            return self._spill(tensor)
-        self._left -= tensor.nbytes
-        return tensor
-
-    def _spill(self, tensor: Tensor) -> _Spilled:
+        if tensor.nbytes <= self._left:
+            self._left -= tensor.nbytes
+            return tensor
         place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
         self._end += tensor.nbytes
-        return self._write(place, tensor)
-
-    def _write(self, place: _Spilled, tensor: Tensor) -> _Spilled:
         self._file.seek(place.offset)
         left = _bytes(tensor.to("cpu").contiguous())
         while left:
@@ -112,14 +103,10 @@ def fit(record: Record, room: int = 2**62, statistics: torch.dtype = torch.float
     """EK-FAC of the layers from a record, which stays as it is: as many at a time as fit into `room` bytes."""
     for group in record.groups():
         for names in layer_groups({name: record.shape(name) for name in group}, room):
-            refit = EigenvalueRefit(_eigenbasis(record, names, statistics), statistics)
+            covariances = Covariances(statistics)
+            for batch in record.batches(names):
+                covariances.update(batch)
+            refit = EigenvalueRefit(covariances.eigenbasis(), statistics)
             for batch in record.batches(names):
                 refit.update(batch)
             yield from refit.curvature().items()
-
-
-def _eigenbasis(record: Record, names: Sequence[str], statistics: torch.dtype) -> Curvature:
-    covariances = Covariances(statistics)
-    for batch in record.batches(names):
-        covariances.update(batch)
-    return covariances.eigenbasis()
