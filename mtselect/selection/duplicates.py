@@ -14,6 +14,8 @@ from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mtselect.errors import ConfigError
 
@@ -51,7 +53,6 @@ def groups(found: NDArray[np.uint32], similarity: float) -> NDArray[np.int64]:
         found: minima.
         similarity: least estimated Jaccard similarity of two rows that are linked.
     """
-    first = np.arange(len(found))
     width = found.shape[1] // N_BANDS
     links = []
     for start in range(0, found.shape[1], width):
@@ -61,15 +62,10 @@ def groups(found: NDArray[np.uint32], similarity: float) -> NDArray[np.int64]:
         rows = np.flatnonzero(heads != np.arange(len(found)))
         alike = (found[rows] == found[heads[rows]]).mean(1) >= similarity
         links.append(np.stack([rows[alike], heads[rows[alike]]]))
-    one, other = np.concatenate(links, axis=1) if links else np.empty((2, 0), np.int64)
-    while True:  # the least row spreads along the links
-        least = np.minimum(first[one], first[other])
-        before = first.copy()
-        np.minimum.at(first, one, least)
-        np.minimum.at(first, other, least)
-        first = first[first]
-        if (first == before).all():
-            return first
+    one, other = np.concatenate(links, axis=1)
+    linked = coo_array((np.ones(len(one), bool), (one, other)), (len(found), len(found)))
+    _, first, group = np.unique(connected_components(linked, directed=False)[1], return_index=True, return_inverse=True)
+    return first[group]
 
 
 def representatives(group: NDArray[np.int64], passed: NDArray[np.bool_], quality: NDArray[np.floating] | None
