@@ -103,7 +103,7 @@ def draw_order(clusters: NDArray[np.integer], ranks: NDArray[np.floating], draw:
         All rows in the order in which they are drawn, `[N]`.
     """
     assert len(clusters) == len(ranks)
-    place = _places(-ranks if draw == "best" else generator.permutation(len(ranks)))
+    place = np.argsort(np.argsort(-ranks if draw == "best" else generator.permutation(len(ranks)), kind="stable"))
     return np.lexsort((place, _turns(clusters, place)))
 
 
@@ -148,13 +148,6 @@ def _reaches(columns: Columns, ranks: NDArray[np.floating], gated: NDArray[np.bo
     if config.threshold_on == "rank":
         return ranks >= (np.quantile(ranks[gated], config.threshold) if gated.any() else 0.0)
     return passes(columns.share if config.threshold_on == "share" else columns.raw_share, config.threshold)
-
-
-def _places(keys: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Place of each row in ascending order of its key, equal keys in row order."""
-    places = np.empty(len(keys), dtype=np.int64)
-    places[np.argsort(keys, kind="stable")] = np.arange(len(keys))
-    return places
 
 
 def _turns(clusters: NDArray[np.integer], place: NDArray[np.int64]) -> NDArray[np.int64]:
