@@ -23,6 +23,7 @@ from typing import Any
 import mtselect
 from mtselect.config import RuntimeConfig
 from mtselect.errors import ClusterError, ConfigError, Faults
+from mtselect.remote import first_line
 from mtselect.training.device import require_devices
 
 _ANSWER_SECONDS = 5.0  # a head has to accept a connection
@@ -219,8 +220,3 @@ def _working_nodes() -> list[dict[str, Any]]:
 
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in found if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an error says; Ray's go on with logs."""
-    return str(error).strip().partition("\n")[0]

@@ -22,9 +22,10 @@ from typing import Any
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.errors import ClusterError, UserError
 from mtselect.executors.board import POLL_SECONDS, Bars, Board, Message, SentProgress, sender
-from mtselect.executors.cluster import Room, first_line
+from mtselect.executors.cluster import Room
 from mtselect.executors.scorer import GPU_SHARE, FarMetrics, find_scorer, make_scorer
 from mtselect.progress import Advance, OnEpoch
+from mtselect.remote import first_line
 from mtselect.stages.evaluation import EVALUATION
 from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import TrialResult, run_trial

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.errors import ClusterError, UserError
-from mtselect.executors.cluster import Room, first_line
+from mtselect.executors.cluster import Room
 from mtselect.metrics.base import Metric, Metrics, Scoring
 from mtselect.progress import SilentProgress
+from mtselect.remote import first_line
 
 GPU_SHARE = 0.1  # of a GPU, where there are some: the pieces of work leave it
 _NAME = "mtselect-scorer"

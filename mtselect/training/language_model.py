@@ -21,6 +21,7 @@ from mtselect.config import ModelConfig
 from mtselect.data.prompts import Tokenizer
 from mtselect.errors import ModelError
 from mtselect.hub import is_local, located, pin
+from mtselect.remote import first_line
 from mtselect.training.batching import Batch
 from mtselect.training.device import device_dtype
 
@@ -327,6 +328,5 @@ def _hush() -> None:
 
 
 def _not_loaded(name: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0][:200]
-    return (f"model.name {name!r} cannot be loaded ({reason}): give a folder with a causal LM or an "
+    return (f"model.name {name!r} cannot be loaded ({first_line(error)}): give a folder with a causal LM or an "
             "encoder-decoder, a hub name this machine can reach, or null for the small built-in model")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtselect.errors import ConfigError
 from mtselect.hub import is_local, located, pin
+from mtselect.remote import first_line
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # n sentences -> [n, D], of unit length
 
@@ -67,9 +68,8 @@ def load_encoder(name: str, device: str, threads: int) -> Encode:
     try:
         model = SentenceTransformer(repository, revision=revision, device=device)
     except Exception as error:  # of many classes: no network, no such name, files that are damaged
-        reason = str(error).strip().split("\n")[0][:200]
-        raise ConfigError(f"adequacy.encoder {name!r} cannot be loaded ({reason}): give a sentence-transformers name or "
-                          f"folder, or {BUILT_IN!r}") from error
+        raise ConfigError(f"adequacy.encoder {name!r} cannot be loaded ({first_line(error)}): give a sentence-transformers "
+                          f"name or folder, or {BUILT_IN!r}") from error
 
     def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
         found = model.encode(list(sentences), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
