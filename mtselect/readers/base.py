@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol, cast
 
-from mtselect.data.fingerprint import file_digest
+from mtselect.data.fingerprint import path_digest
 from mtselect.errors import DataError
 from mtselect.plugins import Plugins, part_names
 
@@ -68,11 +68,11 @@ class Reader(Protocol):
         """The source with what its name stands for now."""
 
 
-class OneFile:
-    """What readers whose source is one file have in common."""
+class OnePath:
+    """What readers whose source is a file or a folder have in common."""
 
     def path(self, source: str) -> Path:
-        """The file. Raises DataError if it is missing."""
+        """Where it is. Raises DataError if it is missing."""
         return existing(source)
 
     def count(self, source: str) -> int | None:
@@ -80,15 +80,15 @@ class OneFile:
         return None
 
     def fingerprint(self, source: str) -> str:
-        """SHA-256 of its bytes."""
-        return file_digest(self.path(source))
+        """SHA-256 of its bytes, or over the names and digests of a folder's files."""
+        return path_digest(self.path(source))
 
     def pinned(self, source: str) -> str:
-        """A file is itself."""
+        """A path is itself."""
         return source
 
 
-class FileReader(OneFile):
+class FileReader(OnePath):
     """What readers of a file known by its suffix have in common. A subclass has `suffixes` and `read`."""
 
     suffixes: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class TableReader(FileReader):
 
     def count(self, source: str) -> int:
         """Lines below the first."""
-        return max(0, count_lines(source) - 1)
+        return max(0, count_lines(self.path(source)) - 1)
 
 
 class _Zstandard(io.BufferedReader):
@@ -142,10 +142,10 @@ def open_file(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
 
 
-def count_lines(source: str) -> int:
+def count_lines(path: Path) -> int:
     """Of a file."""
     count, last = 0, b"\n"
-    with open_file(existing(source)) as stream:
+    with open_file(path) as stream:
         while block := stream.read(2**20):
             count, last = count + block.count(b"\n"), block
     return count + (not last.endswith(b"\n"))

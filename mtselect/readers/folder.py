@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mtselect.data.fingerprint import path_digest
 from mtselect.errors import DataError
 from mtselect.readers._datasets import dataset_records, load_split
-from mtselect.readers.base import SourceRecord
+from mtselect.readers.base import OnePath, SourceRecord
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Folder:
+class Folder(OnePath):
     """By `datasets`."""
 
     about = "a folder that Hugging Face datasets can open"
@@ -26,19 +25,11 @@ class Folder:
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Of its dataset."""
-        return dataset_records(_open(Path(source).expanduser()), columns)
+        return dataset_records(_open(self.path(source)), columns)
 
     def count(self, source: str) -> int:
         """Of its dataset."""
-        return len(_open(Path(source).expanduser()))
-
-    def fingerprint(self, source: str) -> str:
-        """SHA-256 over the names and digests of its files."""
-        return path_digest(Path(source).expanduser())
-
-    def pinned(self, source: str) -> str:
-        """A folder is itself."""
-        return source
+        return len(_open(self.path(source)))
 
 
 def _open(path: Path) -> Dataset:

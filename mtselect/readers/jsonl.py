@@ -27,7 +27,7 @@ class Jsonl(FileReader):
 
     def count(self, source: str) -> int:
         """Its lines."""
-        return count_lines(source)
+        return count_lines(self.path(source))
 
 
 def _parsed(number: int, text: str) -> SourceRecord:

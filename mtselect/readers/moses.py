@@ -49,7 +49,7 @@ class Moses:
     def count(self, source: str) -> int:
         """Lines of either. Raises DataError if one has more."""
         sides = sides_of(source)
-        counts = [count_lines(str(sides.src)), count_lines(str(sides.tgt))]
+        counts = [count_lines(sides.src), count_lines(sides.tgt)]
         if counts[0] != counts[1]:
             raise _unequal(f"{sides.src} and {sides.tgt}", f"{counts[0]:,} and {counts[1]:,} lines")
         return counts[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mtselect.errors import DataError
 from mtselect.readers._arrow import BATCH_ROWS, batch_records, top_columns
-from mtselect.readers.base import FileReader, SourceRecord, existing
+from mtselect.readers.base import FileReader, SourceRecord
 
 
 class Parquet(FileReader):
@@ -20,7 +20,7 @@ class Parquet(FileReader):
         import pyarrow.parquet as pq
         from pyarrow import ArrowException
 
-        path = existing(source)
+        path = self.path(source)
         try:
             with pq.ParquetFile(path) as file:
                 names = top_columns(file.schema_arrow.names, columns)
@@ -33,7 +33,7 @@ class Parquet(FileReader):
         """As its footer has it."""
         import pyarrow.parquet as pq
 
-        return int(pq.read_metadata(existing(source)).num_rows)
+        return int(pq.read_metadata(self.path(source)).num_rows)
 
 
 READER = Parquet
