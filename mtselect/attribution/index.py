@@ -186,17 +186,14 @@ class SketchIndex:
 
     Args:
         folder: where an IndexWriter wrote.
-        content: what it has to hold, if that is to be checked.
 
     Raises:
-        StorageError: it is no index, not whole, or of other content.
+        StorageError: it is no index, or not whole.
     """
 
-    def __init__(self, folder: Path, content: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._layout = _read_layout(folder)
-        if content is not None and content != self._layout.content:
-            raise _foreign(folder / "manifest.json", "content", self._layout.content, content)
         self._shards = self._layout.shards()
 
     @property
@@ -215,16 +212,12 @@ class SketchIndex:
             sketches[here] = self._map(number, "sketches")[rows[here] - self._shards[number].start]
         return sketches
 
-    def norms(self) -> NDArray[np.float32]:
-        """Lengths of the sketches before they were scaled to 1, [N]; in expectation of the square, the gradient's norm."""
-        return np.concatenate([self._map(number, "norms") for number in range(len(self._shards))])
-
     def column(self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray) -> NDArray[Any]:
-        """A further column of all candidates, [N, width], or a value [N]; or of each shard what `reduce` makes of it."""
-        return np.concatenate([reduce(self._map(number, name)) for number in range(len(self._shards))])
+        """A column of all candidates, [N, width], a value or the norms [N]; or of each shard what `reduce` makes of it."""
+        return np.concatenate([reduce(block) for block in self.shards(name)])
 
     def shards(self, name: str) -> Iterator[NDArray[Any]]:
-        """A further column or value, shard by shard; views, not to be kept."""
+        """The same, shard by shard; views, not to be kept."""
         return (self._map(number, name) for number in range(len(self._shards)))
 
     def _map(self, number: int, name: str) -> NDArray[Any]:
@@ -270,7 +263,8 @@ def _check_layout(path: Path, wanted: Layout) -> None:
     found = _load_json(path)
     for name, value in asdict(wanted).items():
         if found.get(name) != value:
-            raise _foreign(path, name, found.get(name), value)
+            raise StorageError(f"{path} is of another sketch index: {name} is {found.get(name)!r}, this run wants {value!r}: "
+                               f"remove {path.parent}, or give another folder")
 
 
 def _read_layout(folder: Path) -> Layout:
@@ -293,11 +287,6 @@ def _load_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise StorageError(f"{path} cannot be read: {error}: remove {path.parent} and run the same command") from error
     return found
-
-
-def _foreign(path: Path, name: str, found: object, wanted: object) -> StorageError:
-    return StorageError(f"{path} is of another sketch index: {name} is {found!r}, this run wants {wanted!r}: remove "
-                        f"{path.parent}, or give another folder")
 
 
 def _damaged(path: Path, what: str) -> StorageError:

@@ -300,6 +300,6 @@ def test_an_index_on_disk_selects_what_an_array_does(tmp_path: Path) -> None:
         shard.sketches[:], shard.norms[:] = sketches[rows], norms[rows]
     index = SketchIndex(tmp_path)
     config = paper()
-    stored, held = (select_by(benefits, *these, config) for these in ((index, index.norms()), (sketches, norms)))
+    stored, held = (select_by(benefits, *these, config) for these in ((index, index.column("norms")), (sketches, norms)))
     assert np.array_equal(stored.rows, held.rows)
     assert np.array_equal(planar_map(index), planar_map(sketches))
