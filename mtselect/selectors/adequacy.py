@@ -7,7 +7,7 @@ targets that are the source again, whose cosine is highest of all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mtselect.config import SelectionConfig
 from mtselect.selection.features import COPY_OVERLAP
@@ -38,8 +38,7 @@ class Adequate(PlainSelector):
         found = candidates.adequacy
         assert found is not None
         right = candidates.passed & (found.overlap < read_options(self, config).copy_overlap)
-        chosen = take_best(found.cosine, right, n_pairs, cosine=found.cosine)
-        return replace(chosen, columns={"cosine": found.cosine[chosen.rows]})
+        return take_best(found.cosine, right, n_pairs, self.columns, cosine=found.cosine)
 
 
 SELECTOR = Adequate

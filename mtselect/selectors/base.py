@@ -5,7 +5,7 @@ Shapes: N candidates, n selected rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -132,16 +132,16 @@ class Selector(Protocol):
         excludes: whether rows that `warmup.exclude` leaves out are no candidates.
     """
 
-    needs: frozenset[Need]
-    columns: Mapping[str, Column]
-    fields: tuple[str, ...]
-    shown: tuple[str, ...]
-    options: type
-    fixes: Mapping[str, object]
-    gated: bool
-    sized: bool
-    drawn: bool
-    excludes: bool
+    needs: frozenset[Need] = frozenset()
+    columns: Mapping[str, Column] = {}
+    fields: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    options: type = NoOptions
+    fixes: Mapping[str, object] = {}
+    gated: bool = True
+    sized: bool = True
+    drawn: bool = False
+    excludes: bool = True
 
     def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
         """What it looks at beside `needs` with these of its `fields`."""
@@ -160,17 +160,8 @@ class Selector(Protocol):
         """What was done, in a sentence, for cards and notes."""
 
 
-class PlainSelector:
+class PlainSelector(Selector):
     """What most selectors are: behind the gate, of the budget's size, without options."""
-
-    needs: frozenset[Need] = frozenset()
-    columns: Mapping[str, Column] = {}
-    fields: tuple[str, ...] = ()
-    shown: tuple[str, ...] = ()
-    options: type = NoOptions
-    fixes: Mapping[str, object] = {}
-    gated = sized = excludes = True
-    drawn = False
 
     def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
         """Nothing."""
@@ -182,12 +173,14 @@ class PlainSelector:
 
 
 def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int,
-              **ranked_by: NDArray[np.generic]) -> Chosen:
+              columns: Iterable[str] = (), **ranked_by: NDArray[np.generic]) -> Chosen:
     """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier. `ranked_by`
-    is what the values are, or are made of (`Chosen`)."""
-    rows = np.flatnonzero(passed)
-    order = rows[np.argsort(-values[rows], kind="stable")]
-    return Chosen(rows=np.sort(order[:n_pairs]), n_passed=len(rows), order=order, ranked_by=ranked_by)
+    is what the values are, or are made of (`Chosen`); `columns` says what of it goes beside each pair."""
+    passing = np.flatnonzero(passed)
+    order = passing[np.argsort(-values[passing], kind="stable")]
+    rows = np.sort(order[:n_pairs])
+    return Chosen(rows=rows, n_passed=len(passing), order=order, ranked_by=ranked_by,
+                  columns={name: ranked_by[name][rows] for name in columns})
 
 
 def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class Borda(PlainSelector):
         assert candidates.benefits is not None and candidates.losses is not None
         z, losses, passed = np.asarray(candidates.benefits.z, np.float64), candidates.losses, candidates.passed
         weight = read_options(self, config).loss
-        chosen = take_best(place_sums([(1 - weight, z), (weight, -losses)], passed), passed, n_pairs, z=z, loss=losses)
-        return replace(chosen, columns={"z": z[chosen.rows], "loss": losses[chosen.rows]})
+        return take_best(place_sums([(1 - weight, z), (weight, -losses)], passed), passed, n_pairs, self.columns, z=z,
+                         loss=losses)
 
 
 SELECTOR = Borda

@@ -4,7 +4,6 @@ the best half of a corpus so)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mtselect.config import SelectionConfig
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, take_best
@@ -19,8 +18,7 @@ class CometKiwi(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """The highest of what passes the gate."""
         assert candidates.kiwi is not None
-        chosen = take_best(candidates.kiwi, candidates.passed, n_pairs, kiwi=candidates.kiwi)
-        return replace(chosen, columns={"kiwi": candidates.kiwi[chosen.rows]})
+        return take_best(candidates.kiwi, candidates.passed, n_pairs, self.columns, kiwi=candidates.kiwi)
 
 
 SELECTOR = CometKiwi
