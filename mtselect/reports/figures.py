@@ -73,8 +73,10 @@ def gate_histogram(pool: Array, seeds: Array, cut: float) -> Figure:
 
 def spectra(eigenvalues: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Eigenvalues of each tracked layer's curvature (`attribution.kfac.spectrum`), largest first, log-log."""
+    from matplotlib import colormaps
+
     figure, (axes,) = _figure(1)
-    colours = _colours(len(eigenvalues))
+    colours = colormaps["viridis"](np.linspace(0, 0.95, len(eigenvalues)))
     for colour, (name, points) in zip(colours, eigenvalues.items(), strict=True):
         values = np.asarray(points["values"])
         axes.plot(points["ranks"], np.maximum(values, max(values[0] * 1e-12, 1e-30)), color=colour, linewidth=1, label=name)
@@ -159,9 +161,3 @@ def _figure(columns: int) -> tuple[Figure, Sequence[Any]]:
 
     figure = Figure(figsize=(6.4 * columns, 4.4), layout="constrained", dpi=110)
     return figure, np.atleast_1d(figure.subplots(1, columns)).tolist()
-
-
-def _colours(n: int) -> Any:
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](np.linspace(0, 0.95, n))

@@ -41,38 +41,35 @@ def _table(cells: list[list[str]], title: str, caption: str) -> Table:
 
 def table_cells(rows: list[TrialRow], sweep: Sweep) -> list[list[str]]:
     """The trials as texts, headings first: the score that decides with its interval, the others, then what was searched."""
-    metrics, noise = _shown_metrics(rows, sweep)
+    headings, *lines = _cells(rows, sweep)
     searched = [path.rpartition(".")[2] for path in sweep.search]
-    headings = ["run", *(METRICS.load(name).title for name in metrics), "pairs", *(["noise"] if noise else []), *searched]
-    return [headings, *([*_cells(row, metrics, noise), *(_param(row, path) for path in sweep.search)] for row in rows)]
+    return [[*headings, *searched], *([*cells, *(_param(row, path) for path in sweep.search)]
+                                      for row, cells in zip(rows, lines, strict=True))]
 
 
 def proof_cells(rows: list[TrialRow], comparisons: Mapping[str, PairedResult], sweep: Sweep) -> list[list[str]]:
     """The best trial again and its rivals as texts: scores, steps of finetuning, and how much better the trial is."""
-    metrics, noise = _shown_metrics(rows, sweep)
-    headings = ["run", *(METRICS.load(name).title for name in metrics), "pairs", *(["noise"] if noise else []), "steps",
-                "the best is better by", "p"]
-    lines = []
-    for row in rows:
+    headings, *lines = _cells(rows, sweep)
+    for row, cells in zip(rows, lines, strict=True):
         found = comparisons.get(row.name)
         against = ["", ""] if found is None else [f"{found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}]",
                                                   f"{found.p_value:.3f}"]
-        lines.append([*_cells(row, metrics, noise), f"{row.metrics['finetune/steps']:,.0f}", *against])
-    return [headings, *lines]
+        cells += [f"{row.metrics['finetune/steps']:,.0f}", *against]
+    return [[*headings, "steps", "the best is better by", "p"], *lines]
 
 
-def _shown_metrics(rows: list[TrialRow], sweep: Sweep) -> tuple[list[str], bool]:
-    """The one that decides first, and whether noise is known."""
+def _cells(rows: list[TrialRow], sweep: Sweep) -> list[list[str]]:
+    """What both tables begin with, headings first: name, scores, pairs and, where it is known, noise."""
     metrics = sorted(sweep.experiment.evaluation.metrics, key=lambda name: f"eval/{name}" not in sweep.study.objectives)
-    return list(metrics), any("select/noise_share" in row.metrics for row in rows)
-
-
-def _cells(row: TrialRow, metrics: Sequence[str], noise: bool) -> list[str]:
-    first, *others = (row.metrics[f"eval/{name}"] for name in metrics)
-    low, high = (row.metrics[f"eval/{metrics[0]}_{end}"] for end in ("low", "high"))
-    share = row.metrics.get("select/noise_share")
-    return [row.name, f"{first:.1f} [{low:.1f}, {high:.1f}]", *(f"{value:.1f}" for value in others), f"{row.pairs:,}",
-            *([f"{share:.1%}" if share is not None else ""] if noise else [])]
+    noise = any("select/noise_share" in row.metrics for row in rows)
+    found = [["run", *(METRICS.load(name).title for name in metrics), "pairs", *(["noise"] if noise else [])]]
+    for row in rows:
+        first, *others = (row.metrics[f"eval/{name}"] for name in metrics)
+        low, high = (row.metrics[f"eval/{metrics[0]}_{end}"] for end in ("low", "high"))
+        share = row.metrics.get("select/noise_share")
+        found.append([row.name, f"{first:.1f} [{low:.1f}, {high:.1f}]", *(f"{value:.1f}" for value in others),
+                      f"{row.pairs:,}", *([f"{share:.1%}" if share is not None else ""] if noise else [])])
+    return found
 
 
 def _param(row: TrialRow, path: str) -> str:
