@@ -152,10 +152,9 @@ def finetuned(setting: Setting, rows: Array, repeat: int) -> LanguageModel:
     """The warmed-up model, finetuned on these candidates."""
     lm = LanguageModel(model=copy.deepcopy(setting.warm.model).requires_grad_(True), tokenizer=setting.warm.tokenizer)
     experiment = setting.experiment
-    finetune(lm, [setting.candidates[row] for row in rows], [], experiment.finetune,
+    finetune(lm, [setting.candidates[row] for row in rows], [], experiment.finetune, setting.bench.runtime,
              n_steps=experiment.finetune.steps_for(len(rows)), name="finetune",
-             seed=derive_seed(experiment.seed, f"retraining {repeat}"), dtype=experiment.model.dtype,
-             batch_size=setting.bench.runtime.batch_size, accelerator="cpu", advance=lambda n: None)
+             seed=derive_seed(experiment.seed, f"retraining {repeat}"), dtype=experiment.model.dtype, advance=lambda n: None)
     return lm
 
 

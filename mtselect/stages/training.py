@@ -45,10 +45,8 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
             lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
     n_pairs = pairs_trained(n_steps, len(examples), config.batch_size)
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
-        trained = finetune(lm, examples, held_out, config, n_steps=n_steps, name=name, advance=advance, on_epoch=work.on_epoch,
-                           seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype,
-                           batch_size=runtime.batch_size, accelerator=runtime.accelerator, micro_batch=runtime.micro_batch,
-                           checkpointing=runtime.checkpointing, devices=runtime.devices_per_trial, strategy=runtime.strategy)
+        trained = finetune(lm, examples, held_out, config, runtime, n_steps=n_steps, name=name, advance=advance,
+                           on_epoch=work.on_epoch, seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype)
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")
     return lm

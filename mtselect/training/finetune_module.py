@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from mtselect.config import TrainConfig
+from mtselect.config import RuntimeConfig, TrainConfig
 from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance, OnEpoch
@@ -125,7 +125,7 @@ class FinetuneModule(L.LightningModule):
         dev_loss = self._finite(self._over_devices(float(self._dev_sums[0])) / float(self._dev_sums[1]), "dev loss",
                                 f"after epoch {last.epoch}")
         self._dev_sums[:] = 0
-        self.curve[-1] = CurvePoint(step=last.step, epoch=last.epoch, train_loss=last.train_loss, dev_loss=dev_loss)
+        self.curve[-1] = replace(last, dev_loss=dev_loss)
         if self._on_epoch is not None:
             self._on_epoch(last.epoch, dev_loss)
 
@@ -172,50 +172,44 @@ def _target_tokens(batch: Batch) -> int:
     return int((batch.targets != -100).sum())
 
 
-def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig, *, n_steps: int,
-             name: str, seed: int, dtype: str, batch_size: int, accelerator: str, advance: Advance,
-             on_epoch: OnEpoch | None = None, micro_batch: int | None = None, checkpointing: bool = False, devices: int = 1,
-             strategy: str = "ddp") -> Training:
+def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Example], config: TrainConfig,
+             runtime: RuntimeConfig, *, n_steps: int, name: str, seed: int, dtype: str, advance: Advance,
+             on_epoch: OnEpoch | None = None) -> Training:
     """Train the model in place.
 
     Args:
         examples: training set, shuffled anew each epoch.
         dev: its loss closes each epoch, also one that the last step cuts off; may be empty.
         config: optimiser and schedule.
+        runtime: how it is done. Its batch size is of the dev loss only; `config.batch_size` trains. Each of its
+            `devices_per_trial` takes its share of every batch; of several the model comes from the CPU and goes back there.
         n_steps: optimiser steps; epochs repeat or stop as needed.
         name: `warmup` or `finetune`, for errors.
         seed: of the shuffling and of dropout, which is another on each device.
         dtype: of the arithmetic; weights that train stay float32.
-        batch_size: of the dev loss only; `config.batch_size` trains.
-        accelerator: Lightning's.
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss); may raise to stop.
-        micro_batch: examples of a step that are in a device's memory at a time; null is all.
-        checkpointing: keep the layers' inputs alone, and compute what else the backward pass needs once more.
-        devices: of this machine; each takes its share of every batch. The model comes from the CPU and goes back there.
-        strategy: of several devices: each holds the model (`ddp`), or its part of the model (`fsdp`).
 
     Raises:
         NonFiniteError: the loss became NaN or infinite.
         ConfigError: there are not so many devices.
         StorageError: there is not so much shared memory.
     """
-    fit = partial(_fit, examples=examples, dev=dev, config=config, n_steps=n_steps, name=name, seed=seed, dtype=dtype,
-                  batch_size=batch_size, accelerator=accelerator, micro_batch=micro_batch, checkpointing=checkpointing,
-                  devices=devices, strategy=strategy)
-    require_devices(accelerator, devices)
-    if devices == 1:
+    fit = partial(_fit, examples=examples, dev=dev, config=config, runtime=runtime, n_steps=n_steps, name=name, seed=seed,
+                  dtype=dtype)
+    require_devices(runtime.accelerator, runtime.devices_per_trial)
+    if runtime.devices_per_trial == 1:
         with torch.random.fork_rng():
             return fit(lm, 0, advance, on_epoch)[0]
     require_shared_memory(sum(int(tensor.nbytes) for tensor in lm.model.state_dict().values()))
-    return on_devices(devices, partial(_fit_there, lm, fit), advance, on_epoch)
+    return on_devices(runtime.devices_per_trial, partial(_fit_there, lm, fit), advance, on_epoch)
 
 
 def _fit_there(lm: LanguageModel, fit: partial[tuple[Training, L.Trainer]], rank: int, advance: Advance,
                on_epoch: OnEpoch | None) -> Training:
     """In one of several processes: `lm` lies in memory that they share, where the first leaves what was trained."""
     kept = lm.model.state_dict()
-    if compute_device(fit.keywords["accelerator"]).type == "cpu":
+    if compute_device(fit.keywords["runtime"].accelerator).type == "cpu":
         lm = replace(lm, model=deepcopy(lm.model))  # a GPU has its own anyway
     training, trainer = fit(lm, rank, advance, on_epoch)
     trained = trainer.strategy.lightning_module_state_dict()  # of all of them
@@ -226,14 +220,14 @@ def _fit_there(lm: LanguageModel, fit: partial[tuple[Training, L.Trainer]], rank
 
 
 def _fit(lm: LanguageModel, rank: int, advance: Advance, on_epoch: OnEpoch | None, *, examples: Sequence[Example],
-         dev: Sequence[Example], config: TrainConfig, n_steps: int, name: str, seed: int, dtype: str, batch_size: int,
-         accelerator: str, micro_batch: int | None, checkpointing: bool, devices: int, strategy: str
+         dev: Sequence[Example], config: TrainConfig, runtime: RuntimeConfig, n_steps: int, name: str, seed: int, dtype: str
          ) -> tuple[Training, L.Trainer]:
-    module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch, micro_batch)
-    trainer = make_trainer(accelerator=accelerator, max_steps=n_steps, max_epochs=-1, num_sanity_val_steps=0,
-                           precision="bf16-mixed" if dtype == "bfloat16" else "32-true", devices=devices, strategy=strategy)
-    held_out = loader(dev, batch_size, lm.pad_id) if dev else None
-    with checkpointed(lm.model) if checkpointing else nullcontext():
+    module = FinetuneModule(lm.model, config, n_steps, name, advance, on_epoch, runtime.micro_batch)
+    trainer = make_trainer(accelerator=runtime.accelerator, max_steps=n_steps, max_epochs=-1, num_sanity_val_steps=0,
+                           precision="bf16-mixed" if dtype == "bfloat16" else "32-true",
+                           devices=runtime.devices_per_trial, strategy=runtime.strategy)
+    held_out = loader(dev, runtime.batch_size, lm.pad_id) if dev else None
+    with checkpointed(lm.model) if runtime.checkpointing else nullcontext():
         torch.manual_seed(seed + rank)
         trainer.fit(module, loader(examples, config.batch_size, lm.pad_id, np.random.default_rng(seed)), held_out)
         if held_out is not None and module.curve and module.curve[-1].dev_loss is None:

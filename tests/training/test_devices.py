@@ -5,6 +5,7 @@ On a CPU they talk by gloo. Each start of two takes seconds, so that a test look
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,10 +31,12 @@ def weights(lm: LanguageModel) -> torch.Tensor:
 
 def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> Training:
     """9 examples: the last batch of an epoch has one, which is no share for the second process."""
-    settings: dict[str, Any] = {"n_steps": 7, "name": "finetune", "seed": 0, "dtype": "float32", "batch_size": 3,
-                                "accelerator": "cpu", "advance": lambda n: None, **how}
+    names = {field.name for field in fields(RuntimeConfig)}
+    runtime = RuntimeConfig(**{"batch_size": 3, "accelerator": "cpu", **{name: how.pop(name) for name in names & how.keys()}})
+    settings: dict[str, Any] = {"n_steps": 7, "name": "finetune", "seed": 0, "dtype": "float32",
+                                "advance": lambda n: None, **how}
     start = tiny.start if lm.model.config.is_encoder_decoder else None
-    return finetune(lm, tiny.examples(9, start=start), tiny.examples(5, seed=1, start=start), config, **settings)
+    return finetune(lm, tiny.examples(9, start=start), tiny.examples(5, seed=1, start=start), config, runtime, **settings)
 
 
 @pytest.mark.parametrize(("architecture", "rank", "dtype", "how"), [
@@ -52,7 +55,7 @@ def test_two_processes_equal_one(architecture: str, rank: int, dtype: str, how: 
                 torch.manual_seed(0)
                 lm = LanguageModel(model=add_lora(lm.model, ModelConfig(lora_rank=rank)), tokenizer=lm.tokenizer)
         before, done, told = weights(lm), [], []
-        training = train(tiny, lm, devices=devices, dtype=dtype, advance=done.append,
+        training = train(tiny, lm, devices_per_trial=devices, dtype=dtype, advance=done.append,
                          on_epoch=lambda epoch, loss, told=told: told.append((epoch, loss)), **(how if devices > 1 else {}))
         assert training.seconds > 0
         found.append(SimpleNamespace(moved=weights(lm) - before, curve=training.curve, done=sum(done), told=told))
@@ -72,7 +75,7 @@ def test_what_stops_one_process_stops_all(tiny: SimpleNamespace, stopping: Simpl
     lm = tiny.model("llama")
     before = weights(lm)
     with pytest.raises(stopping.error):
-        train(tiny, lm, devices=2, on_epoch=stopping.on_epoch)
+        train(tiny, lm, devices_per_trial=2, on_epoch=stopping.on_epoch)
     assert stopping.seen == [0, 1]
     assert torch.equal(weights(lm), before), "what was not trained to its end came back"
     assert not torch.multiprocessing.active_children()
@@ -80,7 +83,7 @@ def test_what_stops_one_process_stops_all(tiny: SimpleNamespace, stopping: Simpl
 
 def test_an_error_of_a_process_is_that_of_the_training(tiny: SimpleNamespace) -> None:
     with pytest.raises(NonFiniteError, match=r"finetune loss is (nan|inf) at step [1-9]: lower finetune.learning_rate"):
-        train(tiny, tiny.model("llama"), FinetuneConfig(steps=7, learning_rate=1e30, batch_size=4), devices=2)
+        train(tiny, tiny.model("llama"), FinetuneConfig(steps=7, learning_rate=1e30, batch_size=4), devices_per_trial=2)
 
 
 def test_more_gpus_than_there_are_are_refused(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +93,7 @@ def test_more_gpus_than_there_are_are_refused(tiny: SimpleNamespace, monkeypatch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"^runtime.devices_per_trial must be at most 2, the GPUs that CUDA sees here, got 3: "
                                           "lower it, or set runtime.executor to ray"):
-        train(tiny, lm, devices=3, accelerator="auto")
+        train(tiny, lm, devices_per_trial=3, accelerator="auto")
     for executor in ("local", "ray"):
         with pytest.raises(ConfigError, match=r"at most 2, .* got 3"):
             look_at_executor(RuntimeConfig(devices_per_trial=3, executor=executor))

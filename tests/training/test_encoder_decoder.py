@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtselect.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig
+from mtselect.config import DataConfig, EvaluationConfig, FinetuneConfig, ModelConfig, RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs, encode_prompts, target_frame
@@ -169,8 +169,8 @@ def learned(made: SimpleNamespace) -> SimpleNamespace:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         lm = LanguageModel(model=type(made.lm.model)(config), tokenizer=made.lm.tokenizer)
-    finetune(lm, examples, [], FinetuneConfig(learning_rate=1e-2, batch_size=4), n_steps=50 * -(-len(examples) // 4),
-             name="finetune", seed=0, dtype="float32", batch_size=4, accelerator="cpu", advance=lambda n: None)
+    finetune(lm, examples, [], FinetuneConfig(learning_rate=1e-2, batch_size=4), RuntimeConfig(accelerator="cpu"),
+             n_steps=50 * -(-len(examples) // 4), name="finetune", seed=0, dtype="float32", advance=lambda n: None)
     return SimpleNamespace(**{**vars(made), "lm": LanguageModel(model=lm.model.eval(), tokenizer=lm.tokenizer)})
 
 
@@ -227,8 +227,8 @@ def test_lora_lowers_the_loss(architecture: str, tiny: SimpleNamespace) -> None:
         lm = LanguageModel(model=add_lora(plain.model, ModelConfig(lora_rank=4)), tokenizer=plain.tokenizer)
     assert lm.decoder_start == tiny.start
     examples = tiny.examples(6, start=tiny.start)
-    curve = finetune(lm, examples, [], FinetuneConfig(learning_rate=3e-2, batch_size=6), n_steps=20, name="finetune",
-                     seed=0, dtype="float32", batch_size=3, accelerator="cpu", advance=lambda n: None).curve
+    curve = finetune(lm, examples, [], FinetuneConfig(learning_rate=3e-2, batch_size=6), RuntimeConfig(accelerator="cpu"),
+                     n_steps=20, name="finetune", seed=0, dtype="float32", advance=lambda n: None).curve
     assert curve[-1].train_loss < 0.95 * curve[0].train_loss
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtselect.config import FinetuneConfig, ModelConfig
+from mtselect.config import FinetuneConfig, ModelConfig, RuntimeConfig
 from mtselect.errors import ModelError, NonFiniteError
 from mtselect.training import finetune_module
 from mtselect.training.batching import collate
@@ -23,10 +23,12 @@ CONFIG = FinetuneConfig(epochs=3, learning_rate=1e-2, batch_size=4)
 
 
 def train(tiny: SimpleNamespace, lm: LanguageModel, config: FinetuneConfig = CONFIG, **how: Any) -> list[CurvePoint]:
+    runtime = RuntimeConfig(batch_size=3, accelerator="cpu", **{name: how.pop(name) for name in ("micro_batch", "checkpointing")
+                                                                if name in how})
     settings: dict[str, Any] = {"n_steps": config.steps_for(10), "name": "finetune", "seed": 0, "dtype": "float32",
-                                "batch_size": 3, "accelerator": "cpu", "advance": lambda n: None, **how}
+                                "advance": lambda n: None, **how}
     examples, dev = settings.pop("examples", tiny.examples(10)), settings.pop("dev", tiny.examples(5, seed=1))
-    return finetune(lm, examples, dev if examples[0].start is None else [], config, **settings).curve
+    return finetune(lm, examples, dev if examples[0].start is None else [], config, runtime, **settings).curve
 
 
 def weights(lm: LanguageModel) -> torch.Tensor:
