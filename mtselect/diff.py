@@ -315,13 +315,8 @@ def _read_version(name: str, uri: str | None) -> Side:
     """A dataset version; the run it was selected in, if that is still there, knows the share of noise."""
     from mtselect.tracking.fetch import fetch_version
 
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", name)
-    if not parts:
-        raise DataError(f"{name!r} is no dataset version: write models:/mtselect.quickstart@champion or "
-                        "models:/mtselect.quickstart/2")
-    model, alias, number = parts.groups()
     with tempfile.TemporaryDirectory() as folder:
-        path, run = fetch_version(model, uri, Path(folder), alias=alias, number=number)
+        path, run = fetch_version(name, uri, Path(folder))
         return _read_path(name, path, run)
 
 

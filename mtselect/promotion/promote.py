@@ -160,7 +160,7 @@ def _export(registry: Registry, uri: str | None, folder: Path, console: Console)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--export must name a new or empty folder, got {str(folder)!r}")
     with tempfile.TemporaryDirectory() as aside:
-        path, _ = fetch_version(registry.name, uri, Path(aside), number=champion.number)
+        path, _ = fetch_version(f"models:/{registry.name}/{champion.number}", uri, Path(aside))
         if as_file:
             write_rows(folder, read_lines(path / "selected.jsonl"))
         else:

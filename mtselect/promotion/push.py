@@ -100,7 +100,7 @@ def push(order: Order, registry: Registry, console: Console) -> None:
                                f"{'; '.join(failed)}; --force pushes it all the same")
     tag = f"v{version.number}"
     with tempfile.TemporaryDirectory() as aside:
-        folder, _ = fetch_version(registry.name, order.uri, Path(aside), number=version.number)
+        folder, _ = fetch_version(f"models:/{registry.name}/{version.number}", order.uri, Path(aside))
         if (licence := order.licence or licence_of(folder)) is None:
             raise PromotionRefused(NO_LICENCE)
         if order.dry_run:

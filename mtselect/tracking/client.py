@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,21 +108,22 @@ def exists(uri: str) -> bool:
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
 
 
-@contextmanager
-def own_retries(count: int) -> Iterator[None]:
+def own_retries(count: int) -> AbstractContextManager[None]:
     """How often MLflow itself repeats a request, unless the environment says; its default takes minutes, without a word. A
     server that does not answer at the start is said within seconds."""
-    with environment_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", count):
-        yield
+    return environment_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(count))
 
 
 @contextmanager
-def environment_variable(name: str, value: int) -> Iterator[None]:
-    """A variable while the block runs, unless it was set before."""
-    given = name in os.environ
-    os.environ.setdefault(name, str(value))
+def environment_variable(name: str, value: str, *, anyway: bool = False) -> Iterator[None]:
+    """A variable while the block runs, unless it was set before; `anyway` also then."""
+    before = os.environ.get(name)
+    if anyway or before is None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if not given:
+        if before is None:
             del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Of a selected set, as MLflow has it.
-ADDRESS = re.compile(r"runs:/(?P<run>[^/]+)/selected\.jsonl|"
-                     r"models:/(?P<name>mtselect\.[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))")
+ADDRESS = re.compile(r"runs:/(?P<run>[^/]+)/selected\.jsonl|models:/mtselect\.[^/@]+(?:@[^/@]+|/\d+)")
+_VERSION = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
 _OPTION, _IN_PYTHON = "--tracking.uri", "the argument uri (or MLFLOW_TRACKING_URI)"  # name MLflow's server
 _NAME = re.compile(r"(?:models:/)?(?:mtselect\.)?(?P<study>[\w.-]+?)(?P<which>@[\w-]+|/\d+)?")
 
@@ -66,9 +66,7 @@ def fetch_selected(address: str, uri: str | None) -> Dataset:
         if match["run"]:
             path, _ = fetch_run(match["run"], uri, Path(folder), named=_IN_PYTHON)
         else:
-            version, _ = fetch_version(match["name"], uri, Path(folder), alias=match["alias"], number=match["number"],
-                                       named=_IN_PYTHON)
-            path = version / "selected.jsonl"
+            path = fetch_version(address, uri, Path(folder), named=_IN_PYTHON)[0] / "selected.jsonl"
         return Dataset.from_list(read_lines(path))
 
 
@@ -89,23 +87,24 @@ def fetch_run(run_id: str, uri: str | None, folder: Path, *, file: str = "select
         return Path(path), recorded(run)
 
 
-def fetch_version(name: str, uri: str | None, folder: Path, *, alias: str | None = None,
-                  number: str | None = None, named: str = _OPTION) -> tuple[Path, RecordedRun | None]:
+def fetch_version(address: str, uri: str | None, folder: Path, *, named: str = _OPTION) -> tuple[Path, RecordedRun | None]:
     """A dataset version's files, copied into a folder, and the trial it came from if that is still there.
 
     Args:
-        name: of the registered dataset.
+        address: `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.
         uri: MLflow server; null takes MLflow's own.
         folder: to copy to.
-        alias: of the version, or else
-        number: its number.
         named: what names the server, for errors.
 
     Raises:
-        DataError: there is no such version.
+        DataError: there is no such version, or the address is neither of these.
         StorageError: MLflow does not answer.
     """
-    address = f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
+    match = _VERSION.fullmatch(address)
+    if match is None:
+        raise DataError(f"{address!r} is no dataset version: write models:/mtselect.quickstart@champion or "
+                        "models:/mtselect.quickstart/2")
+    name, alias, number = match.groups()
     with _asking(address, uri, named) as client:
         from mlflow.artifacts import download_artifacts
 

@@ -9,14 +9,14 @@ MLflow's registry is made for models; a dataset that is versioned, aliased and f
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtselect.errors import PromotionRefused
+from mtselect.tracking.client import environment_variable
 from mtselect.tracking.models import create_model
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -49,18 +49,9 @@ class Version:
         return self.tags.get("mtselect.selected")
 
 
-@contextmanager
-def resolving(uri: str) -> Iterator[None]:
+def resolving(uri: str) -> AbstractContextManager[None]:
     """Of a models:/ address MLflow 3.17 asks the server that it finds by itself, whatever its client was told."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+    return environment_variable("MLFLOW_TRACKING_URI", uri, anyway=True)
 
 
 class Registry:

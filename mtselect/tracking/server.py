@@ -61,7 +61,7 @@ def reach(config: TrackingConfig, workdir: Path) -> str:
     lock = workdir / "mlflow.lock"
     try:
         _reach_database(config.uri or mlflow.get_tracking_uri())  # first: making a client already tries it for minutes
-        with (environment_variable("MLFLOW_HTTP_REQUEST_TIMEOUT", _REACH_SECONDS), own_retries(0),
+        with (environment_variable("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_REACH_SECONDS)), own_retries(0),
               FileLock(lock) if lock.exists() else nullcontext(), connect(config.uri) as (client, uri)):
             if client is not None:
                 client.search_experiments(max_results=1)

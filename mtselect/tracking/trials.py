@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtselect.config import Sweep, TrackingConfig, load
 from mtselect.errors import DataError
-from mtselect.tracking.fetch import ADDRESS, fetch_run, fetch_version, set_address
+from mtselect.tracking.fetch import fetch_run, fetch_version, set_address
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.recorded import RecordedRun
 from mtselect.tracking.server import open_mlflow
@@ -46,10 +46,8 @@ def find_run(name: str, config: TrackingConfig) -> RecordedRun:
     study, _, trial = name.partition("/")
     if "@" not in name and ":" not in study and not trial.isdecimal():
         return find_trial(study, trial, config)[1]
-    match = ADDRESS.fullmatch(set_address(name))
-    assert match is not None
     with tempfile.TemporaryDirectory() as folder:
-        _, run = fetch_version(match["name"], config.uri, Path(folder), alias=match["alias"], number=match["number"])
+        _, run = fetch_version(set_address(name), config.uri, Path(folder))
     if run is None:
         raise DataError(f"{name!r} was registered without the trial it came from: name that, such as crawl-de-en/t003")
     return run
