@@ -74,7 +74,7 @@ class FinetuneModule(L.LightningModule):
         self._config, self._n_steps, self._name = config, n_steps, name
         self._advance, self._on_epoch = advance, on_epoch
         self._dev_sums = np.zeros(2)
-        self.seconds, self._begun = 0.0, 0.0
+        self.seconds = 0.0  # of forward and backward passes and of the optimiser, without loading and dev loss
 
     def configure_model(self) -> None:
         """Where a strategy shards, cut the weights up: a layer at a time is gathered."""
@@ -84,17 +84,10 @@ class FinetuneModule(L.LightningModule):
         for module in [part for part in self.model.modules() if type(part).__name__ in layers] + [self.model]:
             fully_shard(module, mesh=mesh)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Start the clock of a step."""
-        self._begun = time.perf_counter()
-
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Stop it: forward, backward and optimiser, without loading and dev loss."""
-        self.seconds += time.perf_counter() - self._begun
-
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One optimiser step down the mean cross-entropy over the batch's target tokens, whose gradients are summed over
         devices and micro-batches. Raises NonFiniteError with the step, on every device."""
+        begun = time.perf_counter()
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
         step = self.global_step
@@ -112,6 +105,7 @@ class FinetuneModule(L.LightningModule):
         torch.nn.utils.clip_grad_norm_(self.parameters(), self._config.max_grad_norm)
         optimizer.step()
         schedule.step()
+        self.seconds += time.perf_counter() - begun
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add to the dev loss."""
