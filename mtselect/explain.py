@@ -143,7 +143,7 @@ def _asked(lineage: Lineage, asked: str | Sequence[str] | None, top: int) -> lis
     from mtselect.asked import of_rows, of_text
     from mtselect.stages.columns import candidate_columns
     from mtselect.stages.corpus import POOL
-    from mtselect.stages.gradients import candidate_table
+    from mtselect.stages.gradients import INDEXED
 
     pool = POOL.read(lineage)
     if isinstance(asked, str):
@@ -156,7 +156,7 @@ def _asked(lineage: Lineage, asked: str | Sequence[str] | None, top: int) -> lis
         return of_rows(lineage, [by_id[one] for one in asked])
     order = np.argsort(-candidate_columns(lineage).mean, kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return of_rows(lineage, candidate_table(lineage)[chosen].tolist())
+    return of_rows(lineage, INDEXED.read(lineage).rows[chosen].tolist())
 
 
 def _wide(character: str) -> bool:

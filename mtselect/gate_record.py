@@ -14,7 +14,7 @@ from mtselect.reports.pages import GateReason, GateView, Judged, Strictness, gat
 from mtselect.selection.gate import bound
 from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.corpus import corpus_of
-from mtselect.stages.gate import gate_output, load_gated
+from mtselect.stages.gate import gate_output
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import Selection
 from mtselect.stages.tokens import POOL_TOKENS
@@ -41,7 +41,7 @@ def view_gate(lineage: Lineage, selection: Selection) -> GateView:
     """
     assert selection.gate is not None
     experiment, corpus = lineage.experiment, corpus_of(lineage)
-    gated = lineage.open(gate_output(experiment.selection).stage, load_gated)
+    gated = gate_output(experiment.selection).read(lineage)
     keeps, n_dropped = float(selection.gate["keeps"]), int(selection.gate["dropped"])
     rows, pool, noisy = candidate_rows(experiment, POOL_TOKENS.read(lineage)), corpus.pool, corpus.noisy
     order = np.argsort(gated.pool, kind="stable")

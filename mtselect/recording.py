@@ -18,11 +18,11 @@ from mtselect.reports import figures as plots
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import Score
 from mtselect.stages.columns import candidate_columns
-from mtselect.stages.corpus import CORPUS, POOL, corpus_of, split_pairs
+from mtselect.stages.corpus import POOL, corpus_of, split_pairs
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.duplicates import is_thinned
 from mtselect.stages.gate import is_gated
-from mtselect.stages.gradients import GRADIENTS, candidate_table, gradient_index
+from mtselect.stages.gradients import GRADIENTS, INDEXED
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import Selection
 from mtselect.stages.sketch_map import MAP
@@ -123,9 +123,10 @@ def dev_pairs(lineage: Lineage) -> list[Pair]:
 def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:
     """On the study's run: the four sources, what became of their rows, and the noise of the pool."""
     tracker.log_inputs(parent, corpus_inputs(lineage))
-    summary = json.loads((lineage.path(CORPUS) / "summary.json").read_text(encoding="utf-8"))
-    tracker.log(parent, metrics={**{f"data/{name}".replace(",", ""): count for name, count in summary.items()},
-                                 **_pool_noise(lineage)})
+    corpus = corpus_of(lineage)
+    counts = {f"data/{name}".replace(",", ""): count for name, count in corpus.summary.items()}
+    noise = {} if (noisy := corpus.noisy) is None else {"select/pool_noise_share": float(noisy.mean())}
+    tracker.log(parent, metrics={**counts, **noise})
 
 
 def record_gradients(tracker: Tracker, parent: str, lineage: Lineage, config: TrackingConfig) -> None:
@@ -136,7 +137,7 @@ def record_gradients(tracker: Tracker, parent: str, lineage: Lineage, config: Tr
     if tracker.has_file(parent, f"{folder}/manifest.json"):
         return
     layers = json.loads((entry.path / "layers.json").read_text(encoding="utf-8"))
-    index = gradient_index(lineage)
+    index = INDEXED.read(lineage)
     step = -(-len(index) // _MEASURED_NORMS)
     norms = index.column("gradient_norms", lambda norms: norms[::step])
     quantiles = {name: dict(zip(("p05", "p50", "p95"), map(float, values), strict=True))
@@ -157,11 +158,6 @@ def record_gradients(tracker: Tracker, parent: str, lineage: Lineage, config: Tr
     tracker.log_text(parent, json.dumps(manifest, indent=1), f"{folder}/manifest.json")
 
 
-def _pool_noise(lineage: Lineage) -> dict[str, float]:
-    noisy = corpus_of(lineage).noisy
-    return {} if noisy is None else {"select/pool_noise_share": float(noisy.mean())}
-
-
 @dataclass(frozen=True, kw_only=True)
 class SeenCandidates:
     """The candidates as pictures show them: points [N, 2] (null without sketches), whether chosen [N], clusters of the chosen
@@ -177,7 +173,7 @@ class SeenCandidates:
 
 def seen_candidates(lineage: Lineage, selection: Selection) -> SeenCandidates:
     """Those of a trial, and what it selected of them."""
-    pairs = POOL.read(lineage).take(candidate_table(lineage))
+    pairs = POOL.read(lineage).take(INDEXED.read(lineage).rows)
     clusters = {pair.id: pair.scores.get("cluster", 0) for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
     columns = candidate_columns(lineage)

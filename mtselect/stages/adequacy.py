@@ -6,7 +6,6 @@ An index with `cosine` of the two sides' vectors and `overlap` of their characte
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from mtselect.data.pairs import Pair
 from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, candidate_rows, index_shards, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
@@ -31,18 +30,16 @@ _BATCH = 256  # pairs that are encoded between two steps of the progress bar
 
 
 def _run(work: Work) -> None:
-    start, experiment, pool = time.monotonic(), work.experiment, work.read(POOL)
+    experiment, pool = work.experiment, work.read(POOL)
     rows = candidate_rows(experiment, work.read(POOL_TOKENS))
     compare = comparer(experiment, work.bench.runtime)
-    writer = index_writer(work, rows, start, values=("cosine", "overlap"))
-    with work.bench.progress.task("adequacy", sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            for begin in range(0, len(shard.rows), _BATCH):
-                here = slice(begin, min(begin + _BATCH, len(shard.rows)))
-                pairs = pool.take(rows[shard.rows.start + begin : shard.rows.start + here.stop])[:]
-                found = compare(pairs)
-                shard.values["cosine"][here], shard.values["overlap"][here] = found.cosine, found.overlap
-                advance(len(pairs))
+    for shard, advance in index_shards(work, "adequacy", rows, values=("cosine", "overlap")):
+        for begin in range(0, len(shard.rows), _BATCH):
+            here = slice(begin, begin + _BATCH)
+            pairs = pool.take(rows[shard.rows[here]])[:]
+            found = compare(pairs)
+            shard.values["cosine"][here], shard.values["overlap"][here] = found.cosine, found.overlap
+            advance(len(pairs))
 
 
 def comparer(experiment: Experiment, runtime: RuntimeConfig) -> Callable[[Sequence[Pair]], Adequacy]:
@@ -65,10 +62,12 @@ def encoder_digest(experiment: Experiment) -> list[str]:
 
 ADEQUACY = Stage(name="adequacy", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
                  reads=("adequacy.encoder", *READS), sources=encoder_digest)
-COMPARED = Output(stage=ADEQUACY)
 
 
 def load_adequacy(folder: Path) -> Adequacy:
     """Of an entry."""
     index = SketchIndex(folder)
     return Adequacy(cosine=index.column("cosine"), overlap=index.column("overlap"))
+
+
+COMPARED = Output(stage=ADEQUACY, opens=load_adequacy)

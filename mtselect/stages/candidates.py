@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import IndexWriter, Layout
+from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
 from mtselect.config import Experiment
 from mtselect.data.examples import ExampleTable
 from mtselect.errors import DataError
+from mtselect.progress import Advance
 from mtselect.stages.lineage import Lineage, Work
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import derive_seed, write_whole
@@ -64,19 +65,36 @@ def pass_parts(lineage: Lineage, room: int) -> int:
     return min(shards, _PARTS * room)
 
 
-def index_writer(work: Work, rows: NDArray[np.int64], start: float, *, width: int = 0, columns: Mapping[str, int] | None = None,
-                 values: Sequence[str] = ()) -> IndexWriter:
-    """Writer of an entry that has parts: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
+class CandidateIndex(SketchIndex):
+    """What `index_shards` has written."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Of the candidates in the pool, [N]."""
+        found: NDArray[np.int64] = np.load(self._folder / "rows.npy")
+        return found
+
+
+def index_shards(work: Work, title: str, rows: NDArray[np.int64], *, passes: int = 1, width: int = 0,
+                 columns: Mapping[str, int] | None = None, values: Sequence[str] = ()) -> Iterator[tuple[Shard, Advance]]:
+    """Write an entry that has parts: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
 
     Args:
-        work: of the stage.
+        work: of the stage; what it did before counts in the manifest's seconds.
+        title: of the progress.
         rows: of the candidates in the pool, [N].
-        start: `time.monotonic()` when the stage began; what it did since then counts in the manifest.
+        passes: over each candidate, for the progress.
         width: of sketches; 0 where nothing is sketched.
         columns: name -> width of further float32 arrays.
         values: names of further float64 arrays, one number a candidate.
+
+    Yields:
+        Each shard that is missing, to be filled in, and what is told how many candidates of it are done.
     """
     write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
     layout = Layout(n_rows=len(rows), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key, columns=dict(columns or {}),
                     values=list(values))
-    return IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - start, work.bench.part)
+    writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - work.began, work.bench.part)
+    with work.bench.progress.task(title, passes * sum(map(len, writer.missing()))) as advance:
+        for shard in writer.shards():
+            yield shard, advance

@@ -6,30 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.selection.resample import Columns
 from mtselect.selection.standardise import standardise
-from mtselect.stages.gradients import GRADIENTS, INDEXED
+from mtselect.stages.candidates import CandidateIndex
+from mtselect.stages.gradients import INDEXED
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
 
 
 def _run(work: Work) -> None:
-    index = SketchIndex(work.read(INDEXED))
+    index = work.read(INDEXED)
     z, share = standardise(lambda: index.shards("benefits"))
     np.save(work.out / "z.npy", z)
     np.save(work.out / "share.npy", share)
 
 
 COLUMNS = Stage(name="columns", version=1, reads=(), inputs=lambda _: [INDEXED], run=_run)
-STANDARDISED = Output(stage=COLUMNS)
+STANDARDISED = Output[Path](stage=COLUMNS)
 
 
 def candidate_columns(lineage: Lineage) -> Columns:
     """What candidates are chosen by."""
-    return load_columns(lineage.open(GRADIENTS, SketchIndex), lineage.path(COLUMNS))
+    return load_columns(INDEXED.read(lineage), STANDARDISED.read(lineage))
 
 
-def load_columns(index: SketchIndex, folder: Path) -> Columns:
+def load_columns(index: CandidateIndex, folder: Path) -> Columns:
     """What candidates are chosen by, of a gradients and a columns entry; benefits [N, Q] are not read."""
     return Columns(mean=index.column("mean"), raw_share=index.column("share"), norm=index.column("norm"),
                    z=np.load(folder / "z.npy"), share=np.load(folder / "share.npy"))

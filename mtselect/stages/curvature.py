@@ -126,7 +126,6 @@ CURVATURE = Stage(
     name="curvature", version=3, parts=_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
     reads=("model", "attribution.layers", "attribution.curvature", "attribution.fisher", "attribution.curvature_rows",
            "attribution.statistics", *READS))
-FITTED = Output(stage=CURVATURE)
 
 
 class StoredCurvature(Mapping[str, LayerCurvature]):
@@ -148,3 +147,6 @@ class StoredCurvature(Mapping[str, LayerCurvature]):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+
+FITTED = Output(stage=CURVATURE, opens=StoredCurvature)

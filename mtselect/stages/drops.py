@@ -6,15 +6,13 @@ seeded has curve.jsonl, cost.json and model/, or adapter/ with LoRA. drops is an
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.config import TrainConfig
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED
@@ -38,31 +36,28 @@ def _train(work: Work) -> None:
 
 SEEDED = Stage(name="seeded", version=1, inputs=lambda _: [SEEDS, WARM_MODEL], run=_train, trains=True,
                reads=("model", "data.src_lang", "data.tgt_lang", "seed", *(f"finetune.{name}" for name in _TRAINING)))
-TRAINED = Output(stage=SEEDED)
+TRAINED = Output[Path](stage=SEEDED)
 
 
 def _measure(work: Work) -> None:
-    start, experiment, runtime, trained = time.monotonic(), work.experiment, work.bench.runtime, work.read(TRAINED)
+    experiment, runtime, trained = work.experiment, work.bench.runtime, work.read(TRAINED)
     adapter = str(trained / "adapter") if experiment.model.lora_rank else None
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name if adapter else str(trained / "model"), adapter=adapter)
     pool = work.read(POOL_TOKENS)
     rows = candidate_rows(experiment, pool)
-    writer = index_writer(work, rows, start, values=("loss",))
-    with work.bench.progress.task("pool losses after the seeds", sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            examples = list(pool.take(rows[shard.rows.start : shard.rows.stop]))
-            shard.values["loss"][:] = example_losses(lm, examples, batch_size=4 * runtime.batch_size,
-                                                     accelerator=runtime.accelerator, advance=advance)
+    for shard, advance in index_shards(work, "pool losses after the seeds", rows, values=("loss",)):
+        shard.values["loss"][:] = example_losses(lm, list(pool.take(rows[shard.rows])), batch_size=4 * runtime.batch_size,
+                                                 accelerator=runtime.accelerator, advance=advance)
 
 
 DROPS = Stage(name="drops", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,
               reads=("model", *READS))
-DROPPED = Output(stage=DROPS)
+DROPPED = Output(stage=DROPS, opens=CandidateIndex)
 
 
 def load_drops(work: Work) -> NDArray[np.float64]:
     """Share of its loss that each candidate lost with the training, [N]: (before - after) / before."""
-    before, after = _losses(work.read(MEASURED)), _losses(work.read(DROPPED))
+    before, after = (work.read(given).column("loss") for given in (MEASURED, DROPPED))
     found: NDArray[np.float64] = (before - after) / np.maximum(before, 1e-12)
     return found
 
@@ -70,9 +65,6 @@ def load_drops(work: Work) -> NDArray[np.float64]:
 def seeded_loss_per_token(work: Work) -> NDArray[np.float64]:
     """Of every candidate, with the model that was trained, [N]."""
     pool = work.read(POOL_TOKENS)
-    found: NDArray[np.float64] = _losses(work.read(DROPPED)) / pool.take(candidate_rows(work.experiment, pool)).target_lengths
+    tokens = pool.take(candidate_rows(work.experiment, pool)).target_lengths
+    found: NDArray[np.float64] = work.read(DROPPED).column("loss") / tokens
     return found
-
-
-def _losses(folder: Path) -> NDArray[np.float64]:
-    return SketchIndex(folder).column("loss")

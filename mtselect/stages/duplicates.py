@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,15 +36,16 @@ def _run(work: Work) -> None:
 
 DUPLICATES = Stage(name="duplicates", version=1, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
                    reads=("selection.near_duplicates", *READS))
-GROUPED = Output(stage=DUPLICATES)
+
+
+def _load_groups(folder: Path) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = np.load(folder / "groups.npy")
+    return found
+
+
+GROUPED = Output(stage=DUPLICATES, opens=_load_groups)
 
 
 def is_thinned(chosen: SelectionConfig) -> bool:
     """Whether one of each group passes."""
     return SELECTORS.load(chosen.method).gated and chosen.near_duplicates is not None
-
-
-def load_groups(work: Work) -> NDArray[np.int64]:
-    """Of the candidates, [N]."""
-    found: NDArray[np.int64] = np.load(work.read(GROUPED) / "groups.npy")
-    return found

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.config import SelectionConfig
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import encode_pairs
@@ -19,7 +18,7 @@ from mtselect.selection.corrupt import corruptions
 from mtselect.selection.features import features
 from mtselect.selection.gate import Gated, by_adequacy, by_loss, learn
 from mtselect.selectors.base import SELECTORS
-from mtselect.stages.adequacy import COMPARED, comparer, encoder_digest, load_adequacy
+from mtselect.stages.adequacy import COMPARED, comparer, encoder_digest
 from mtselect.stages.corpus import POOL, SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED, NAMES, fill_losses, loss_per_token, other_rows
@@ -52,7 +51,7 @@ def _learned(work: Work, compared: bool = False) -> Gated:
     texts = [(pair.src, pair.tgt) for pair in work.read(SEEDS)]
     wrong = corruptions(texts, derive_seed(seed, "corruptions"))
     compare = comparer(work.experiment, work.bench.runtime) if compared else None
-    cosines = load_adequacy(work.read(COMPARED)).cosine if compared else None
+    cosines = work.read(COMPARED).cosine if compared else None
 
     def seen(some: Sequence[tuple[str, str]], advance: Advance) -> NDArray[np.float64]:
         pairs = [Pair(id="", src=source, tgt=target) for source, target in some]
@@ -60,8 +59,8 @@ def _learned(work: Work, compared: bool = False) -> Gated:
         return found if compare is None else np.column_stack([found, compare(pairs).cosine])
 
     def pool_features() -> Iterator[NDArray[np.float64]]:
-        folder = work.read(MEASURED)
-        index, rows, begin = SketchIndex(folder), np.load(folder / "rows.npy"), 0
+        index, begin = work.read(MEASURED), 0
+        rows = index.rows
         for loss, other, tokens in zip(*(index.shards(name) for name in NAMES), strict=True):
             here = slice(begin, begin + len(loss))
             found = features([(pair.src, pair.tgt) for pair in pool.take(rows[here])], loss, other, tokens)
@@ -78,7 +77,7 @@ def _learned(work: Work, compared: bool = False) -> Gated:
 def _adequate(work: Work) -> None:
     """`adequacy`, by the encoder that the candidates were compared by."""
     seeds = comparer(work.experiment, work.bench.runtime)(work.read(SEEDS)[:])
-    pool = load_adequacy(work.read(COMPARED))
+    pool = work.read(COMPARED)
     _write(work, by_adequacy(*(np.column_stack([found.cosine, found.overlap]) for found in (pool, seeds))))
 
 
@@ -111,9 +110,10 @@ def is_gated(chosen: SelectionConfig) -> bool:
     return chosen.gate is not None and SELECTORS.load(chosen.method).gated
 
 
-def gate_output(chosen: SelectionConfig) -> Output:
+def gate_output(chosen: SelectionConfig) -> Output[Gated]:
     """The input that is the gate's scores."""
-    return Output(stage={"adequacy": ADEQUACY_GATE, "learned_adequacy": LEARNED_ADEQUACY_GATE}.get(chosen.gate or "", GATE))
+    stage = {"adequacy": ADEQUACY_GATE, "learned_adequacy": LEARNED_ADEQUACY_GATE}.get(chosen.gate or "", GATE)
+    return Output(stage=stage, opens=load_gated)
 
 
 def load_gated(folder: Path) -> Gated:

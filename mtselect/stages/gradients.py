@@ -7,18 +7,15 @@ An index (`attribution/index.py`) with benefits [N, Q], gradient_norms [N, layer
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mtselect.attribution.factored import FactoredScorer, FactoredSeeds
 from mtselect.attribution.gradients import Both, GradientConsumer, layer_shape
-from mtselect.attribution.index import Shard, SketchIndex
+from mtselect.attribution.index import Shard
 from mtselect.attribution.influence import PoolScorer, Scorer, SeedGradients
 from mtselect.attribution.kfac import LayerCurvature
 from mtselect.attribution.memory import seed_pass_bytes
@@ -26,10 +23,10 @@ from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import AttributionConfig, RuntimeConfig, decided
 from mtselect.errors import ConfigError
 from mtselect.selection.resample import benefit_share
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
-from mtselect.stages.curvature import FITTED, StoredCurvature
-from mtselect.stages.lineage import Lineage, Output, Stage, Work
+from mtselect.stages.curvature import FITTED
+from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import encode, load_scored, memory_beside
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.warmup import WARM_MODEL
@@ -40,8 +37,8 @@ from mtselect.training.language_model import LanguageModel, tracked_layers
 
 
 def _run(work: Work) -> None:
-    start, experiment, runtime = time.monotonic(), work.experiment, work.bench.runtime
-    curvature, weights = StoredCurvature(work.read(FITTED)), work.read(WARM_MODEL)
+    experiment, runtime = work.experiment, work.bench.runtime
+    curvature, weights = work.read(FITTED), work.read(WARM_MODEL)
     lm, attribution = load_scored(experiment, runtime, weights), experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
     shapes = {name: layer_shape(layer) for name, layer in layers.items()}
@@ -59,17 +56,16 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_text_whole(work.out / "layers.json", json.dumps(list(layers)))
-    writer = index_writer(work, rows, start, width=projections.width if projections else 0, values=("mean", "share", "norm"),
-                          columns={"benefits": len(seeds), "gradient_norms": len(layers)})
-    with work.bench.progress.task("pool gradients", sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
-            scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
-            consumers: list[GradientConsumer] = [scores] if projections is None else [scores, Sketcher(
-                projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)]
-            run(candidates, Both(*consumers), advance=advance, rows=shard.rows)
-            _sum_up(shard)
-            del scores  # it holds the seeds once more, and the next one is made before this name is bound to it
+    for shard, advance in index_shards(work, "pool gradients", rows, width=projections.width if projections else 0,
+                                       columns={"benefits": len(seeds), "gradient_norms": len(layers)},
+                                       values=("mean", "share", "norm")):
+        norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}
+        scores = scorer(benefits=shard.columns["benefits"], norms=norms, first=shard.rows.start)
+        consumers: list[GradientConsumer] = [scores] if projections is None else [scores, Sketcher(
+            projections, sketches=shard.sketches, sketch_norms=shard.norms, first=shard.rows.start)]
+        run(candidates, Both(*consumers), advance=advance, rows=shard.rows)
+        _sum_up(shard)
+        del scores  # it holds the seeds once more, and the next one is made before this name is bound to it
 
 
 def _sum_up(shard: Shard) -> None:
@@ -105,20 +101,4 @@ def _refuse_too_large(lm: LanguageModel, runtime: RuntimeConfig, needed: int, n_
 GRADIENTS = Stage(name="gradients", version=5, parts=pass_parts, run=_run,
                   inputs=lambda _: [POOL_TOKENS, SEEDS, WARM_MODEL, FITTED],
                   reads=("model", "data.src_lang", "data.tgt_lang", "attribution", *READS))
-INDEXED = Output(stage=GRADIENTS)
-
-
-def gradient_index(lineage: Lineage) -> SketchIndex:
-    """What is kept of the candidates' gradients."""
-    return lineage.open(GRADIENTS, SketchIndex)
-
-
-def candidate_table(lineage: Lineage) -> NDArray[np.int64]:
-    """Rows in the pool of the candidates whose gradients were taken, [N]."""
-    return lineage.open(GRADIENTS, load_rows)
-
-
-def load_rows(folder: Path) -> NDArray[np.int64]:
-    """Of an entry with `rows.npy`."""
-    rows: NDArray[np.int64] = np.load(folder / "rows.npy")
-    return rows
+INDEXED = Output(stage=GRADIENTS, opens=CandidateIndex)

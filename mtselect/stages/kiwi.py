@@ -5,23 +5,20 @@ An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool).
 
 from __future__ import annotations
 
-import time
-
 from mtselect.config import Experiment
 from mtselect.metrics._comet.client import CometScorer, model_digest
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
 
 
 def _run(work: Work) -> None:
-    start, model, pool = time.monotonic(), work.experiment.adequacy.kiwi, work.read(POOL)
+    model, pool = work.experiment.adequacy.kiwi, work.read(POOL)
     rows = candidate_rows(work.experiment, work.read(POOL_TOKENS))
-    writer = index_writer(work, rows, start, values=("kiwi",))
-    with CometScorer() as scorer, work.bench.progress.task("CometKiwi", sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            pairs = pool.take(rows[shard.rows.start : shard.rows.stop])[:]
+    with CometScorer() as scorer:
+        for shard, advance in index_shards(work, "CometKiwi", rows, values=("kiwi",)):
+            pairs = pool.take(rows[shard.rows])[:]
             shard.values["kiwi"][:] = scorer.score(model, [pair.src for pair in pairs], [pair.tgt for pair in pairs], None,
                                                    advance=advance)
 
@@ -33,4 +30,4 @@ def _sources(experiment: Experiment) -> list[str]:
 
 KIWI = Stage(name="kiwi", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,
              reads=("adequacy.kiwi", *READS), sources=_sources)
-KIWI_SCORED = Output(stage=KIWI)
+KIWI_SCORED = Output(stage=KIWI, opens=CandidateIndex)

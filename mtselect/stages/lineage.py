@@ -6,10 +6,11 @@ was not hashed. A lineage computes each key once, and opens each file once, howe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.metrics.base import Metrics
@@ -80,11 +81,16 @@ class Stage:
     trains: bool = False
 
 
+def _folder(path: Path) -> Any:
+    return path
+
+
 @dataclass(frozen=True, kw_only=True)
-class Output:
-    """The input that is another stage's whole output: its folder."""
+class Output(Generic[T_co]):
+    """The input that is another stage's whole output: what `opens` makes of its folder, or the folder."""
 
     stage: Stage
+    opens: Callable[[Path], T_co] = _folder
 
     def stages(self, experiment: Experiment) -> Sequence[Stage]:
         """The one."""
@@ -94,9 +100,9 @@ class Output:
         """The entry's."""
         return lineage.key(self.stage)
 
-    def read(self, lineage: Lineage) -> Path:
-        """Its folder."""
-        return lineage.path(self.stage)
+    def read(self, lineage: Lineage) -> T_co:
+        """Opened anew each time."""
+        return self.opens(lineage.path(self.stage))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,7 @@ class Work:
         out: the folder it writes to.
         recipe: of the entry.
         on_epoch: called with (epoch, dev loss) while a finetuning computes; may raise to stop.
+        began: when it did, in monotonic seconds.
     """
 
     stage: Stage
@@ -118,6 +125,7 @@ class Work:
     out: Path
     recipe: Recipe
     on_epoch: OnEpoch | None
+    began: float = field(default_factory=time.monotonic)
     _lineage: Lineage
 
     def read(self, given: Input[T]) -> T:

@@ -6,19 +6,16 @@ An index with `loss` of the pair, `other` of its target after another candidate'
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.config import RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.progress import Advance
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import load_weights
 from mtselect.stages.tokens import POOL_TOKENS
@@ -31,16 +28,14 @@ NAMES = ("loss", "other", "tokens")
 
 
 def _run(work: Work) -> None:
-    start, experiment, runtime = time.monotonic(), work.experiment, work.bench.runtime
+    experiment, runtime = work.experiment, work.bench.runtime
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name)
     pool = work.read(POOL_TOKENS)
     rows = candidate_rows(experiment, pool)
     others = other_rows(len(rows), experiment.seed)
-    writer = index_writer(work, rows, start, values=NAMES)
-    with work.bench.progress.task("pool losses", 2 * sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            here = slice(shard.rows.start, shard.rows.stop)
-            fill_losses(lm, list(pool.take(rows[here])), list(pool.take(rows[others[here]])), shard.values, runtime, advance)
+    for shard, advance in index_shards(work, "pool losses", rows, passes=2, values=NAMES):
+        examples, with_others = (list(pool.take(some)) for some in (rows[shard.rows], rows[others[shard.rows]]))
+        fill_losses(lm, examples, with_others, shard.values, runtime, advance)
 
 
 def other_rows(n_rows: int, seed: int) -> NDArray[np.int64]:
@@ -63,11 +58,10 @@ def fill_losses(lm: LanguageModel, examples: Sequence[Example], with_others: Seq
 
 LOSSES = Stage(name="losses", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL], run=_run,
                reads=("model", *READS))
-MEASURED = Output(stage=LOSSES)
+MEASURED = Output(stage=LOSSES, opens=CandidateIndex)
 
 
-def loss_per_token(folder: Path) -> NDArray[np.float64]:
+def loss_per_token(index: CandidateIndex) -> NDArray[np.float64]:
     """Of every candidate of a losses entry, [N]."""
-    index = SketchIndex(folder)
     mean: NDArray[np.float64] = index.column("loss") / index.column("tokens")
     return mean

@@ -20,7 +20,7 @@ from mtselect.errors import ConfigError
 from mtselect.selectors.base import Need
 from mtselect.stages.candidates import READS, candidate_rows
 from mtselect.stages.corpus import POOL
-from mtselect.stages.gate import gate_output, load_gated
+from mtselect.stages.gate import gate_output
 from mtselect.stages.lineage import Input, Stage, Work
 from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
@@ -55,7 +55,7 @@ def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
                for name, read in COLUMNS[signal].items()}
     chosen = experiment.selection
     if chosen.gate is not None:
-        gated = load_gated(work.read(gate_output(chosen)))
+        gated = work.read(gate_output(chosen))
         columns |= {"gate": gated.pool, "passed": gated.lets_through(chosen.gate_keeps)}
     texts = [(name, pa.large_string()) for name in ("id", "src", "tgt")]
     judged = _verdicts(work) if verdicts else pa.table({})

@@ -20,9 +20,9 @@ from mtselect.selection.gate import Gated, bound
 from mtselect.selectors.base import SELECTORS, Candidates, Chosen, Need, read_options
 from mtselect.stages.candidates import READS, candidate_rows, usable_rows
 from mtselect.stages.corpus import POOL
-from mtselect.stages.duplicates import GROUPED, is_thinned, load_groups
-from mtselect.stages.gate import gate_output, is_gated, load_gated
-from mtselect.stages.lineage import Lineage, Output, Stage, Work
+from mtselect.stages.duplicates import GROUPED, is_thinned
+from mtselect.stages.gate import gate_output, is_gated
+from mtselect.stages.lineage import Input, Lineage, Stage, Work
 from mtselect.stages.signals import SIGNALS
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import hash_ids, read_lines, write_lines
@@ -113,8 +113,8 @@ def choose(work: Work) -> Choice:
     selector = SELECTORS.load(chosen.method)()
     read_options(selector, chosen)  # for its errors
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
-    gated = load_gated(work.read(gate_output(chosen))) if is_gated(chosen) else None
-    groups = load_groups(work) if is_thinned(chosen) else None
+    gated = work.read(gate_output(chosen)) if is_gated(chosen) else None
+    groups = work.read(GROUPED) if is_thinned(chosen) else None
     passed = np.ones(len(rows), bool) if gated is None else gated.lets_through(chosen.gate_keeps)
     if groups is not None:
         passed = representatives(groups, passed, None if gated is None else gated.pool)
@@ -178,7 +178,7 @@ def _stage(method: str, also: frozenset[Need]) -> Stage:
                  inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_before(experiment.selection)])
 
 
-def _before(chosen: SelectionConfig) -> list[Output]:
+def _before(chosen: SelectionConfig) -> list[Input[object]]:
     return [*([gate_output(chosen)] if is_gated(chosen) else []), *([GROUPED] if is_thinned(chosen) else [])]
 
 

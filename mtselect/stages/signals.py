@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import Need
-from mtselect.stages.adequacy import COMPARED, load_adequacy
-from mtselect.stages.candidates import candidate_rows
+from mtselect.stages.adequacy import COMPARED
+from mtselect.stages.candidates import CandidateIndex, candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.drops import DROPPED, load_drops, seeded_loss_per_token
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.kiwi import KIWI_SCORED
 from mtselect.stages.lineage import Input, Work
 from mtselect.stages.losses import MEASURED, loss_per_token
-from mtselect.stages.states import READ_STATES, load_states
+from mtselect.stages.states import READ_STATES
 from mtselect.stages.tokens import POOL_TOKENS
 
 
@@ -35,13 +34,13 @@ class Signal:
     read: Callable[[Work], object]
 
 
-def _sketches(work: Work) -> SketchIndex | None:
-    index = SketchIndex(work.read(INDEXED))
+def _sketches(work: Work) -> CandidateIndex | None:
+    index = work.read(INDEXED)
     return index if index.shape[1] else None
 
 
 def _pmi(work: Work) -> object:
-    index = SketchIndex(work.read(MEASURED))
+    index = work.read(MEASURED)
     return (index.column("other") - index.column("loss")) / index.column("tokens")
 
 
@@ -52,15 +51,15 @@ def _target_tokens(work: Work) -> object:
 
 SIGNALS: Mapping[Need, Signal] = {
     "benefits": Signal(inputs=(INDEXED, STANDARDISED),
-                       read=lambda work: load_columns(SketchIndex(work.read(INDEXED)), work.read(STANDARDISED))),
-    "benefit_matrix": Signal(inputs=(INDEXED,), read=lambda work: SketchIndex(work.read(INDEXED)).column("benefits")),
+                       read=lambda work: load_columns(work.read(INDEXED), work.read(STANDARDISED))),
+    "benefit_matrix": Signal(inputs=(INDEXED,), read=lambda work: work.read(INDEXED).column("benefits")),
     "sketches": Signal(inputs=(INDEXED,), read=_sketches),
     "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
     "drops": Signal(inputs=(MEASURED, DROPPED), read=load_drops),
     "seeded_losses": Signal(inputs=(POOL_TOKENS, DROPPED), read=seeded_loss_per_token),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
     "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
-    "adequacy": Signal(inputs=(COMPARED,), read=lambda work: load_adequacy(work.read(COMPARED))),
-    "kiwi": Signal(inputs=(KIWI_SCORED,), read=lambda work: SketchIndex(work.read(KIWI_SCORED)).column("kiwi")),
-    "states": Signal(inputs=(READ_STATES,), read=lambda work: load_states(work.read(READ_STATES))),
+    "adequacy": Signal(inputs=(COMPARED,), read=lambda work: work.read(COMPARED)),
+    "kiwi": Signal(inputs=(KIWI_SCORED,), read=lambda work: work.read(KIWI_SCORED).column("kiwi")),
+    "states": Signal(inputs=(READ_STATES,), read=lambda work: work.read(READ_STATES)),
 }

@@ -5,7 +5,6 @@ An index with `states` [N, D], of unit length; seeds.npy [Q, D]; rows.npy [N] (i
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import States
-from mtselect.stages.candidates import READS, candidate_rows, index_writer, pass_parts
+from mtselect.stages.candidates import READS, candidate_rows, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import encode, load_weights
@@ -24,7 +23,7 @@ from mtselect.training.forward_module import example_states
 
 
 def _run(work: Work) -> None:
-    start, experiment, runtime, weights = time.monotonic(), work.experiment, work.bench.runtime, work.read(WARM_MODEL)
+    experiment, runtime, weights = work.experiment, work.bench.runtime, work.read(WARM_MODEL)
     lm = load_weights(experiment, runtime, weights.name)
     pool = work.read(POOL_TOKENS)
     rows = candidate_rows(experiment, pool)
@@ -33,18 +32,17 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("states of seeds", len(seeds)) as advance:
         vectors = run(seeds, advance=advance)
     write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
-    writer = index_writer(work, rows, start, columns={"states": vectors.shape[1]})
-    with work.bench.progress.task("pool states", sum(map(len, writer.missing()))) as advance:
-        for shard in writer.shards():
-            here = slice(shard.rows.start, shard.rows.stop)
-            shard.columns["states"][:] = run(list(pool.take(rows[here])), advance=advance)
+    for shard, advance in index_shards(work, "pool states", rows, columns={"states": vectors.shape[1]}):
+        shard.columns["states"][:] = run(list(pool.take(rows[shard.rows])), advance=advance)
 
 
 STATES = Stage(name="states", version=1, parts=pass_parts, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,
                reads=("model", "data.src_lang", "data.tgt_lang", *READS))
-READ_STATES = Output(stage=STATES)
 
 
 def load_states(folder: Path) -> States:
     """Of an entry."""
     return States(pool=SketchIndex(folder).column("states"), seeds=np.load(folder / "seeds.npy"))
+
+
+READ_STATES = Output(stage=STATES, opens=load_states)

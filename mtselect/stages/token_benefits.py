@@ -8,7 +8,7 @@ from mtselect.attribution.tokens import MeanSeed
 from mtselect.data.pairs import Pair
 from mtselect.data.prompts import texts_of_tokens
 from mtselect.stages.corpus import SEEDS
-from mtselect.stages.curvature import CURVATURE, StoredCurvature
+from mtselect.stages.curvature import FITTED
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.models import encode, load_scored, to_device
 from mtselect.stages.warmup import WARM_MODEL
@@ -19,7 +19,6 @@ from mtselect.training.language_model import tracked_layers
 def benefits_of_tokens(lineage: Lineage, pairs: Sequence[Pair]) -> list[list[tuple[str, float]]]:
     """Each pair's target tokens, EOS among them, as text and benefit; a pair's benefits add up to its mean benefit."""
     experiment, bench, weights = lineage.experiment, lineage.bench, WARM_MODEL.read(lineage)
-    curvature = lineage.open(CURVATURE, StoredCurvature)
     lm = load_scored(experiment, bench.runtime, weights)
     layers = tracked_layers(lm.model, experiment.attribution.layers)
     seeds = encode(experiment, weights.name, SEEDS.read(lineage)[:])
@@ -29,7 +28,7 @@ def benefits_of_tokens(lineage: Lineage, pairs: Sequence[Pair]) -> list[list[tup
         run_gradient_pass(lm, layers, seeds, mean, batch_size=bench.runtime.batch_size, accelerator=bench.runtime.accelerator,
                           advance=advance)
         to_device(lm, bench.runtime)
-        direction = mean.preconditioned(curvature, experiment.attribution.damping)
+        direction = mean.preconditioned(FITTED.read(lineage), experiment.attribution.damping)
         values = token_benefits(lm, layers, direction, examples, batch_size=bench.runtime.batch_size, advance=advance)
     return [list(zip(texts_of_tokens(lm.tokenizer, example.target), benefits.tolist(), strict=True))
             for example, benefits in zip(examples, values, strict=True)]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
 
-from mtselect.config import Experiment
 from mtselect.data.examples import Example, ExampleTable, write_examples
 from mtselect.data.prompts import encode_pairs
 from mtselect.progress import Advance
 from mtselect.stages.base import BASE_MODEL
 from mtselect.stages.corpus import POOL
-from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.training.language_model import decoder_start, load_tokenizer
 
 _AT_A_TIME = 4096
@@ -54,23 +52,4 @@ def _run(work: Work) -> None:
 
 TOKENS = Stage(name="tokens", version=2, reads=("model.prompt", "model.chat_template", "data.src_lang", "data.tgt_lang"),
                inputs=lambda _: [POOL, BASE_MODEL], run=_run)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolTokens:
-    """The input that is the pool's token ids."""
-
-    def stages(self, experiment: Experiment) -> list[Stage]:
-        """The tokens."""
-        return [TOKENS]
-
-    def key(self, lineage: Lineage) -> str:
-        """The entry's."""
-        return lineage.key(TOKENS)
-
-    def read(self, lineage: Lineage) -> ExampleTable:
-        """Row for row."""
-        return ExampleTable(lineage.path(TOKENS))
-
-
-POOL_TOKENS = PoolTokens()
+POOL_TOKENS = Output(stage=TOKENS, opens=ExampleTable)

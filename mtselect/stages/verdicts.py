@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,16 @@ def _stage(selection: Stage) -> Stage:
                  sources=selection.sources)
 
 
-def verdicts_output(experiment: Experiment) -> Output:
+def verdicts_output(experiment: Experiment) -> Output[Path]:
     """The input that is the verdicts on the set of the experiment's selector."""
-    return Output(stage=_stage(selection_stage(experiment)))
+    return Output[Path](stage=_stage(selection_stage(experiment)))
 
 
 def why(lineage: Lineage, rows: Sequence[int]) -> list[str]:
     """Of pairs of the pool, which may be no candidates, why they are in the set or not."""
     experiment, tokens = lineage.experiment, POOL_TOKENS.read(lineage)
     candidates = candidate_rows(experiment, tokens)
-    verdicts = lineage.open(verdicts_output(experiment).stage, lambda folder: VerdictTable(folder / "verdicts.arrow"))
+    verdicts = VerdictTable(verdicts_output(experiment).read(lineage) / "verdicts.arrow")
     found = []
     for row in rows:
         place = int(np.searchsorted(candidates, row))
