@@ -33,12 +33,7 @@ def record_gate(tracker: Tracker, run_id: str, lineage: Lineage, selection: Sele
 
 
 def view_gate(lineage: Lineage, selection: Selection) -> GateView:
-    """What the gate before a selection did, with examples.
-
-    Args:
-        lineage: of the trial.
-        selection: of the same.
-    """
+    """What the gate before a trial's selection did, with examples."""
     assert selection.gate is not None
     experiment, corpus = lineage.experiment, corpus_of(lineage)
     gated = gate_output(experiment.selection).read(lineage)
@@ -62,10 +57,9 @@ def view_gate(lineage: Lineage, selection: Selection) -> GateView:
         through = np.flatnonzero(gated.lets_through(share))
         return Strictness(keeps=share, cut=bound(gated.seeds, share), passed=len(through), noise=noise(through))
 
-    of_kind = {kind: dropped[gated.looks[dropped] == number] for number, kind in enumerate(gated.kinds)}
-    reasons = [reason(kind, some) for kind, some in of_kind.items() if len(some)]
+    reasons = [reason(kind, some) for kind, some in gated.dropped(keeps).items()]
     return GateView(gate=str(selection.gate["gate"]), keeps=keeps, cut=float(selection.gate["bound"]), pool=gated.pool,
-                    seeds=gated.seeds, reasons=sorted(reasons, key=lambda one: -one.rows), noise=noise(order),
+                    seeds=gated.seeds, reasons=reasons, noise=noise(order),
                     noise_passed=noise(passed), strictness=[strictness(share) for share in sorted({*_KEEPS, keeps})],
                     failed=judged(dropped[::-1][:_NEAREST]), passed=judged(passed[:_NEAREST]), repeats=selection.n_repeats,
                     selected=len(selection.pairs))

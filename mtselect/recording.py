@@ -194,14 +194,11 @@ def _record_pictures(tracker: Tracker, run_id: str, result: TrialResult) -> None
 
 
 def _note(results: Sequence[TrialResult], scores: Sequence[Score]) -> str:
-    selection, chosen = results[0].selection, results[0].experiment.selection
-    said = [f"**{len(selection.pairs):,} pairs** by `{chosen.method}`, from {selection.n_candidates:,} candidates."]
+    selection, experiment = results[0].selection, results[0].experiment
+    pairs, candidates = f"{len(selection.pairs):,} pairs", f"{selection.n_candidates:,} candidates"
+    said = [f"**{pairs}** by `{experiment.selection.method}`, from {candidates}.", *selection.in_words(experiment)]
     if selection.gate is not None:
-        said.append(f"The gate `{chosen.gate}`, which lets {chosen.gate_keeps:.0%} of the seeds through, dropped "
-                    f"{selection.gate['dropped']:,}: {selection.dropped_looks or 'none'} (examples in `gate.html`).")
-    if selection.n_repeats:
-        said.append(f"{selection.n_repeats:,} near-duplicates of what passed were left out.")
-    said.append(SELECTORS.load(chosen.method)().say(results[0].experiment, len(selection.pairs), selection.n_passed))
+        said.append("Examples of what the gate dropped are in `gate.html`.")
     listed = [f"- {score.name}: **{score.value:.2f}** [{score.low:.2f}, {score.high:.2f}] `{score.signature}`"
               for score in scores]
     seeds = [] if len(results) == 1 else [f"Means of {len(results)} finetuning seeds."]

@@ -139,7 +139,7 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
         pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}",
         seeds=f"{n_seeds:,}", columns="".join(f", `{column}` ({about})" for column, about in _columns(experiment).items()),
         forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
-        how=_how(experiment, selection), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
+        how=" ".join(selection.in_words(experiment)), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
         scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} |"
                          for split, some in scores.items() for score in some),
         signatures="\n".join(f"{split} {score.name}: {score.signature}" for split, some in scores.items() for score in some),
@@ -156,19 +156,6 @@ def _columns(experiment: Experiment) -> dict[str, str]:
     chosen = experiment.selection
     found = {column: one.about for column, one in SELECTORS.load(chosen.method).columns.items()}
     return {**found, "gate": "score of the gate"} if is_gated(chosen) else found
-
-
-def _how(experiment: Experiment, selection: Selection) -> str:
-    """The rule in sentences."""
-    chosen, said = experiment.selection, []
-    if selection.gate is not None:
-        said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
-                    f"{selection.gate['dropped']:,} candidates" + (
-                        f" that look {selection.dropped_looks}." if selection.dropped_looks else "."))
-    if selection.n_repeats:
-        said.append(f"{selection.n_repeats:,} near-duplicates of what passed were left out.")
-    said.append(SELECTORS.load(chosen.method)().say(experiment, len(selection.pairs), selection.n_passed))
-    return " ".join(said)
 
 
 def _header(name: str, data: DataConfig, licence: str | None, n_rows: int) -> str:

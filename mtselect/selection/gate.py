@@ -51,6 +51,13 @@ class Gated:
         passed: NDArray[np.bool_] = self.pool >= bound(self.seeds, keeps)
         return passed
 
+    def dropped(self, keeps: float) -> dict[str, NDArray[np.int64]]:
+        """The other candidates, lowest score first, by what they look like, of which there are most first."""
+        order = np.argsort(self.pool, kind="stable")
+        order = order[~self.lets_through(keeps)[order]]
+        found = {kind: order[self.looks[order] == number] for number, kind in enumerate(self.kinds)}
+        return {kind: rows for kind, rows in sorted(found.items(), key=lambda item: -len(item[1])) if len(rows)}
+
 
 def bound(seeds: NDArray[np.float64], keeps: float) -> float:
     """The largest score that at least a share `keeps` of the seeds [Q] reach."""

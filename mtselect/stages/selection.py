@@ -81,11 +81,16 @@ class Selection:
         """Hash of the selected ids."""
         return hash_ids(pair.id for pair in self.pairs)
 
-    @property
-    def dropped_looks(self) -> str:
-        """What the gate dropped, by what it looks like, most first: `1,503 copied, 12 merged`."""
-        looks = {} if self.gate is None else self.gate["looks"]
-        return ", ".join(f"{look['rows']:,} {kind}" for kind, look in looks.items())
+    def in_words(self, chosen: Experiment) -> list[str]:
+        """How the set of an experiment was chosen, a sentence each."""
+        said, asked = [], chosen.selection
+        if self.gate is not None:
+            looks = ", ".join(f"{look['rows']:,} {kind}" for kind, look in self.gate["looks"].items())
+            said.append(f"The gate `{asked.gate}`, calibrated to let {asked.gate_keeps:.0%} of the seeds through, dropped "
+                        f"{self.gate['dropped']:,} candidates{looks and f' that look {looks}'}.")
+        if self.n_repeats:
+            said.append(f"{self.n_repeats:,} near-duplicates of what passed were left out.")
+        return [*said, SELECTORS.load(asked.method)().say(chosen, len(self.pairs), self.n_passed)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,18 +152,13 @@ def _gate_report(pool: PairTable, rows: NDArray[np.int64], gated: Gated | None, 
     """How many candidates the gate dropped, by what they look like, with the clearest and the closest examples of each."""
     if gated is None:
         return None
-    dropped = np.flatnonzero(~gated.lets_through(chosen.gate_keeps))
     looks: dict[str, dict[str, Any]] = {}
-    for number, kind in enumerate(gated.kinds):
-        here = dropped[gated.looks[dropped] == number]
-        if len(here):
-            order = here[np.argsort(gated.pool[here], kind="stable")]
-            shown = order if len(order) <= 2 * _EXAMPLES else np.concatenate([order[:_EXAMPLES], order[-_EXAMPLES:]])
-            looks[kind] = {"rows": len(here), "examples": [{**asdict(pair), "score": float(score)} for pair, score in
-                                                           zip(pool.take(rows[shown]), gated.pool[shown], strict=True)]}
+    for kind, here in gated.dropped(chosen.gate_keeps).items():
+        shown = here if len(here) <= 2 * _EXAMPLES else np.concatenate([here[:_EXAMPLES], here[-_EXAMPLES:]])
+        looks[kind] = {"rows": len(here), "examples": [{**asdict(pair), "score": float(score)} for pair, score in
+                                                       zip(pool.take(rows[shown]), gated.pool[shown], strict=True)]}
     return {"gate": chosen.gate, "keeps": chosen.gate_keeps, "bound": bound(gated.seeds, chosen.gate_keeps),
-            "candidates": len(rows), "dropped": len(dropped),
-            "looks": dict(sorted(looks.items(), key=lambda item: -int(item[1]["rows"])))}
+            "candidates": len(rows), "dropped": sum(look["rows"] for look in looks.values()), "looks": looks}
 
 
 @cache
