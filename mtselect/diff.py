@@ -97,7 +97,7 @@ def read_side(name: str, uri: str | None = None, experiment: str | None = None) 
     if name and Path(name).exists():
         return _read_path(name, Path(name))
     if re.fullmatch("[0-9a-f]{32}", name):
-        return _read_run(name, uri)
+        return _read_run(name, name, uri)
     study, _, trial = name.partition("/")
     if re.fullmatch(r"[\w.-]*\w[\w.-]*", study) and trial and not name.endswith(".jsonl"):
         return _read_trial(name, study, trial, uri, experiment)
@@ -291,24 +291,15 @@ def _read_trial(name: str, study: str, trial: str, uri: str | None, experiment: 
     from mtselect.config import TrackingConfig
     from mtselect.tracking.trials import find_trial
 
-    tracker, run = find_trial(study, trial, TrackingConfig(uri=uri, experiment=experiment))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "selected.jsonl"
-        path.write_text(tracker.read_text(run.run_id, "selected.jsonl"), encoding="utf-8", newline="")
-        return _of_run(name, path, run)
+    return _read_run(name, find_trial(study, trial, TrackingConfig(uri=uri, experiment=experiment)).run_id, uri)
 
 
-def _of_run(name: str, path: Path, run: RecordedRun) -> Side:
-    return Side(name=name, pairs=read_pairs(path, f"{name}: selected.jsonl"), scores=_run_scores(run.metrics),
-                noise_share=run.metrics.get("select/noise_share"))
-
-
-def _read_run(name: str, uri: str | None) -> Side:
+def _read_run(name: str, run_id: str, uri: str | None) -> Side:
     from mtselect.tracking.fetch import fetch_run
 
     with tempfile.TemporaryDirectory() as folder:
-        path, run = fetch_run(name, uri, Path(folder))
-        return _of_run(name, path, run)
+        _, run = fetch_run(run_id, uri, Path(folder))
+        return _read_path(name, Path(folder), run)
 
 
 def _read_version(name: str, uri: str | None) -> Side:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect import cli
-from mtselect.config import Sweep, TrackingConfig, load, to_yaml
+from mtselect.config import Sweep, TrackingConfig, parse, to_yaml
 from mtselect.remote import redact
 
 if TYPE_CHECKING:
@@ -49,13 +48,9 @@ def _is_name(argument: str) -> bool:
 def _recorded(name: str, overrides: list[str], console: Console) -> Sweep:
     from mtselect.tracking.trials import find_run, sweep_of
 
-    tracking = load(None, _of_tracking(overrides), checked=False).tracking
+    tracking = parse("", _of_tracking(overrides), checked=False).tracking
     run = find_run(name, tracking)
-    sweep = sweep_of(run, tracking.uri)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "experiment.yaml"
-        path.write_text(to_yaml(sweep), encoding="utf-8")
-        sweep = load(path, overrides)
+    sweep = parse(to_yaml(sweep_of(run, tracking.uri)), overrides)
     console.print(f"the settings are those of {sweep.study.name}/{run.name} (MLflow run {run.run_id}), "
                   f"its stages in {Path(sweep.runtime.workdir) / 'store'}", style="dim", markup=False, soft_wrap=True)
     return sweep

@@ -28,6 +28,7 @@ from mtselect.config import (
     cross_faults,
     field_type,
     load,
+    parse,
     range_type,
     to_yaml,
     validated,
@@ -78,8 +79,8 @@ def test_a_file_and_overrides_load(write: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
 def test_an_empty_file_is_all_defaults(text: str, write: Any) -> None:
-    assert load(write(text), []) == load(None, [])
-    assert load(None, []).experiment == Experiment()
+    assert load(write(text), []) == parse("", [])
+    assert parse("", []).experiment == Experiment()
 
 
 def test_numbers_take_the_fields_type(write: Any) -> None:
@@ -146,8 +147,8 @@ def test_a_wrong_file_is_told_in_one_line(text: str, message: str, write: Any) -
     ("search", "{seed: {choices: [1]}}", {"seed": Range(choices=[1])}),
 ])
 def test_an_override_is_yaml_but_for_texts(option: str, text: str, value: Any) -> None:
-    value_at: Any = load(None, [f"--{option}", text])
-    assert value_at == load(None, [f"--{option}={text}"])
+    value_at: Any = parse("", [f"--{option}", text])
+    assert value_at == parse("", [f"--{option}={text}"])
     for name in option.removesuffix(".share.of").removesuffix(".selection.budget").split("."):
         value_at = getattr(value_at, name)
     assert value_at == value
@@ -166,7 +167,7 @@ def test_an_override_is_yaml_but_for_texts(option: str, text: str, value: Any) -
 ])
 def test_a_wrong_override_is_told_in_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        load(None, [override])
+        parse("", [override])
     assert "\n" not in str(caught.value)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from mtselect.attribution.index import SketchIndex
-from mtselect.config import load
+from mtselect.config import load, parse
 
 TRIALS = ["t000", "t001", "t002"]
 STATUS_INTERRUPTED = 130
@@ -379,7 +379,7 @@ def test_a_second_run_computes_nothing_and_prints_the_same(swept: Any, capsys: p
 def test_the_dashboard_is_told_where_the_study_is_kept(workdir: str, storage: str | None, said: str) -> None:
     from mtselect.search.storage import dashboard_arguments
 
-    sweep = load(None, ["--study.name", "tiny", "--runtime.workdir", workdir, "--study.storage", storage or "null"])
+    sweep = parse("", ["--study.name", "tiny", "--runtime.workdir", workdir, "--study.storage", storage or "null"])
     assert dashboard_arguments(sweep) == said
 
 

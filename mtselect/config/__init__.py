@@ -18,7 +18,7 @@ from mtselect.config.experiment import (
     decided,
     with_fields,
 )
-from mtselect.config.file import load, to_yaml
+from mtselect.config.file import load, parse, to_yaml
 from mtselect.config.search import OPTIONS, cross_faults, field_type, most_clusters, range_type
 from mtselect.config.section import validated
 from mtselect.config.sweep import Range, RuntimeConfig, StudyConfig, Sweep, TrackingConfig
@@ -26,5 +26,6 @@ from mtselect.config.sweep import Range, RuntimeConfig, StudyConfig, Sweep, Trac
 __all__ = [
     "OPTIONS", "AttributionConfig", "DataConfig", "EvaluationConfig", "Experiment", "FinetuneConfig", "ModelConfig", "Range",
     "RuntimeConfig", "SelectionConfig", "StudyConfig", "Sweep", "TrackingConfig", "TrainConfig", "WarmupConfig", "budget_pairs",
-    "cross_faults", "decided", "field_type", "load", "most_clusters", "range_type", "to_yaml", "validated", "with_fields",
+    "cross_faults", "decided", "field_type", "load", "most_clusters", "parse", "range_type", "to_yaml", "validated",
+    "with_fields",
 ]

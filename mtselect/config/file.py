@@ -31,19 +31,31 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][
                              list("-+0123456789"))
 
 
-def load(path: str | Path | None, overrides: list[str], *, checked: bool = True) -> Sweep:
-    """Read a sweep file and command-line overrides (`--experiment.selection.budget 500`).
+def load(path: str | Path, overrides: list[str], *, checked: bool = True) -> Sweep:
+    """Read a sweep file; the rest is as for `parse`. Raises ConfigError where it is missing, too."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"sweep file {str(path)!r} does not exist: check the path, or start from sweeps/quickstart.yaml")
+    return parse(file.read_bytes(), overrides, checked=checked, named=f"sweep file {str(path)!r}")
+
+
+def parse(text: str | bytes, overrides: list[str], *, checked: bool = True, named: str = "sweep") -> Sweep:
+    """Read what a sweep file holds, and command-line overrides (`--experiment.selection.budget 500`).
 
     Args:
-        path: the file; null is none.
+        text: YAML, in UTF-8.
         overrides: arguments.
         checked: also what holds between sections; else the caller asks `cross_faults`.
+        named: what errors call it.
 
     Raises:
-        ConfigError: the file is missing or not YAML; a key is unknown, mistyped or out of range.
+        ConfigError: it is not YAML; a key is unknown, mistyped or out of range.
         Faults: more than one such thing.
     """
-    data = {} if path is None else _read_yaml(Path(path))
+    try:
+        data = yaml.load(text.decode() if isinstance(text, bytes) else text, Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{named} is not YAML: {' '.join(str(error).split())}") from error
     if isinstance(data, dict):  # else it is told as a fault
         _override(data, overrides)
     sweep = validated(Sweep, data)
@@ -56,15 +68,6 @@ def to_yaml(section: Section, key: str | None = None) -> str:
     """A section as YAML, under a key if given: `to_yaml(experiment, "experiment")` is a sweep file."""
     data = dataclasses.asdict(section)  # type: ignore[call-overload]
     return yaml.safe_dump({key: data} if key else data, sort_keys=False, allow_unicode=True)
-
-
-def _read_yaml(path: Path) -> object:
-    if not path.is_file():
-        raise ConfigError(f"sweep file {str(path)!r} does not exist: check the path, or start from sweeps/quickstart.yaml")
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"sweep file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _override(data: dict[str, object], overrides: list[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtselect.config import Experiment, Sweep, load, with_fields
+from mtselect.config import Experiment, Sweep, parse, with_fields
 from mtselect.errors import PromotionRefused
 from mtselect.metrics.base import direction
 from mtselect.progress import NamedProgress
@@ -27,6 +27,7 @@ from mtselect.store import Store
 from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.recorded import RecordedRun
+from mtselect.tracking.trials import recorded_experiment
 
 OTHER_STEPS = ("pool-epochs", "pool-cost")  # rivals that train for other steps than a trial, which it need not beat
 
@@ -160,22 +161,11 @@ def read_study(tracker: MlflowTracker, name: str) -> tuple[Sweep, str, list[Reco
     parent = tracker.find_study()
     if parent is None:
         raise PromotionRefused(f"MLflow at {tracker.uri} has no study {name!r}: check the name, or set --tracking.uri")
-    return _sweep_file(tracker, parent, "sweep.yaml"), parent.run_id, tracker.children(parent.run_id)
+    return parse(tracker.read_text(parent.run_id, "sweep.yaml"), []), parent.run_id, tracker.children(parent.run_id)
 
 
 def _experiment(tracker: MlflowTracker, run: RecordedRun) -> Experiment:
-    """A run's; its study's objectives, which its metrics go with, are in another file. Versions that had no field for what
-    statistics are in computed them in float32."""
-    found = _sweep_file(tracker, run, "experiment.yaml", checked=False).experiment
-    return with_fields(found, {"attribution.statistics": "float32"}) if found.attribution.statistics == "auto" else found
-
-
-def _sweep_file(tracker: MlflowTracker, run: RecordedRun, name: str, *, checked: bool = True) -> Sweep:
-    """A run's artifact as a sweep file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_text(tracker.read_text(run.run_id, name), encoding="utf-8")
-        return load(path, [], checked=checked)
+    return recorded_experiment(tracker.read_text(run.run_id, "experiment.yaml"))
 
 
 def deciding_metric(sweep: Sweep) -> str:

@@ -6,16 +6,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from mtselect.config import Sweep, TrackingConfig, load
+from mtselect.config import Experiment, Sweep, TrackingConfig, parse, with_fields
 from mtselect.errors import DataError
 from mtselect.tracking.fetch import fetch_run, fetch_version, set_address
-from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.recorded import RecordedRun
 from mtselect.tracking.server import open_mlflow
 
 
-def find_trial(study: str, trial: str, config: TrackingConfig) -> tuple[MlflowTracker, RecordedRun]:
-    """A finished trial or baseline, and where its study is.
+def find_trial(study: str, trial: str, config: TrackingConfig) -> RecordedRun:
+    """A finished trial or baseline.
 
     Raises:
         DataError: the study has none of this name.
@@ -28,7 +27,7 @@ def find_trial(study: str, trial: str, config: TrackingConfig) -> tuple[MlflowTr
     if trial not in runs:
         known = f"name one of {', '.join(sorted(runs)[:12])}" if runs else "it has none yet"
         raise DataError(f"'{study}/{trial}': study {study!r} has no finished trial or baseline {trial!r}: {known}")
-    return tracker, runs[trial]
+    return runs[trial]
 
 
 def find_run(name: str, config: TrackingConfig) -> RecordedRun:
@@ -45,7 +44,7 @@ def find_run(name: str, config: TrackingConfig) -> RecordedRun:
     """
     study, _, trial = name.partition("/")
     if "@" not in name and ":" not in study and not trial.isdecimal():
-        return find_trial(study, trial, config)[1]
+        return find_trial(study, trial, config)
     with tempfile.TemporaryDirectory() as folder:
         _, run = fetch_version(set_address(name), config.uri, Path(folder))
     if run is None:
@@ -65,6 +64,13 @@ def sweep_of(run: RecordedRun, uri: str | None) -> Sweep:
     with tempfile.TemporaryDirectory() as folder:
         own, _ = fetch_run(run.run_id, uri, Path(folder), file="experiment.yaml")
         whole, _ = fetch_run(run.tags["mlflow.parentRunId"], uri, Path(folder), file="sweep.yaml")
-        study = load(whole, [], checked=False)
-        return replace(study, experiment=load(own, [], checked=False).experiment, search={},
+        study = parse(whole.read_bytes(), [], checked=False)
+        return replace(study, experiment=recorded_experiment(own.read_bytes()), search={},
                        study=replace(study.study, storage=None))
+
+
+def recorded_experiment(text: str | bytes) -> Experiment:
+    """Of a run's experiment.yaml; its study's objectives, which its metrics go with, are in another file. Versions that had no
+    field for what statistics are in computed them in float32."""
+    found = parse(text, [], checked=False).experiment
+    return with_fields(found, {"attribution.statistics": "float32"}) if found.attribution.statistics == "auto" else found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mtselect.config import Experiment, load, with_fields
+from mtselect.config import Experiment, load, parse, with_fields
 from mtselect.progress import SilentProgress
 from mtselect.stages import corpus
 from mtselect.stages.columns import COLUMNS
@@ -46,7 +46,7 @@ def text(lineage: Lineage, stage: Stage) -> str:
 
 @pytest.fixture
 def lineage(tmp_path: Path) -> Lineage:
-    sweep = load(None, [])
+    sweep = parse("", [])
     return Lineage(Bench(store=Store(tmp_path), runtime=sweep.runtime, progress=SilentProgress()), sweep.experiment)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtselect.attribution.index import SketchIndex
-from mtselect.config import Experiment, load
+from mtselect.config import Experiment, load, parse
 from mtselect.data.examples import Example
 from mtselect.gate_record import view_gate
 from mtselect.plugins import part_names
@@ -124,8 +124,8 @@ def test_less_and_dot_share_a_pass_without_curvature(study: tuple[Bench, Experim
 @pytest.mark.parametrize(("methods", "there"), [
     (["less", "dot"], {"tokens", "warmup"}), (["gdig"], {"gradients", "columns"}), (["gdig", "loss"], {"tokens", "warmup"})])
 def test_a_search_over_selectors_begins_with_what_all_of_them_share(methods: list[str], there: set[str]) -> None:
-    sweep = load(None, ["--search.selection.method", str({"choices": methods}), "--experiment.selection.gate", "null",
-                        "--experiment.warmup.epochs", "1"])
+    sweep = parse("", ["--search.selection.method", str({"choices": methods}), "--experiment.selection.gate", "null",
+                       "--experiment.warmup.epochs", "1"])
     found = {stage.name for stage in shared_by_trials(sweep)}
     assert there <= found and ("gradients" in found) == (methods == ["gdig"])
     base = resolve(sweep.experiment, sweep.runtime, sweep.search)
