@@ -71,34 +71,19 @@ class PairedResult:
     signature: str
 
 
-def score(name: str, metric: Metric, statistics: NDArray[np.float64], scoring: Scoring, seed: int) -> Score:
-    """Corpus score with its 95% bootstrap interval.
+def score(name: str, metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Scoring, seed: int) -> Score:
+    """Mean corpus score of a system at its finetuning seeds, with its 95% interval over seeds and sentences.
 
     Args:
         name: of the metric.
         metric: that made the statistics.
-        statistics: of each sentence, [n, S].
-        scoring: its settings say how many resamples.
-        seed: of the resamples.
-    """
-    corpus_score = partial(_corpus_score, metric, scoring)
-    low, high = _interval(_resampled(corpus_score, statistics, scoring.settings.bootstrap, seed))
-    return Score(name=name, value=corpus_score(statistics), low=low, high=high, signature=_signature(metric, scoring, seed))
-
-
-def mean_over_seeds(name: str, metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Scoring, seed: int) -> Score:
-    """Mean corpus score of a system that was finetuned with several seeds, with its 95% interval over seeds and sentences.
-
-    Args:
-        name: of the metric.
-        metric: that made the statistics.
-        runs: statistics of each seed, [S][n, ...].
+        runs: of each seed the statistics of each sentence, [S][n, ...].
         scoring: its settings say how many resamples.
         seed: of the resamples.
     """
     scores, values = scored_runs(metric, runs, scoring, seed)
     low, high = _interval(redrawn_mean(scores, np.random.default_rng([seed, 0])))
-    signature = f"{_signature(metric, scoring, seed)}|seeds:{len(runs)}"
+    signature = _signature(metric, scoring, seed) + (f"|seeds:{len(runs)}" if len(runs) > 1 else "")
     return Score(name=name, value=float(values.mean()), low=low, high=high, signature=signature)
 
 

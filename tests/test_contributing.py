@@ -24,7 +24,7 @@ from mtselect.significance import score
 
 scoring = Scoring(settings=EvaluationConfig(metrics=["chrf", "exact"]), tgt_lang="English", progress=SilentProgress())
 metric = Metrics()["exact"]
-found = score("exact", metric, metric.statistics(["x"] * 4, list("abcd"), list("abxx"), scoring), scoring, 0)
+found = score("exact", metric, [metric.statistics(["x"] * 4, list("abcd"), list("abxx"), scoring)], scoring, 0)
 assert found.value == 50 and found.signature == "exact:1|bs:1000|seed:0", found
 """,
     "selector": """

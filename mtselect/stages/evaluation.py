@@ -61,7 +61,7 @@ def _run(work: Work, split: Split) -> None:
     for name in experiment.evaluation.metrics:
         metric = work.bench.metrics[name]
         statistics[name] = metric.statistics(sources, hypotheses, references, asked)
-        scores.append(with_decoding(score(name, metric, statistics[name], asked, seed), decoded))
+        scores.append(with_decoding(score(name, metric, [statistics[name]], asked, seed), decoded))
     write_lines(work.out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
                                                 for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
     np.savez(work.out / "statistics.npz", allow_pickle=False, **statistics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mtselect.config import Experiment, with_fields
 from mtselect.data.pairs import Corpus
 from mtselect.progress import NamedProgress, OnEpoch
-from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
+from mtselect.significance import PairedResult, Score, compare_over_seeds, score
 from mtselect.stages.base import BASE
 from mtselect.stages.corpus import CORPUS, Split, corpus_of
 from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, scoring, with_decoding
@@ -100,8 +100,8 @@ def mean_scores(lineage: Lineage, runs: Sequence[Evaluation]) -> list[Score]:
         return runs[0].scores
     experiment, bench = lineage.experiment, lineage.bench
     decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
-    return [with_decoding(mean_over_seeds(name, bench.metrics[name], [run.statistics[name] for run in runs],
-                                          scoring(experiment, bench.progress), _bootstrap_seed(lineage)), decoded)
+    return [with_decoding(score(name, bench.metrics[name], [run.statistics[name] for run in runs],
+                                scoring(experiment, bench.progress), _bootstrap_seed(lineage)), decoded)
             for name in experiment.evaluation.metrics]
 
 

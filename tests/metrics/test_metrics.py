@@ -20,7 +20,7 @@ from mtselect.metrics.bleu import bleu_tokenizer
 from mtselect.metrics.comet import Comet
 from mtselect.plugins import part_names
 from mtselect.progress import SilentProgress
-from mtselect.significance import PairedResult, Score, compare_over_seeds, mean_over_seeds
+from mtselect.significance import PairedResult, Score, compare_over_seeds
 from mtselect.significance import score as score_statistics
 
 REFERENCES = ["The small dog sees the old house.", "A woman reads a book in the garden.",
@@ -51,7 +51,7 @@ def asked(bootstrap: int = 200, tgt_lang: str = "English") -> Scoring:
 def score(metric: str, sources: list[str], hypotheses: list[str], references: list[str], *, bootstrap: int, seed: int,
           tgt_lang: str) -> Score:
     found, scoring = Metrics()[metric], asked(bootstrap, tgt_lang)
-    return score_statistics(metric, found, found.statistics(sources, hypotheses, references, scoring), scoring, seed)
+    return score_statistics(metric, found, [found.statistics(sources, hypotheses, references, scoring)], scoring, seed)
 
 
 def english(metric: str, hypotheses: list[str], references: list[str], bootstrap: int = 200,
@@ -205,7 +205,8 @@ def test_seeds_and_sentences_are_drawn_as_in_a_loop_over_texts() -> None:
     assert ours.p_value == pytest.approx(2 * min((differences <= 0).mean(), (differences >= 0).mean()), abs=2 * MONTE_CARLO)
     assert ours.n_seeds == 2
     chrf = Metrics()["chrf"]
-    alone = mean_over_seeds("chrf", chrf, [chrf.statistics(references, run, references, asked()) for run in system], asked(), 0)
+    runs = [chrf.statistics(references, run, references, asked()) for run in system]
+    alone = score_statistics("chrf", chrf, runs, asked(), 0)
     assert alone.value == ours.system == pytest.approx(np.mean([english("chrf", one, references).value for one in system]))
 
 
@@ -322,7 +323,7 @@ def test_means_of_sentence_scores() -> None:
     rng = np.random.default_rng(0)
     values, others = rng.uniform(size=50).tolist(), rng.uniform(size=50).tolist()
     mine, theirs = (np.column_stack([some, np.ones(50)]) for some in (values, others))
-    found = score_statistics("comet", Mean(), mine, asked(), 3)
+    found = score_statistics("comet", Mean(), [mine], asked(), 3)
     draws = np.random.default_rng(3).choice(50, size=(200, 50), replace=True)
     resampled = sorted(100 * np.mean([values[i] for i in draw]) for draw in draws)
     assert found.value == pytest.approx(100 * sum(values) / 50)
