@@ -36,6 +36,12 @@ class Parser(argparse.ArgumentParser):
             self.exit(status)
 
 
+def parser_of(command: str, about: str | None) -> Parser:
+    """Of a command that has no fields for options; of its module's text --help says all but how it is typed."""
+    return Parser(prog=f"python -m mtselect.{command}", description=str(about).split("\n\n", 1)[1],
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def run(main: Callable[[Console], object], again: str) -> int:
     """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130, and where nobody reads
     what it prints any more it ends without a word and with 141.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog="python -m mtselect.comet", description=str(__doc__).split("\n\n")[1])
+    parser = cli.parser_of("comet", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("install", help="make COMET's environment (some minutes, 1.5 GB without and 6 GB with CUDA)")
     command.add_argument("--path", type=Path, default=environment(),
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--batch-size", type=int, default=16, help="sentences at once (default: %(default)s)")
     command.add_argument("files", nargs="+", type=Path, metavar="FILE",
                          help="source, translation and, if the model needs it, reference")
-    arguments = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(argv)
     if arguments.command == "install":
         return cli.run(lambda console: _install(arguments.path.expanduser().absolute(), console),
                        again="COMET is not installed; the same command starts anew.")

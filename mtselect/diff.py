@@ -12,7 +12,6 @@ A and B are each one of
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -59,15 +58,14 @@ class Side:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog="python -m mtselect.diff", description=str(__doc__).split("\n\n", 1)[1],
-                        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser_of("diff", __doc__)
     parser.add_argument("a", metavar="A", help="a selected set")
     parser.add_argument("b", metavar="B", help="another")
     parser.add_argument("--examples", type=int, default=3, help="pairs to show of what only one has (default: 3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--tracking.uri", dest="uri", help="MLflow server (default: MLflow's own)")
     parser.add_argument("--tracking.experiment", dest="experiment", help="MLflow experiment (default: the study's name)")
-    arguments = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(argv)
 
     def command(console: Console) -> None:
         a, b = (read_side(name, arguments.uri, arguments.experiment) for name in (arguments.a, arguments.b))

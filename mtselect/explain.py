@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ids")
     parser.add_argument("--top", default="5")
     parser.add_argument("--out", type=Path)
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    arguments, rest = parser.parse_known_args(argv)
 
     def command(given: list[str], console: Console) -> None:
         if not arguments.top.isdecimal() or int(arguments.top) < 1:

@@ -6,7 +6,6 @@ forms of sources (data.pool, seeds, dev, test). Parts of other packages that are
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from inspect import getdoc, getmodule
@@ -23,10 +22,9 @@ KINDS = ("selectors", "metrics", "readers")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog="python -m mtselect.list", description=str(__doc__).split("\n\n")[1],
-                        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser_of("list", __doc__)
     parser.add_argument("kind", choices=KINDS)
-    arguments = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(argv)
     return cli.run(lambda console: show(arguments.kind, console), again="Nothing was done.")
 
 

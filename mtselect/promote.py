@@ -8,7 +8,6 @@ champion's, else `challenger`. A set that fails a gate is refused, with the reas
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog="python -m mtselect.promote", description=str(__doc__).split("\n\n")[1],
-                        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser_of("promote", __doc__)
     parser.add_argument("study", nargs="?", default="quickstart", help="the study's name (default: quickstart)")
     parser.add_argument("--force", action="store_true", help="promote to champion, or push, even if a gate is not passed")
     parser.add_argument("--dry-run", action="store_true", help="ask every gate and say what would happen; register nothing")
@@ -42,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tracking.uri", dest="uri", help="MLflow server (default: MLflow's own)")
     parser.add_argument("--tracking.experiment", dest="experiment", help="MLflow experiment (default: the study's name)")
     parser.add_argument("--runtime.workdir", dest="workdir", default="mlruns", help="stage store (default: mlruns)")
-    arguments = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(argv)
 
     def command(console: Console) -> None:
         from mtselect.promotion.order import Order

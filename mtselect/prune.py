@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--forget", action="append", default=[])
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    arguments, rest = parser.parse_known_args(argv)
 
     def command(given: list[str], console: Console) -> None:
         prune(cli.read_arguments(given, checked=False), arguments.forget, console, dry_run=arguments.dry_run)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
     parser.add_argument("--signals", default=",".join(SIGNALS))
     parser.add_argument("--out", type=Path)
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    arguments, rest = parser.parse_known_args(argv)
 
     def command(given: list[str], console: Console) -> None:
         if arguments.out is None:

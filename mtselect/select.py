@@ -25,11 +25,16 @@ COMMAND = "python -m mtselect.select"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    def command(arguments: list[str], console: Console) -> None:
-        out, rest = _take_out(arguments)
-        write_selection(read_sweep(rest, console), out, console)
+    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, nargs="?")
+    arguments, rest = parser.parse_known_args(argv)
 
-    return cli.run_on_fields(argv, COMMAND, f"{__doc__}{NAMES}", command)
+    def command(given: list[str], console: Console) -> None:
+        if arguments.out is None:
+            raise ConfigError("--out is missing: name the file to write, such as --out selected.jsonl")
+        write_selection(read_sweep(given, console), arguments.out, console)
+
+    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
 
 
 def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
@@ -53,16 +58,6 @@ def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
     console.print(f"{len(selection.pairs):,} of {selection.n_candidates:,} candidates written to {out}"
                   f" ({selection.n_passed:,} passed gate {chosen.gate} and threshold {chosen.threshold:g})"
                   + ("" if wrong is None else f"; {wrong:.1%} of them are wrong by data.label_column"))
-
-
-def _take_out(arguments: list[str]) -> tuple[Path, list[str]]:
-    """Split off `--out PATH` or `--out=PATH`."""
-    for i, argument in enumerate(arguments):
-        if argument == "--out" and i + 1 < len(arguments):
-            return Path(arguments[i + 1]), arguments[:i] + arguments[i + 2 :]
-        if argument.startswith("--out="):
-            return Path(argument.removeprefix("--out=")), arguments[:i] + arguments[i + 1 :]
-    raise ConfigError("--out is missing: name the file to write, such as --out selected.jsonl")
 
 
 if __name__ == "__main__":
