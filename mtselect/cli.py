@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mtselect.config import RuntimeConfig, Sweep, load
-from mtselect.errors import Faults, UserError
+from mtselect.errors import UserError
 from mtselect.progress import ConsoleProgress, Interruption
 from mtselect.remote import redact
 from mtselect.said import CLOSED, say
@@ -59,7 +59,7 @@ def run(main: Callable[[Console], object], again: str) -> int:
         with Interruption().installed():
             main(console)
     except UserError as error:
-        for line in error.lines if isinstance(error, Faults) else [str(error)]:
+        for line in error.lines:
             print(f"error: {redact(line)}", file=sys.stderr)  # what it quotes may hold a password
         return 2
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit

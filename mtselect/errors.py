@@ -4,19 +4,21 @@ Each message names the value, what is allowed and what to do. The command line p
 with status 2; a traceback therefore always means a fault of ours.
 """
 
-from collections.abc import Sequence
-
 
 class UserError(Exception):
-    """Base of all errors a user can cause and mend."""
+    """Base of all errors a user can cause and mend. Each argument is a line."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What is wrong."""
+        return [str(line) for line in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class Faults(UserError):  # noqa: N818  (several of them)
-    """Several things that are wrong, a line each."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = list(lines)
+    """Several things that are wrong."""
 
 
 class ConfigError(UserError):

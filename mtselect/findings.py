@@ -65,7 +65,7 @@ class Preflight:
     def raise_faults(self) -> None:
         """Raise Faults if there are any."""
         if self.faults:
-            raise Faults(self.faults)
+            raise Faults(*self.faults)
 
     @contextlib.contextmanager
     def part(self) -> Iterator[None]:
@@ -75,6 +75,6 @@ class Preflight:
         except OSError as error:  # a path that no system takes, or something there that is no file
             self.faults.append(f"{error}: correct the path")
         except UserError as error:
-            for line in error.lines if isinstance(error, Faults) else [str(error)]:
+            for line in error.lines:
                 if line not in self.faults:
                     self.faults.append(line)

@@ -122,7 +122,7 @@ def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
         except READ_ERRORS as error:
             faults.append(f"{source} cannot be read, {type(error).__name__}: {error}; check the file, or give another one")
     if faults:
-        raise Faults(faults) if len(faults) > 1 else DataError(faults[0])
+        raise Faults(*faults) if len(faults) > 1 else DataError(faults[0])
     first, *others = found.values()
     there = [name for name in first if all(name in names for names in others)]
     usual = [pair for pair in _USUAL if set(pair) <= set(there)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,11 @@ def test_a_wrong_override_is_told_in_one_line(override: str, message: str) -> No
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         parse("", [override])
     assert "\n" not in str(caught.value)
+
+
+def test_faults_of_another_process_are_lines_as_well() -> None:
+    found = pickle.loads(pickle.dumps(Faults("one", "another")))
+    assert found.lines == ["one", "another"] and str(found) == "one\nanother"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

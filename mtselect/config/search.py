@@ -56,7 +56,7 @@ def _range_faults(sweep: Sweep) -> Iterator[str]:
             try:
                 with_fields(sweep.experiment, {**worst, path: value})
             except (ConfigError, Faults) as error:
-                yield from error.lines if isinstance(error, Faults) else [str(error)]
+                yield from error.lines
 
 
 def _numbers(values: Sequence[object]) -> list[int | float]:

@@ -109,7 +109,7 @@ def validated(cls: type[S], data: object, *, lenient: bool = False) -> S:
 def raise_faults(lines: Iterable[str]) -> NoReturn:
     """Raise ConfigError, or Faults where there are several."""
     different = list(dict.fromkeys(lines))
-    raise ConfigError(different[0]) if len(different) == 1 else Faults(different)
+    raise ConfigError(different[0]) if len(different) == 1 else Faults(*different)
 
 
 def faults(error: ValidationError, cls: type[Section], prefix: str = "") -> Iterator[str]:

@@ -181,7 +181,7 @@ def _check_nodes(nodes: list[dict[str, Any]], workdir: Path) -> None:
                           f"{failed and f' ({failed})'}: mount one folder of all nodes there, and set runtime.workdir to it")
         trace.unlink(missing_ok=True)
     if faults:
-        raise Faults(faults)
+        raise Faults(*faults)
 
 
 def _version_fault(node: str, package: str, found: str | None, wanted: str) -> str:
