@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,65 +18,14 @@ import yaml
 
 from mtselect.config import DataConfig, Experiment, to_yaml, validated
 from mtselect.data.languages import language_tag
-from mtselect.promotion.gates import Gate
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.gate import is_gated
 from mtselect.store import read_lines, write_lines
-from mtselect.tracking.recorded import RecordedRun
+from mtselect.template import fill
 
 if TYPE_CHECKING:
-    from mtselect.significance import PairedResult, Score
-    from mtselect.stages.selection import Selection
+    from mtselect.promotion.candidate import Candidate
 
-PICTURE = """\
-Every trial and baseline of the study on dev:
-
-![score against pairs selected](study.png)
-
-"""
-CARD = """\
-# {name}
-
-{forced}{pairs} {data.src_lang}-{data.tgt_lang} sentence pairs chosen by mtselect.
-
-## Where from
-
-- pool: `{data.pool}`, {candidates} candidates, licence {licence}
-- seeds: `{data.seeds}`, {seeds} pairs
-- dev: `{data.dev}`, test: `{data.test}`
-
-## How chosen
-
-Trial `{run.name}` (MLflow run `{run.run_id}`) of study `{study}`. {how} `experiment.yaml` replays it:
-`python -m mtselect.select experiment.yaml --out selected.jsonl`.
-
-## Scores of the model finetuned on it
-
-| split | metric | score | 95% interval |
-|---|---|---|---|
-{scores}
-
-```text
-{signatures}
-```
-
-Means of {finetunings} finetuning seeds. Against its rivals on test (bootstrap over seeds and sentences, two-sided):
-
-| rival | its {metric} | difference (95%) | p |
-|---|---|---|---|
-{rivals}
-
-{picture}## Gates
-
-| gate | passed | seen |
-|---|---|---|
-{gates}
-
-## How to load
-
-{loading}
-Columns: `id` (hash of the pair), `src`, `tgt`{columns}.
-"""
 FROM_MLFLOW = """\
 ```python
 import mtselect
@@ -99,29 +47,24 @@ _LOADING = re.compile(r"(?<=## How to load\n\n).*?(?=\nColumns: )", re.DOTALL)
 _NOT_GIVEN = "not given"
 
 
-def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: str, run: RecordedRun, experiment: Experiment,
-                  selection: Selection, n_seeds: int, scores: Mapping[str, Sequence[Score]],
-                  comparisons: Mapping[str, PairedResult], gates: Sequence[Gate], picture: Path | None) -> str:
+def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, study: str, metric: str, picture: Path | None
+                  ) -> str:
     """Write the folder; returns the card without header and picture, for where no file stands beside it.
 
     Args:
         folder: empty.
+        candidate: what is promoted.
         name: of the registered dataset.
         alias: it is to have.
         study: it comes from.
         metric: that decided.
-        run: the trial.
-        experiment: that replays it.
-        selection: the set.
-        n_seeds: trusted pairs it was chosen for.
-        scores: split -> its scores.
-        comparisons: rival -> the set against it on test.
-        gates: all that were asked.
         picture: score against pairs of the whole study, as PNG.
     """
     import pyarrow
     from pyarrow import parquet
 
+    experiment, selection = candidate.experiment, candidate.selection
+    gates, comparisons, scores = candidate.gates, candidate.comparisons, {"dev": candidate.dev, "test": candidate.test}
     rows = [pair.row() for pair in selection.pairs]
     write_lines(folder / "selected.jsonl", rows)
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
@@ -133,22 +76,14 @@ def write_dataset(folder: Path, *, name: str, alias: str, study: str, metric: st
     if picture is not None:
         (folder / "study.png").write_bytes(picture.read_bytes())
     data = experiment.data
-    text = partial(
-        CARD.format, name=name, study=study, metric=metric, run=run, data=data, licence=data.licence or _NOT_GIVEN,
-        loading=FROM_MLFLOW.format(study=study, alias=alias),
-        pairs=f"{len(rows):,}", candidates=f"{selection.n_candidates:,}",
-        seeds=f"{n_seeds:,}", columns="".join(f", `{column}` ({about})" for column, about in _columns(experiment).items()),
-        forced="".join(f"> Promoted by force although {gate.detail}.\n\n" for gate in gates if not gate.passed),
-        how=" ".join(selection.in_words(experiment)), finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
-        scores="\n".join(f"| {split} | {score.name} | {score.value:.2f} | {score.low:.2f} to {score.high:.2f} |"
-                         for split, some in scores.items() for score in some),
-        signatures="\n".join(f"{split} {score.name}: {score.signature}" for split, some in scores.items() for score in some),
-        rivals="\n".join(f"| {rival} | {result.baseline:.2f} | {result.difference:+.2f} ({result.low:+.2f} to "
-                         f"{result.high:+.2f}) | {result.p_value:.4f} |" for rival, result in comparisons.items()),
-        gates="\n".join(f"| {gate.name} | {'yes' if gate.passed else '**no**'} | {_cell(gate.detail)} |" for gate in gates))
-    card = text(picture="" if picture is None else PICTURE)
+    text = partial(fill, Path(__file__).with_suffix(".md.jinja"), **vars(candidate), name=name, study=study, metric=metric,
+                   data=data, pairs=len(rows), columns=_columns(experiment), how=" ".join(selection.in_words(experiment)),
+                   scores=[(split, score) for split, some in scores.items() for score in some], not_given=_NOT_GIVEN,
+                   finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
+                   loading=FROM_MLFLOW.format(study=study, alias=alias))
+    card = text(picture=picture is not None)
     (folder / "README.md").write_text(f"---\n{_header(name, data, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
-    return text(picture="")
+    return text(picture=False)
 
 
 def _columns(experiment: Experiment) -> dict[str, str]:
@@ -199,7 +134,3 @@ def _data_of(folder: Path) -> DataConfig:
     """Of `experiment.yaml`, of which another version of mtselect may know other fields."""
     read = yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8"))
     return validated(DataConfig, read["experiment"]["data"], lenient=True)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

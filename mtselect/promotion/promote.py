@@ -126,11 +126,8 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
                 **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
                 **_gate_tags(candidate.gates)}
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
-            card = write_dataset(
-                Path(folder), name=registry.name, alias=alias, study=sweep.study.name, metric=metric, run=candidate.run,
-                experiment=candidate.experiment, selection=candidate.selection, n_seeds=candidate.n_seeds,
-                scores={"dev": candidate.dev, "test": candidate.test}, comparisons=candidate.comparisons,
-                gates=candidate.gates, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
+            card = write_dataset(Path(folder), candidate, name=registry.name, alias=alias, study=sweep.study.name,
+                                 metric=metric, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
         version = known

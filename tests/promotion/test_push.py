@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from mtselect.config import DataConfig, Experiment, TrackingConfig, with_fields
+from mtselect.promotion.candidate import Candidate
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.selection import SelectedPair, Selection
+from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import RecordedRun
 from mtselect.tracking.server import open_mlflow
 from tests.hub import Hub, Repository, hub_of_this_process
@@ -38,11 +40,12 @@ def write_version(folder: Path, study: str, *, gate: Gate = PASSED, licence: str
                            n_bootstrap=1000, n_seeds=3, signature="nrefs:1")
     fields = {"data.licence": licence, "data.src_lang": src_lang, "selection.gate": None, "selection.method": "random"}
     folder.mkdir()
-    write_dataset(folder, name=f"mtselect.{study}", alias="champion", study=study, metric="chrf",
-                  run=RecordedRun(run_id="1", name="t000", metrics={}, params={}, tags={}),
-                  experiment=with_fields(Experiment(data=DataConfig(pool="crawl.de-en", seeds="trusted.de-en")), fields),
-                  selection=selection, n_seeds=7, scores={"dev": [score], "test": [score]}, comparisons={"random-2": against},
-                  gates=[gate], picture=None)
+    candidate = Candidate(
+        run=RecordedRun(run_id="1", name="t000", metrics={}, params={}, tags={}), selection=selection, n_seeds=7,
+        experiment=with_fields(Experiment(data=DataConfig(pool="crawl.de-en", seeds="trusted.de-en")), fields),
+        dev=[score], test=[score], test_set=DatasetInput(name="test", digest="x", n_rows=3, columns={}),
+        rivals={"random-2": "random"}, comparisons={"random-2": against}, gates=[gate])
+    write_dataset(folder, candidate, name=f"mtselect.{study}", alias="champion", study=study, metric="chrf", picture=None)
     return {"mtselect.selected": selection.digest,
             "mtselect.gate.beats_its_rivals": f"{'passed' if gate.passed else 'failed'}: {gate.detail}"}
 

@@ -1,0 +1,20 @@
+"""Texts of many lines: a Jinja2 template in a file beside the module that fills it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+
+def fill(template: Path, **values: object) -> str:
+    """The text of a template, none of whose values may be missing. Its filter `yaml` writes a value as YAML on one line."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment.filters["yaml"] = _one_line
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+
+
+def _one_line(value: object) -> str:
+    return yaml.safe_dump(value, allow_unicode=True, width=1000).removesuffix("...\n").strip()
