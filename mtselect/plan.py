@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
-from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, decided
+from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, budget_pairs, decided
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.resolve import trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
@@ -129,19 +129,23 @@ def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
 
 def largest_budget(sweep: Sweep, pairs: int) -> int:
     """The largest number of pairs that a trial may select."""
-    chosen, wanted = sweep.experiment.selection, sweep.search.get("selection.budget")
-    budgets = [chosen.budget] if wanted is None else [*(wanted.choices or []), wanted.high or 0]
-    return max(replace(chosen, budget=budget, n_clusters=1).pairs(pairs) for budget in budgets if budget)
+    wanted = sweep.search.get("selection.budget")
+    budgets = [sweep.experiment.selection.budget] if wanted is None else [*(wanted.choices or []), wanted.high or 0]
+    return max(budget_pairs(budget, pairs) for budget in budgets if budget)
+
+
+def n_parameters(model: Model) -> int:
+    """Of all its weights, tracked or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:
     """The steps as a table, and the sums: each stage's seconds are its own, so none counts twice."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("step", "left", "minutes", "GB on disk", "minutes from"):
-        table.add_column(heading, justify="left" if heading in ("step", "minutes from") else "right")
+    numbers = (Column(heading, justify="right") for heading in ("left", "minutes", "GB on disk"))
+    table = Table("step", *numbers, "minutes from", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for step in steps:
         if step.count:
             left = "to run" if step.shared else str(step.count)
@@ -194,7 +198,7 @@ def _products(sweep: Sweep, model: Model, shapes: Shapes, pairs: int, seeds: int
               ) -> dict[str, float]:
     """Multiplications and additions of each step. A pass forward takes 2 a parameter and token, one back 4, or 2 where weights
     are frozen."""
-    experiment, size = sweep.experiment, sum(parameter.numel() for parameter in model.parameters())
+    experiment, size = sweep.experiment, n_parameters(model)
     tracked = tracked_parameters(shapes)
     rotated = sum(n_out**2 + n_in**2 for n_out, n_in in shapes.values())
     warmed = min(experiment.warmup.rows or pairs, pairs)
@@ -211,7 +215,7 @@ def _products(sweep: Sweep, model: Model, shapes: Shapes, pairs: int, seeds: int
 
 
 def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, seeds: int) -> dict[str, float]:
-    weights = 4.0 * sum(parameter.numel() for parameter in model.parameters())
+    weights = 4.0 * n_parameters(model)
     width = len(shapes) * decided(experiment.attribution.sketch_rank) ** 2
     return {"base": weights if experiment.model.name is None else 0.0,
             "warmup": weights if experiment.warmup.epochs else 0.0,

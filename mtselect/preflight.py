@@ -20,7 +20,7 @@ from mtselect.errors import ConfigError, DataError, StorageError, UserError
 from mtselect.executors.choose import look_at_executor
 from mtselect.findings import Preflight
 from mtselect.metrics._comet.client import CometScorer
-from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
+from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, n_parameters, nearest_folder
 from mtselect.resolve import (
     adopt,
     choose_seed_rank,
@@ -52,7 +52,7 @@ from mtselect.training.device import (
     require_shared_memory,
     statistics_dtype,
 )
-from mtselect.training.language_model import Model, decoder_start, load_tokenizer, weight_bytes
+from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
 _LOOKED_AT = 1000  # rows of each source
@@ -181,8 +181,8 @@ def _look_at_model(found: Preflight) -> Scored | None:
         if any(map(wants_benefits, selectors_of(found.sweep))):
             model = scored_model(experiment)
             network, shapes = model
-            found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: {_millions(_size(network))} "
-                                    f"parameters, {experiment.model.dtype} on {device}")
+            found.facts["model"] = (f"{experiment.model.name or 'a small Llama, to be built'}: "
+                                    f"{_millions(n_parameters(network))} parameters, {experiment.model.dtype} on {device}")
             found.facts["layers"] = f"{len(shapes)} tracked, {_millions(tracked_parameters(shapes))} parameters"
         if experiment.model.name is not None:  # its tokenizer, and whether it knows the languages
             name = experiment.model.name
@@ -266,15 +266,16 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
             found.faults.append(f"{what} takes {_gb(needed)}, of {device_name(device)} {_gb(memory.free)} are free now: stop "
                                 f"what else uses it, or {advice}")
 
-    full, sharded = not experiment.model.lora_rank, runtime.strategy == "fsdp" and device.type == "cuda"
+    full, size = not experiment.model.lora_rank, n_parameters(network)
+    sharded = runtime.strategy == "fsdp" and device.type == "cuda"
     shards = runtime.devices_per_trial if sharded else 1  # processes on a CPU have one memory
     if full and found.left() != (0, 0):
         whose = "" if shards == 1 else f" on {shards} devices, on each,"
-        require(f"finetuning all {_millions(_size(network))} parameters{whose}", _TRAINED_BYTES * _size(network) // shards,
+        require(f"finetuning all {_millions(size)} parameters{whose}", _TRAINED_BYTES * size // shards,
                 "set model.lora_rank (16), or choose a smaller model")
     if runtime.devices_per_trial > 1:
         with found.part():
-            require_shared_memory(4 * _size(network) if full else weights)
+            require_shared_memory(4 * size if full else weights)
     curved = experiment.attribution.curvature != "identity"
     if curved:
         groups = layer_groups(shapes, int(USED_MEMORY * min(memory.total, memory.free)) - weights)
@@ -309,10 +310,6 @@ def _look_at_disk(found: Preflight, bench: Bench) -> None:
         if needed > free:
             raise StorageError(f"runtime.workdir {sweep.runtime.workdir!r} has {_gb(free)} free, what is left to do writes "
                                f"{_gb(needed)}: set runtime.keep_models to false, or runtime.workdir to another disk")
-
-
-def _size(model: Model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _smallest(shapes: Shapes) -> str:

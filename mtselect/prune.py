@@ -167,11 +167,10 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
 
 def _show(there: set[Path], gone: dict[Path, int], console: Console) -> None:
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("stage", "entries", "unreferenced", "GB"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    numbers = (Column(heading, justify="right") for heading in ("entries", "unreferenced", "GB"))
+    table = Table("stage", *numbers, box=box.SIMPLE_HEAD, pad_edge=False)
     count, unreferenced = Counter(path.parent.name for path in there), Counter(path.parent.name for path in gone)
     for stage in sorted(count):
         size = sum(size for path, size in gone.items() if path.parent.name == stage)

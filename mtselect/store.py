@@ -31,7 +31,6 @@ from mtselect.errors import StorageError
 class Entry:
     """A finished stage output: its key, its folder, and whether this call computed it."""
 
-    stage: str
     key: str
     path: Path
     computed: bool
@@ -114,15 +113,19 @@ class Store:
             yield
 
     def _entry(self, recipe: Recipe, fill: Callable[[Path], None], *, alone: bool) -> Entry:
+        if found := self.find(recipe):
+            return found
         path = self.where(recipe)
-        entry = Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
-        if (path / "manifest.json").is_file():
-            return entry
         with self._disk(recipe.stage), self.alone(recipe) if alone else contextlib.nullcontext():
-            if (path / "manifest.json").is_file():
-                return entry
+            if found := self.find(recipe):
+                return found
             fill(path)
-        return dataclasses.replace(entry, computed=True)
+        return Entry(key=recipe.key, path=path, computed=True)
+
+    def find(self, recipe: Recipe) -> Entry | None:
+        """The entry of a recipe, if it is there."""
+        path = self.where(recipe)
+        return Entry(key=recipe.key, path=path, computed=False) if (path / "manifest.json").is_file() else None
 
     def where(self, recipe: Recipe) -> Path:
         """The folder of a recipe's entry, whether it is there or not."""
@@ -194,10 +197,9 @@ class LookingStore(Store):
 
     def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
         """The entry, if it is there."""
-        path = self.where(recipe)
-        if not (path / "manifest.json").is_file():
-            raise NotStored(recipe.stage)
-        return Entry(stage=recipe.stage, key=recipe.key, path=path, computed=False)
+        if found := self.find(recipe):
+            return found
+        raise NotStored(recipe.stage)
 
     def share(self, recipe: Recipe, write: Callable[[Path], None], *, alone: bool = True) -> Entry:
         """The same."""

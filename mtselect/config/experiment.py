@@ -223,10 +223,6 @@ class SelectionConfig(Section):
         if 1 <= self.budget < self.n_clusters and self.method == "gdig":
             yield "budget", f"at least selection.n_clusters ({self.n_clusters})", "lower n_clusters or raise the budget"
 
-    def pairs(self, pool_rows: int) -> int:
-        """The budget as a number of pairs of a pool."""
-        return budget_pairs(self.budget, pool_rows)
-
 
 @section
 class EvaluationConfig(Section):

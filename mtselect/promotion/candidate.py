@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtselect.config import Experiment, Sweep, parse, with_fields
+from mtselect.config import Experiment, Sweep, budget_pairs, parse, with_fields
 from mtselect.errors import PromotionRefused
 from mtselect.metrics.base import direction
 from mtselect.progress import NamedProgress
@@ -86,7 +86,7 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     corpus, selection = corpus_of(lineage), select_pairs(lineage)
     described = with_fields(experiment, {"data.licence": licence}) if licence else experiment
     beside = {name: column.kind for name, column in SELECTORS.load(experiment.selection.method).columns.items()}
-    asked = [same, gates.schema(selection.pairs, experiment.selection.pairs(len(corpus.pool)), beside),
+    asked = [same, gates.schema(selection.pairs, budget_pairs(experiment.selection.budget, len(corpus.pool)), beside),
              gates.contamination(selection.pairs, {"dev": corpus.dev, "test": corpus.test}),
              gates.provenance(described.data, len(corpus.seeds))]
     ask(best, asked)

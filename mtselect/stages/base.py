@@ -43,7 +43,6 @@ class BaseModel:
         return path_digest(Path(name)) if is_local(name) else name
 
     def read(self, lineage: Lineage) -> Weights:
-        """Where it is."""
         return Weights(name=lineage.experiment.model.name or str(lineage.path(BASE)))
 
 

@@ -45,7 +45,6 @@ class Pairs:
     role: Role
 
     def stages(self, experiment: Experiment) -> list[Stage]:
-        """The corpus."""
         return [CORPUS]
 
     def key(self, lineage: Lineage) -> str:
@@ -53,7 +52,6 @@ class Pairs:
         return lineage.open(CORPUS, load_digests)[self.role]
 
     def read(self, lineage: Lineage) -> PairTable:
-        """Its pairs."""
         table: PairTable = getattr(lineage.open(CORPUS, load_corpus), self.role)
         return table
 

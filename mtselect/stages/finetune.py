@@ -50,11 +50,9 @@ class TunedModel:
     """The input that is the finetuned model; the model it would have begun with where nothing was selected."""
 
     def stages(self, experiment: Experiment) -> list[Stage]:
-        """The finetuning."""
         return [FINETUNE]
 
     def key(self, lineage: Lineage) -> str:
-        """Of the finetuning."""
         return lineage.key(FINETUNE)
 
     def read(self, lineage: Lineage) -> Weights:

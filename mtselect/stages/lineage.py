@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -93,11 +94,9 @@ class Output(Generic[T_co]):
     opens: Callable[[Path], T_co] = _folder
 
     def stages(self, experiment: Experiment) -> Sequence[Stage]:
-        """The one."""
         return [self.stage]
 
     def key(self, lineage: Lineage) -> str:
-        """The entry's."""
         return lineage.key(self.stage)
 
     def read(self, lineage: Lineage) -> T_co:
@@ -170,7 +169,7 @@ class Lineage:
         """What decides a stage's output; may compute a stage of whose output a part is hashed."""
         if stage not in self._recipes:
             seen = view(self.experiment, stage)
-            fields = {path: _field(self.experiment, path) for path in stage.reads}
+            fields = {path: attrgetter(path)(self.experiment) for path in stage.reads}
             upstream = [*stage.sources(seen), *(self.input_key(given) for given in stage.inputs(seen))]
             self._recipes[stage] = Recipe(stage=stage.name, version=stage.version, section={**fields, **stage.constants},
                                           upstream=upstream)
@@ -233,10 +232,3 @@ class _View:
         if any(read.startswith(f"{path}.") for read in self._reads):
             return _View(getattr(self._section, name), self._reads, f"{path}.", self._stage)
         raise AttributeError(f"stage {self._stage!r} reads {path} and does not declare it: add it to its fields")
-
-
-def _field(experiment: Experiment, path: str) -> object:
-    value: object = experiment
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value

@@ -81,16 +81,16 @@ class Selection:
         """Hash of the selected ids."""
         return hash_ids(pair.id for pair in self.pairs)
 
-    def in_words(self, chosen: Experiment) -> list[str]:
-        """How the set of an experiment was chosen, a sentence each."""
-        said, asked = [], chosen.selection
+    def in_words(self, experiment: Experiment) -> list[str]:
+        """How the experiment chose it, a sentence each."""
+        said, chosen = [], experiment.selection
         if self.gate is not None:
             looks = ", ".join(f"{look['rows']:,} {kind}" for kind, look in self.gate["looks"].items())
-            said.append(f"The gate `{asked.gate}`, calibrated to let {asked.gate_keeps:.0%} of the seeds through, dropped "
+            said.append(f"The gate `{chosen.gate}`, calibrated to let {chosen.gate_keeps:.0%} of the seeds through, dropped "
                         f"{self.gate['dropped']:,} candidates{looks and f' that look {looks}'}.")
         if self.n_repeats:
             said.append(f"{self.n_repeats:,} near-duplicates of what passed were left out.")
-        return [*said, SELECTORS.load(asked.method)().say(chosen, len(self.pairs), self.n_passed)]
+        return [*said, SELECTORS.load(chosen.method)().say(experiment, len(self.pairs), self.n_passed)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,7 +204,6 @@ class SelectedPairs:
     """The input that is the selected set, known by its ids, whatever selected them."""
 
     def stages(self, experiment: Experiment) -> list[Stage]:
-        """The selection."""
         return [selection_stage(experiment)]
 
     def key(self, lineage: Lineage) -> str:

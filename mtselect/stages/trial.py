@@ -39,9 +39,12 @@ class TrialResult:
 
 def shared_stages(experiment: Experiment) -> list[Stage]:
     """The stages before the selection, in order: those that the selector and its gate need, and the model that is finetuned."""
-    before = [*ancestors(selection_stage(experiment), experiment)[:-1],
-              *(one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment))]
-    return list(dict.fromkeys(before))
+    return list(dict.fromkeys([*ancestors(selection_stage(experiment), experiment)[:-1], *_start_stages(experiment)]))
+
+
+def _start_stages(experiment: Experiment) -> list[Stage]:
+    """Those of the model that is finetuned, in order."""
+    return [one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment)]
 
 
 def all_stages(experiment: Experiment) -> list[Stage]:
@@ -116,8 +119,7 @@ def selecting_seconds(lineage: Lineage) -> float:
 
 def selecting_stages(experiment: Experiment) -> list[Stage]:
     """All that is computed for the choice and for no finetuning, in order."""
-    start = [one for stage in start_model(experiment).stages(experiment) for one in ancestors(stage, experiment)]
-    also = {CORPUS, BASE, TOKENS, *start}  # that finetuning on anything needs
+    also = {CORPUS, BASE, TOKENS, *_start_stages(experiment)}  # that finetuning on anything needs
     return [stage for stage in ancestors(selection_stage(experiment), experiment) if stage not in also]
 
 

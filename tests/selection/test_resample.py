@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mtselect.attribution.index import IndexWriter, Layout, SketchIndex
-from mtselect.config import SelectionConfig
+from mtselect.config import SelectionConfig, budget_pairs
 from mtselect.errors import NonFiniteError
 from mtselect.selection.projection import planar_map
 from mtselect.selection.resample import Columns, SelectedSet, benefit_share, draw_order, passes, rank_values, select_rows
@@ -165,9 +165,8 @@ def select_by(benefits: NDArray[Any], sketches: Any, norms: NDArray[Any], config
               gated: NDArray[np.bool_] | None = None) -> SelectedSet:
     """From all benefits [N, Q]."""
     gated = np.ones(len(benefits), bool) if gated is None else gated
-    columns = columns_of(benefits, norms)
-    return select_rows(columns, rank_values(columns, config.rank), sketches, gated, config.pairs(len(benefits)), config,
-                       config.seed)
+    columns, budget = columns_of(benefits, norms), budget_pairs(config.budget, len(benefits))
+    return select_rows(columns, rank_values(columns, config.rank), sketches, gated, budget, config, config.seed)
 
 
 def paper(**changes: Any) -> SelectionConfig:
@@ -252,8 +251,8 @@ def test_what_a_threshold_is_on(kind: Any, threshold: float, expected: Any) -> N
 def test_a_budget_may_be_a_share_of_the_pool() -> None:
     benefits, _, norms = a_pool()
     assert len(select_by(benefits, None, norms, SelectionConfig(budget=0.33)).rows) == 66
-    assert SelectionConfig(budget=0.001).pairs(10) == 1
-    assert SelectionConfig(budget=500).pairs(10) == 500
+    assert budget_pairs(0.001, 10) == 1
+    assert budget_pairs(500, 10) == 500
 
 
 def test_golden_random_draws() -> None:
