@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1] / "mtselect"
 
 FLOORS = {
     "errors": 0, "plugins": 0, "config": 0, "store": 0, "progress": 0, "said": 0, "hub": 0, "template": 0,
+    "environment": 0,
     "data": 1, "readers": 1,
     "attribution": 2,
     "selection": 3, "selectors": 3,

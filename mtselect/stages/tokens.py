@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
 
 from mtselect.data.examples import Example, ExampleTable, write_examples
 from mtselect.data.prompts import encode_pairs
+from mtselect.environment import environment_variable
 from mtselect.progress import Advance
 from mtselect.stages.base import BASE_MODEL
 from mtselect.stages.corpus import POOL
@@ -18,20 +18,6 @@ from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.training.language_model import decoder_start, load_tokenizer
 
 _AT_A_TIME = 4096
-_PARALLEL = "TOKENIZERS_PARALLELISM"
-
-
-@contextmanager
-def _several_threads() -> Iterator[None]:
-    """Let a tokenizer share the texts of a call among as many threads as torch has; not beyond the block, since a process that
-    is forked later would wait for threads that it has not."""
-    before = os.environ.get(_PARALLEL)
-    if torch.get_num_threads() > 1:
-        os.environ[_PARALLEL] = "true"
-    try:
-        yield
-    finally:
-        os.environ.pop(_PARALLEL, None) if before is None else os.environ.update({_PARALLEL: before})
 
 
 def _run(work: Work) -> None:
@@ -41,7 +27,9 @@ def _run(work: Work) -> None:
     def examples(advance: Advance) -> Iterator[Example]:
         pairs = iter(pool)
         while some := list(islice(pairs, _AT_A_TIME)):
-            with _several_threads():
+            # Not beyond the call: a process that is forked later would wait for threads that it has not.
+            with (environment_variable("TOKENIZERS_PARALLELISM", "true", anyway=True) if torch.get_num_threads() > 1
+                  else nullcontext()):
                 encoded = encode_pairs(some, tokenizer, experiment.data, experiment.model, start)
             yield from encoded
             advance(len(some))

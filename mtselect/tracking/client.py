@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mtselect.environment import environment_variable
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, causes, first_line, reason, redact
 
@@ -112,18 +113,3 @@ def own_retries(count: int) -> AbstractContextManager[None]:
     """How often MLflow itself repeats a request, unless the environment says; its default takes minutes, without a word. A
     server that does not answer at the start is said within seconds."""
     return environment_variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(count))
-
-
-@contextmanager
-def environment_variable(name: str, value: str, *, anyway: bool = False) -> Iterator[None]:
-    """A variable while the block runs, unless it was set before; `anyway` also then."""
-    before = os.environ.get(name)
-    if anyway or before is None:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

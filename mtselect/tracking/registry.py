@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtselect.environment import environment_variable
 from mtselect.errors import PromotionRefused
-from mtselect.tracking.client import environment_variable
 from mtselect.tracking.models import create_model
 
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mtselect.config import TrackingConfig
+from mtselect.environment import environment_variable
 from mtselect.errors import StorageError
 from mtselect.remote import PATIENCE, first_line, redact
-from mtselect.tracking.client import PatientClient, connect, environment_variable, own_retries
+from mtselect.tracking.client import PatientClient, connect, own_retries
 from mtselect.tracking.mlflow import MlflowTracker
 
 _REACH_SECONDS = 8  # that a server is waited for before any work
