@@ -60,11 +60,3 @@ def load_drops(work: Work) -> NDArray[np.float64]:
     before, after = (work.read(given).column("loss") for given in (MEASURED, DROPPED))
     found: NDArray[np.float64] = (before - after) / np.maximum(before, 1e-12)
     return found
-
-
-def seeded_loss_per_token(work: Work) -> NDArray[np.float64]:
-    """Of every candidate, with the model that was trained, [N]."""
-    pool = work.read(POOL_TOKENS)
-    tokens = pool.take(candidate_rows(work.experiment, pool)).target_lengths
-    found: NDArray[np.float64] = work.read(DROPPED).column("loss") / tokens
-    return found

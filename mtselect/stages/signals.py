@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mtselect.selectors.base import Need
 from mtselect.stages.adequacy import COMPARED
 from mtselect.stages.candidates import CandidateIndex, candidate_rows
 from mtselect.stages.columns import STANDARDISED, load_columns
-from mtselect.stages.drops import DROPPED, load_drops, seeded_loss_per_token
+from mtselect.stages.drops import DROPPED, load_drops
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.kiwi import KIWI_SCORED
 from mtselect.stages.lineage import Input, Work
@@ -44,7 +47,11 @@ def _pmi(work: Work) -> object:
     return (index.column("other") - index.column("loss")) / index.column("tokens")
 
 
-def _target_tokens(work: Work) -> object:
+def _seeded_losses(work: Work) -> object:
+    return work.read(DROPPED).column("loss") / _target_tokens(work)
+
+
+def _target_tokens(work: Work) -> NDArray[np.int32]:
     pool = work.read(POOL_TOKENS)
     return pool.take(candidate_rows(work.experiment, pool)).target_lengths
 
@@ -56,7 +63,7 @@ SIGNALS: Mapping[Need, Signal] = {
     "sketches": Signal(inputs=(INDEXED,), read=_sketches),
     "losses": Signal(inputs=(MEASURED,), read=lambda work: loss_per_token(work.read(MEASURED))),
     "drops": Signal(inputs=(MEASURED, DROPPED), read=load_drops),
-    "seeded_losses": Signal(inputs=(POOL_TOKENS, DROPPED), read=seeded_loss_per_token),
+    "seeded_losses": Signal(inputs=(POOL_TOKENS, DROPPED), read=_seeded_losses),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
     "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: work.read(COMPARED)),
