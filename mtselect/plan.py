@@ -29,7 +29,7 @@ from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.models import scored_model
 from mtselect.stages.trial import selecting_stages, shared_stages
 from mtselect.store import LookingStore, NotStored
-from mtselect.training.language_model import Model, empty_model
+from mtselect.training.language_model import Model, empty_model, n_parameters
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,11 +132,6 @@ def largest_budget(sweep: Sweep, pairs: int) -> int:
     wanted = sweep.search.get("selection.budget")
     budgets = [sweep.experiment.selection.budget] if wanted is None else [*(wanted.choices or []), wanted.high or 0]
     return max(budget_pairs(budget, pairs) for budget in budgets if budget)
-
-
-def n_parameters(model: Model) -> int:
-    """Of all its weights, tracked or not."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:

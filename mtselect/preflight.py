@@ -20,7 +20,7 @@ from mtselect.errors import ConfigError, DataError, StorageError, UserError
 from mtselect.executors.choose import look_at_executor
 from mtselect.findings import Preflight
 from mtselect.metrics._comet.client import CometScorer
-from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, n_parameters, nearest_folder
+from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, nearest_folder
 from mtselect.resolve import (
     adopt,
     choose_seed_rank,
@@ -52,7 +52,7 @@ from mtselect.training.device import (
     require_shared_memory,
     statistics_dtype,
 )
-from mtselect.training.language_model import decoder_start, load_tokenizer, weight_bytes
+from mtselect.training.language_model import decoder_start, load_tokenizer, n_parameters, weight_bytes
 from mtselect.training.sentence_encoder import MANY, pinned_encoder, strange_to
 
 _LOOKED_AT = 1000  # rows of each source

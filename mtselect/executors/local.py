@@ -36,7 +36,7 @@ def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
 
     from mtselect.metrics.base import METRICS
     from mtselect.training.device import compute_device
-    from mtselect.training.language_model import empty_model
+    from mtselect.training.language_model import empty_model, n_parameters
 
     if runtime.processes is not None:
         return runtime.processes
@@ -46,8 +46,7 @@ def processes(runtime: RuntimeConfig, experiment: Experiment) -> int:
     if cores == 1 or compute_device(runtime.accelerator).type != "cpu" or any(
             METRICS.load(name).alone for name in experiment.evaluation.metrics):
         return 1
-    size = sum(parameter.numel() for parameter in empty_model(experiment.model).parameters())
-    return int(cores) if size < _SMALL else 1
+    return int(cores) if n_parameters(empty_model(experiment.model)) < _SMALL else 1
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,11 @@ def empty_model(config: ModelConfig) -> Model:
         raise ModelError(_not_loaded(str(config.name), error)) from error
 
 
+def n_parameters(model: Model) -> int:
+    """Of all its weights, tracked or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def weight_bytes(config: ModelConfig, model: Model) -> int:
     """Of a model's weights in its dtype (4 bytes a parameter where that is not decided); of its linear layers in 4 bits with
     their scales, if they are quantised."""
@@ -244,8 +249,7 @@ def weight_bytes(config: ModelConfig, model: Model) -> int:
     linear: int = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear)
                       and module is not model.get_output_embeddings())
     quantised = linear if config.quantize else 0
-    parameters: int = sum(parameter.numel() for parameter in model.parameters())
-    return size * (parameters - quantised) + quantised * 9 // 16
+    return size * (n_parameters(model) - quantised) + quantised * 9 // 16
 
 
 def _small_llama(config: ModelConfig, vocab_size: int, **special: Any) -> Any:
