@@ -208,8 +208,8 @@ def _look_at_rows(found: Preflight) -> None:
             candidates -= warmup.rows
             found.facts["warm-up"] += f"; {candidates:,} candidates are left"
     with found.part():
-        if count_rows(experiment.data, "seeds") < MIN_SEEDS:
-            found.faults += _few_seeds(found.sweep)
+        if (faults := list(_few_seeds(found.sweep))) and count_rows(experiment.data, "seeds") < MIN_SEEDS:
+            found.faults += faults
     if "selection.budget" in found.sweep.search and experiment.finetune.steps is None:
         found.facts["equal work"] = ("no: larger sets train longer, since finetune.steps is null; the best trial's rivals are "
                                      "given its steps")
@@ -230,7 +230,7 @@ def _look_at_rows(found: Preflight) -> None:
 
 
 def _few_seeds(sweep: Sweep) -> Iterator[str]:
-    """A fault for each gate that a trial, or a rival of it, may have and that learns from more seeds than there are."""
+    """A fault for each gate that a trial, or a rival of it, may have and that learns from seeds, of which there are too few."""
     space = sweep.search.get("selection.gate")
     gates = [sweep.experiment.selection.gate] if space is None else space.choices or []
     for gate in gates:

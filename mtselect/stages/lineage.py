@@ -1,7 +1,7 @@
 """What a stage is, and the lineage of one experiment: which entry of the store each stage has there.
 
 `Stage.reads` and `Stage.inputs` are hashed into the key *and* are all that `run` is given, so that nothing can be read that
-was not hashed. A lineage computes each key once, and opens each file once, however often they are asked for.
+was not hashed. A lineage computes each key once, and keeps open what `Lineage.open` was asked for, as corpus and selected set.
 """
 
 from __future__ import annotations
