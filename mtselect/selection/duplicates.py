@@ -4,7 +4,7 @@ The Jaccard similarity of two pairs' sets of n-grams is the share of hash functi
 (Broder, 1997). Only pairs that agree in a whole band of these minima are looked at, so that no pool is compared with itself. A
 group is what such pairs connect.
 
-Shapes: N pairs, P minima of each.
+Shapes: N pairs, P minima of each in B bands.
 """
 
 from __future__ import annotations
@@ -37,34 +37,36 @@ def require_minhash() -> None:
 
 
 def minima(texts: Sequence[tuple[str, str]], seed: int) -> NDArray[np.uint32]:
-    """Of each pair, [n, P]."""
+    """Of each pair, band by band, [B, n, P / B]."""
     from rensa import RMinHash
 
     if not texts:
-        return np.empty((0, N_MINIMA), np.uint32)
+        return np.empty((N_BANDS, 0, N_MINIMA // N_BANDS), np.uint32)
     rows = RMinHash.digest_matrix_from_token_sets([n_grams(*text) for text in texts], N_MINIMA, seed % 2**32).to_rows()
-    return np.array(rows, np.uint32)
+    return np.array(rows, np.uint32).reshape(len(texts), N_BANDS, -1).transpose(1, 0, 2)
 
 
 def groups(found: NDArray[np.uint32], similarity: float) -> NDArray[np.int64]:
-    """The first row of each row's group, [N], from minima [N, P]; a row like no other is its own.
+    """The first row of each row's group, [N], from minima [B, N, P / B]; a row like no other is its own.
 
     Args:
-        found: minima.
+        found: minima; a band at a time is read.
         similarity: least estimated Jaccard similarity of two rows that are linked.
     """
-    width = found.shape[1] // N_BANDS
-    links = []
-    for start in range(0, found.shape[1], width):
-        band = np.ascontiguousarray(found[:, start : start + width]).view(np.dtype((np.void, 4 * width))).ravel()
-        _, head, bucket = np.unique(band, return_index=True, return_inverse=True)  # of equal bands the first row heads them
+    n_rows, n_minima = found.shape[1], found.shape[0] * found.shape[2]
+    group = np.arange(n_rows)
+    for band in found:
+        keys = np.ascontiguousarray(band).view(np.dtype((np.void, band.shape[1] * band.itemsize))).ravel()
+        _, head, bucket = np.unique(keys, return_index=True, return_inverse=True)  # of equal bands the first row heads them
         heads = head[bucket]
-        rows = np.flatnonzero(heads != np.arange(len(found)))
-        alike = (found[rows] == found[heads[rows]]).mean(1) >= similarity
-        links.append(np.stack([rows[alike], heads[rows[alike]]]))
-    one, other = np.concatenate(links, axis=1)
-    linked = coo_array((np.ones(len(one), bool), (one, other)), (len(found), len(found)))
-    _, first, group = np.unique(connected_components(linked, directed=False)[1], return_index=True, return_inverse=True)
+        rows = np.flatnonzero(group != group[heads])
+        heads = heads[rows]
+        n_equal = sum(((one[rows] == one[heads]).sum(1) for one in found), np.zeros(len(rows), np.int64))
+        alike = n_equal >= similarity * n_minima
+        links = (group[rows[alike]], group[heads[alike]])
+        linked = coo_array((np.ones(len(links[0]), bool), links), (n_rows, n_rows))
+        group = connected_components(linked, directed=False)[1][group]
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
     return first[group]
 
 

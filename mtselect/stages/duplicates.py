@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import SelectionConfig
-from mtselect.selection.duplicates import N_MINIMA, groups, minima
+from mtselect.selection.duplicates import N_BANDS, N_MINIMA, groups, minima
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.candidates import READS, candidate_rows
 from mtselect.stages.corpus import POOL
@@ -25,13 +25,16 @@ def _run(work: Work) -> None:
     similarity = experiment.selection.near_duplicates
     assert similarity is not None, "declared where it is set"
     rows, seed = candidate_rows(experiment, work.read(POOL_TOKENS)), derive_seed(experiment.seed, "duplicates")
-    found = np.empty((len(rows), N_MINIMA), np.uint32)
+    scratch = work.out / "minima.npy"  # 512 bytes a pair
+    shape = (N_BANDS, len(rows), N_MINIMA // N_BANDS)
+    found = np.lib.format.open_memmap(scratch, "w+", np.uint32, shape) if len(rows) else np.empty(shape, np.uint32)
     with work.bench.progress.task("near-duplicates", len(rows)) as advance:
         for start in range(0, len(rows), _BATCH):
             pairs = pool.take(rows[start : start + _BATCH])
-            found[start : start + _BATCH] = minima([(pair.src, pair.tgt) for pair in pairs], seed)
+            found[:, start : start + _BATCH] = minima([(pair.src, pair.tgt) for pair in pairs], seed)
             advance(len(pairs))
     np.save(work.out / "groups.npy", groups(found, similarity))
+    scratch.unlink(missing_ok=True)
 
 
 DUPLICATES = Stage(name="duplicates", version=1, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,

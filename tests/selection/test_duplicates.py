@@ -68,7 +68,7 @@ def test_the_estimate_is_the_jaccard_similarity() -> None:
     some = texts()
     found = minima(some, 3)
     pairs = [(i, j) for i, j in combinations(range(len(some)), 2)][::7]
-    estimates = np.array([(found[i] == found[j]).mean() for i, j in pairs])
+    estimates = np.array([(found[:, i] == found[:, j]).mean() for i, j in pairs])
     exact = np.array([similarity(some[i], some[j]) for i, j in pairs])
     assert np.abs(estimates - exact).max() < 0.2 and np.abs(estimates - exact).mean() < 0.04
     assert (minima(some, 3) == found).all() and (minima(some, 4) != found).any()
@@ -85,7 +85,8 @@ def test_a_chain_is_one_group_whatever_the_order() -> None:
     found[1::2, 64:] = found[1::2, 64:]
     order = RNG.permutation(n)
     links = [(i, j) for i, j in combinations(range(n), 2) if (found[order][i] == found[order][j]).mean() >= 0.4]
-    assert groups(found[order], 0.4).tolist() == linked(n, links)
+    bands = found[order].reshape(n, duplicates.N_BANDS, -1).transpose(1, 0, 2)
+    assert groups(bands, 0.4).tolist() == linked(n, links)
 
 
 @pytest.mark.parametrize("n", [0, 1])
