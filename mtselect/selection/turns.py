@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def in_turns(scores: NDArray[np.floating], n_rows: int) -> NDArray[np.int64]:
-    """Rows drawn, ascending, [min(n, N)].
+    """Rows in the order in which they are drawn, [min(n, N)].
 
     Args:
         scores: [N, Q], larger is better; of equal ones the earlier row.
@@ -21,12 +21,12 @@ def in_turns(scores: NDArray[np.floating], n_rows: int) -> NDArray[np.int64]:
     """
     n_candidates, n_seeds = scores.shape
     wanted = min(n_rows, n_candidates)
-    taken = np.zeros(n_candidates, bool)
+    taken, drawn = np.zeros(n_candidates, bool), np.empty(wanted, np.int64)
     best = [_descending(scores[:, seed], first=2 * -(-wanted // n_seeds)) for seed in range(n_seeds)]
     for turn in range(wanted):
-        row = next(row for row in best[turn % n_seeds] if not taken[row])
+        drawn[turn] = row = next(row for row in best[turn % n_seeds] if not taken[row])
         taken[row] = True
-    return np.flatnonzero(taken)
+    return drawn
 
 
 def _descending(scores: NDArray[np.floating], first: int) -> Iterator[int]:

@@ -29,7 +29,7 @@ class Less(PlainSelector):
         rows = np.flatnonzero(candidates.passed)
         norm = candidates.benefits.norm[rows]
         cosine = np.where(norm[:, None] > 0, candidates.benefit_matrix[rows] / np.maximum(norm, 1e-30)[:, None], -np.inf)
-        return Chosen(rows=rows[in_turns(cosine, n_pairs)], n_passed=len(rows))
+        return Chosen(rows=np.sort(rows[in_turns(cosine, n_pairs)]), n_passed=len(rows))
 
 
 SELECTOR = Less

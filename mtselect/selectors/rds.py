@@ -19,7 +19,7 @@ class Rds(PlainSelector):
         states = candidates.states
         assert states is not None
         rows = np.flatnonzero(candidates.passed)
-        return Chosen(rows=rows[in_turns(states.pool[rows] @ states.seeds.T, n_pairs)], n_passed=len(rows))
+        return Chosen(rows=np.sort(rows[in_turns(states.pool[rows] @ states.seeds.T, n_pairs)]), n_passed=len(rows))
 
 
 SELECTOR = Rds

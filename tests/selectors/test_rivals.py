@@ -54,7 +54,7 @@ def turn_by_turn(scores: NDArray[np.floating], n_rows: int) -> list[int]:
         row = max(left, key=lambda row: (scores[row, turn % scores.shape[1]], -row))
         left.remove(row)
         taken.append(row)
-    return sorted(taken)
+    return taken
 
 
 @pytest.mark.parametrize(("name", "values"), [("pmi", VALUES), ("loss_drop", -VALUES), ("seeded_loss", SEEDED),
@@ -115,9 +115,20 @@ def test_seeds_take_turns(n_rows: int) -> None:
 def test_rds_and_less_take_what_is_nearest_to_each_seed(n_pairs: int) -> None:
     rows = np.flatnonzero(PASSED)
     similar = np.array([[float(one @ other) for other in STATES.seeds] for one in STATES.pool[rows]], np.float32)
-    assert chosen("rds", n_pairs) == rows[turn_by_turn(similar, n_pairs)].tolist()
+    assert chosen("rds", n_pairs) == sorted(rows[turn_by_turn(similar, n_pairs)].tolist())
     cosine = np.array([[MATRIX[row, seed] / NORM[row] if NORM[row] else -np.inf for seed in range(Q)] for row in rows])
-    assert chosen("less", n_pairs) == rows[turn_by_turn(cosine, n_pairs)].tolist()
+    assert chosen("less", n_pairs) == sorted(rows[turn_by_turn(cosine, n_pairs)].tolist())
+
+
+@pytest.mark.parametrize("n_pairs", [0, 7, 48, 70])
+def test_states_and_loss_adds_places(n_pairs: int) -> None:
+    rows = [int(row) for row in np.flatnonzero(PASSED)]
+    turns = [rows[one] for one in turn_by_turn(STATES.pool[rows] @ STATES.seeds.T, len(rows))]
+    sums = np.zeros(N)
+    for row in rows:
+        equal = sum(SEEDED[other] == SEEDED[row] for other in rows) - 1
+        sums[row] = len(rows) - 1 - turns.index(row) + sum(SEEDED[other] < SEEDED[row] for other in rows) + equal / 2
+    assert chosen("states_and_loss", n_pairs) == best(sums, PASSED, n_pairs)
 
 
 def test_less_fixes_the_plain_product() -> None:

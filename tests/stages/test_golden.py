@@ -48,7 +48,7 @@ TOLERANCE, TOLERANCE_OF_LARGEST = 2e-3, 1e-4
 SCORE_TOLERANCE = 3.0  # BLEU and chrF of twelve sentences: one token that falls otherwise
 # Selectors that rank or draw; where each choice follows from the ones before (kcentre, paper), rounding may lead elsewhere.
 RANKED = ("random", "loss", "loss_band", "loss_drop", "seeded_loss", "pmi", "length", "adequacy", "rds", "less", "dot",
-          "borda")
+          "borda", "states_and_loss")
 SAME_SHARE = 0.9  # of the selected ids: pairs with all but equal ranks may change places
 
 
