@@ -11,7 +11,7 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,8 +24,9 @@ from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, budge
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.resolve import trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
+from mtselect.stages.drops import EPOCHS
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Bench, Lineage, Stage
+from mtselect.stages.lineage import Bench, Lineage, Stage, ancestors
 from mtselect.stages.models import scored_model
 from mtselect.stages.trial import selecting_stages, shared_stages
 from mtselect.store import LookingStore, NotStored
@@ -49,7 +50,7 @@ class Step:
         minutes: of one; null if nobody knows.
         gigabytes: it leaves on disk.
         source: of the minutes: `measured here`, `arithmetic`, another step's, or empty.
-        shared: by all trials.
+        shared: by all trials; else each has its own.
     """
 
     name: str
@@ -93,8 +94,10 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
     work = _products(sweep, model, shapes, pairs, seeds, dev, tokens)
     disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, shapes, pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
-    shared = {stage.name: int(stage not in cached) for stage in shared_stages(experiment)}
-    counts = {**shared, "finetune": left, "evaluation": left}
+    stages = shared_stages(experiment)
+    searched = {stage.name for stage in stages if _is_searched(stage, experiment, sweep.search)}
+    counts = {stage.name: trials if stage.name in searched else int(stage not in cached) for stage in stages}
+    counts |= dict.fromkeys(("finetune", "evaluation"), left)
     steps = []
     for name, count in counts.items():
         measured = _measured(bench.store.root / name, experiment.model, pairs if name == "gradients" else None)
@@ -102,8 +105,15 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
         kept = 0.0 if name == "finetune" and not bench.runtime.keep_models else disk.get(name, 0.0)
         steps.append(Step(name=name, count=count, minutes=minutes, gigabytes=kept * count / 1e9,
                           source="" if minutes is None else "measured here" if measured is not None else "arithmetic",
-                          shared=name in shared, rivals=0 if name in shared else rivals))
+                          shared=name not in ("finetune", "evaluation", *searched),
+                          rivals=rivals if name in ("finetune", "evaluation") else 0))
     return [*steps, *_whole_pool(sweep, steps, pairs)] if baselines else steps
+
+
+def _is_searched(stage: Stage, experiment: Experiment, search: Iterable[str]) -> bool:
+    """Whether a trial has its own, as a field is searched that the stage or one before it reads."""
+    reads = {read for one in ancestors(stage, experiment) for read in one.reads}
+    return any(f"{path}.".startswith(f"{read}.") for path in search for read in reads)
 
 
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
@@ -204,6 +214,7 @@ def _products(sweep: Sweep, model: Model, shapes: Shapes, pairs: int, seeds: int
             "curvature": fitted * tokens * (4.0 * size + 4.0 * rotated + 2.0 * tracked),
             "gradients": candidates * (tokens * (4.0 * size + 2.0 * tracked) + 2.0 * tracked * seeds),
             "losses": 2 * candidates * tokens * 2.0 * size, "drops": candidates * tokens * 2.0 * size,
+            "seeded": 6.0 * size * tokens * seeds * EPOCHS,
             "finetune": 6.0 * size * tokens * steps * experiment.finetune.batch_size,
             # Each new token is a pass of its own, whose small products run at a tenth of the speed.
             "evaluation": 2.0 * size * tokens * dev * (1 + 10 * experiment.evaluation.num_beams)}
@@ -217,7 +228,7 @@ def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, see
             "curvature": curvature_bytes(shapes),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
             "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs,
-            "gate": 9.0 * pairs, "duplicates": 8.0 * pairs,
+            "gate": 9.0 * pairs, "duplicates": 520.0 * pairs,  # while it is made
             **dict.fromkeys(("seeded", "finetune"), weights * (0.02 if experiment.model.lora_rank else 1.0))}
 
 

@@ -39,10 +39,12 @@ from mtselect.selection.duplicates import require_minhash
 from mtselect.selection.gate import MIN_SEEDS, USUAL_SEEDS
 from mtselect.selectors.base import SELECTORS, read_options
 from mtselect.stages.curvature import CURVATURE
+from mtselect.stages.drops import SEEDED
 from mtselect.stages.evaluation import scoring
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Stage
 from mtselect.stages.models import Scored, scored_model
+from mtselect.stages.trial import shared_stages
 from mtselect.tracking.choose import look_at_tracker
 from mtselect.training.device import (
     USED_MEMORY,
@@ -269,10 +271,13 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
     full, size = not experiment.model.lora_rank, n_parameters(network)
     sharded = runtime.strategy == "fsdp" and device.type == "cuda"
     shards = runtime.devices_per_trial if sharded else 1  # processes on a CPU have one memory
+    whose = "" if shards == 1 else f" on {shards} devices, on each,"
     if full and found.left() != (0, 0):
-        whose = "" if shards == 1 else f" on {shards} devices, on each,"
         require(f"finetuning all {_millions(size)} parameters{whose}", _TRAINED_BYTES * size // shards,
                 "set model.lora_rank (16), or choose a smaller model")
+    elif full and SEEDED in {*shared_stages(experiment)} - cached:
+        require(f"training all {_millions(size)} parameters on the seeds{whose}", _TRAINED_BYTES * size // shards,
+                "set model.lora_rank (16), choose a smaller model, or do not train on them (selection.rank: z)")
     if runtime.devices_per_trial > 1:
         with found.part():
             require_shared_memory(4 * size if full else weights)

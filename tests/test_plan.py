@@ -76,6 +76,17 @@ def test_stages_in_the_store_are_not_to_do_again(warm_lab: Callable[..., Any], c
     assert found["warmup"][-1] == "measured here"
 
 
+def test_what_a_searched_field_decides_is_each_trials_own(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+                                                          ) -> None:
+    """The training on the seeds is as trials are finetuned; the gradients are not."""
+    lab = warm_lab(stages=("corpus", "base", "tokens", "warmup"), experiment__selection={"gate": None, "rank": "z_and_loss"},
+                   search={"finetune.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}})
+    found = plan(lab, capsys)
+    assert [found[name][0] for name in ("gradients", "seeded", "drops")] == ["to run", "3", "3"]
+    assert found["seeded"][-1] == found["drops"][-1] == "arithmetic"
+    assert found["finetune"][0] == str(3 + 2 * 4)
+
+
 def test_the_gradients_were_measured_too(warm_lab: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     damped = {"curvature_rows": 60, "sketch_rank": 4, "damping": 0.2}
     lab = warm_lab(experiment__attribution=damped)

@@ -387,6 +387,17 @@ def test_several_gpus_hold_by_fsdp_what_one_does_not(warm_lab: Callable[..., Any
                      ["finetuning all 0.0 M parameters on 2 devices, on each,"]]
 
 
+def test_a_set_alone_trains_too_where_it_ranks_by_the_loss_after_the_seeds(
+        warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lab = warm_lab(stages=(), experiment__data={"dev": None, "test": None}, experiment__warmup={"epochs": 0})
+    card(monkeypatch, 1_000)
+    for arguments, told in (([], 0), (["--experiment.selection.rank", "z_and_loss"], 1),
+                            (["--experiment.selection.rank", "z_and_loss", "--experiment.model.lora_rank", "2"], 0)):
+        faults = [fault for fault in check(lab, capsys, *arguments).faults if fault.startswith("training all")]
+        assert len(faults) == told
+        assert all(re.search("parameters on the seeds takes .*: set model.lora_rank", fault) for fault in faults)
+
+
 def test_memory_that_others_use_now_is_said_unless_all_is_in_the_store(
         swept: Any, warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for module in (preflight, resolve):

@@ -22,15 +22,15 @@ from mtselect.stages.training import keep, train
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.training.forward_module import example_losses
 
-_EPOCHS = 3  # over the seeds: short, so that what drops is what they share, and not they by heart
+EPOCHS = 3  # over the seeds: short, so that what drops is what they share, and not they by heart
 _TRAINING = ("learning_rate", "batch_size", "weight_decay", "ramp_share", "max_grad_norm")  # as trials are finetuned
 
 
 def _train(work: Work) -> None:
     experiment, start = work.experiment, work.read(WARM_MODEL)
     examples = encode(experiment, start.name, work.read(SEEDS)[:])
-    config = TrainConfig(epochs=_EPOCHS, **{name: getattr(experiment.finetune, name) for name in _TRAINING})
-    lm = train(work, start, examples, [], config, _EPOCHS * -(-len(examples) // config.batch_size), "seeded")
+    config = TrainConfig(epochs=EPOCHS, **{name: getattr(experiment.finetune, name) for name in _TRAINING})
+    lm = train(work, start, examples, [], config, EPOCHS * -(-len(examples) // config.batch_size), "seeded")
     keep(work, lm)
 
 
