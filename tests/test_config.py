@@ -398,6 +398,12 @@ def test_clusters_want_sketches() -> None:
                      "for 1 cluster"]
 
 
+def test_the_measure_of_all_trials_is_not_searched() -> None:
+    assert cross_faults(Sweep(search={"evaluation.metrics": Range(choices=[["bleu"], ["chrf"]])})) == [
+        "search.evaluation.metrics must be left out, got [['bleu'], ['chrf']]: trials are compared by the same metrics; name "
+        "all of them in experiment.evaluation.metrics"]
+
+
 def test_4_bits_want_one_device() -> None:
     experiment = with_fields(Experiment(), {"model.lora_rank": 2, "model.quantize": "nf4"})
     assert cross_faults(Sweep(experiment=experiment)) == []

@@ -96,6 +96,9 @@ def _other_faults(sweep: Sweep) -> Iterator[str]:
     if "select/noise_share" in objectives and sweep.experiment.data.label_column is None:
         yield fault_line("study.objectives", "select/noise_share", "left out while data.label_column is null",
                        "name the label column")
+    if (space := sweep.search.get("evaluation.metrics")) is not None:
+        yield fault_line("search.evaluation.metrics", space.choices, "left out",
+                         "trials are compared by the same metrics; name all of them in experiment.evaluation.metrics")
     if sweep.experiment.model.quantize is not None and sweep.runtime.devices_per_trial > 1:
         yield fault_line("runtime.devices_per_trial", sweep.runtime.devices_per_trial, "1 where model.quantize is "
                          f"{sweep.experiment.model.quantize}", "4-bit weights train on one device alone")
