@@ -204,10 +204,10 @@ class SelectionConfig(Section):
     near_duplicates: float | None = Field(default=None, gt=0, le=1, description="pairs whose texts are at least as alike "
         "(Jaccard similarity of character 4-grams, by MinHash; 0.7 is a good start) are near-duplicates, of which one passes: "
         "the one that the gate likes best, or the first. Null: all pass. Needs `pip install 'mtselect[near-duplicates]'`.")
-    rank: Literal["z", "z_and_loss", "benefit", "benefit_per_norm"] = Field(default="z", description="`z` is the mean over the "
-        "seeds of benefits centred and scaled over the pool; `z_and_loss` adds a pair's places by that and by its loss per "
-        "token (lowest first) once the model was trained on the seeds for a short while, as trials are finetuned; `benefit` is "
-        "the mean benefit, `benefit_per_norm` divides it by the pair's gradient norm.")
+    rank: Literal["z", "z_and_loss", "benefit", "benefit_per_norm"] = Field(default="z_and_loss", description="`z` is the mean "
+        "over the seeds of benefits centred and scaled over the pool; `z_and_loss` adds a pair's places by that and by its "
+        "loss per token (lowest first) once the model was trained on the seeds for a short while, as trials are finetuned; "
+        "`benefit` is the mean benefit, `benefit_per_norm` divides it by the pair's gradient norm.")
     threshold: Share = Field(default=0.0, description="least value of what `threshold_on` says; 0 lets all pass.")
     threshold_on: Literal["share", "raw_share", "rank"] = Field(default="share",
         description="`share` of the seeds for which the pair's benefit is above the pool's mean; `raw_share`, for which it is "

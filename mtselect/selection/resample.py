@@ -81,9 +81,12 @@ def rank_values(columns: Columns, rank: Literal["z", "benefit", "benefit_per_nor
     the gradient's norm (a zero gradient helps nobody and ranks at 0)."""
     if rank == "z":
         return np.asarray(columns.z, dtype=np.float64)
-    mean, norms = np.asarray(columns.mean, dtype=np.float64), np.asarray(columns.norm, dtype=np.float64)
-    ratio: NDArray[np.float64] = np.divide(mean, norms, out=np.zeros(len(mean)), where=norms > 0)
-    return mean if rank == "benefit" else ratio
+    mean = np.asarray(columns.mean, dtype=np.float64)
+    if rank == "benefit":
+        return mean
+    assert rank == "benefit_per_norm"
+    ratio: NDArray[np.float64] = np.divide(mean, columns.norm, out=np.zeros(len(mean)), where=columns.norm > 0)
+    return ratio
 
 
 def draw_order(clusters: NDArray[np.integer], ranks: NDArray[np.floating], draw: Literal["best", "random"],

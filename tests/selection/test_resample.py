@@ -227,7 +227,7 @@ def test_golden_example() -> None:
 def test_one_cluster_is_the_best_of_what_passed_and_reads_no_sketch() -> None:
     benefits, _, norms = a_pool()
     gated = generator(5).random(200) < 0.5
-    config = SelectionConfig(budget=30, gate_keeps=0.5)
+    config = SelectionConfig(budget=30, rank="z", gate_keeps=0.5)
     chosen = select_by(benefits, None, norms, config, gated)
     z = columns_of(benefits, norms).z
     expected = sorted(sorted(np.flatnonzero(gated).tolist(), key=lambda row: -z[row])[:30])
@@ -244,13 +244,14 @@ def test_one_cluster_is_the_best_of_what_passed_and_reads_no_sketch() -> None:
 def test_what_a_threshold_is_on(kind: Any, threshold: float, expected: Any) -> None:
     benefits, _, norms = a_pool()
     columns, gated = columns_of(benefits, norms), np.arange(200) % 3 > 0
-    chosen = select_by(benefits, None, norms, SelectionConfig(budget=200, threshold=threshold, threshold_on=kind), gated)
+    config = SelectionConfig(budget=200, rank="z", threshold=threshold, threshold_on=kind)
+    chosen = select_by(benefits, None, norms, config, gated)
     assert chosen.rows.tolist() == np.flatnonzero(gated & expected(columns, gated)).tolist()
 
 
 def test_a_budget_may_be_a_share_of_the_pool() -> None:
     benefits, _, norms = a_pool()
-    assert len(select_by(benefits, None, norms, SelectionConfig(budget=0.33)).rows) == 66
+    assert len(select_by(benefits, None, norms, SelectionConfig(budget=0.33, rank="z")).rows) == 66
     assert budget_pairs(0.001, 10) == 1
     assert budget_pairs(500, 10) == 500
 
@@ -267,7 +268,7 @@ def test_no_row_that_passes_gives_an_empty_set() -> None:
     assert (chosen.n_passed, len(chosen.rows), len(chosen.cluster)) == (0, 0, 0)
     benefits, _, _ = a_pool()
     none = np.zeros(200, bool)
-    assert len(select_by(benefits, None, norms, SelectionConfig(threshold=0.5, threshold_on="rank"), none).rows) == 0
+    assert len(select_by(benefits, None, norms, SelectionConfig(rank="z", threshold=0.5, threshold_on="rank"), none).rows) == 0
 
 
 def test_benefits_that_are_not_finite_name_the_first_row() -> None:
