@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mtselect.stages.lineage import Lineage
     from mtselect.stages.scores import Signal
 
-SIGNALS: tuple[Signal, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy", "set")
+SIGNALS: tuple[Signal, ...] = ("benefits", "losses", "pmi", "tokens", "adequacy", "seeded_losses", "set")
 
 
 def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget: float | None = None,
@@ -70,9 +70,9 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Signal] = SIGNALS, mod
         pool: as for `select`, as are all others but
         signals: what to look at. `benefits` (a gradient pass): `z`, `benefit`, `benefit_share`, `raw_share`, `gradient_norm`;
             `losses`, `pmi` (forward passes): `loss`, `pmi`; `tokens`; `adequacy` (a sentence encoder): `cosine`, `overlap`;
-            `set` (what the selector needs): whether `select` takes the pair with the same settings, `selected`, its `rank`, and
-            `why` in a line; and what is not looked at unless it is named, `drops` and `seeded_losses` (a short training on the
-            seeds): `loss_drop` and `seeded_loss`, and `kiwi` (COMET).
+            `seeded_losses` (a short training on the seeds, a forward pass): `seeded_loss`; `set` (what the selector needs):
+            whether `select` takes the pair with the same settings, `selected`, its `rank`, and `why` in a line; and what is not
+            looked at unless it is named, `drops` (that training): `loss_drop`, and `kiwi` (COMET).
 
     Returns:
         A row for each candidate, in the pool's order: `id`, `src`, `tgt`, these columns, and if there is a gate

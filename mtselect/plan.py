@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
-from mtselect.config import Experiment, ModelConfig, RuntimeConfig, Sweep, budget_pairs, decided
+from mtselect.config import Experiment, ModelConfig, Range, RuntimeConfig, Sweep, budget_pairs, decided
 from mtselect.data.rows import count_rows, read_rows
 from mtselect.resolve import trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
@@ -48,7 +49,7 @@ class Step:
         count: how often it is left to do; 0 where it is in the store.
         rivals: how many of these are for the best trial's rivals, and for it again beside them.
         minutes: of one; null if nobody knows.
-        gigabytes: it leaves on disk.
+        gigabytes: it writes to disk.
         source: of the minutes: `measured here`, `arithmetic`, another step's, or empty.
         shared: by all trials; else each has its own.
     """
@@ -95,8 +96,10 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
     disk = {"tokens": 4.0 * tokens * pairs, **_bytes(experiment, model, shapes, pairs, seeds)}
     speed = _speed(experiment.model.dtype) * _USED
     stages = shared_stages(experiment)
-    searched = {stage.name for stage in stages if _is_searched(stage, experiment, sweep.search)}
-    counts = {stage.name: trials if stage.name in searched else int(stage not in cached) for stage in stages}
+    kinds = {stage.name: _kinds(stage, experiment, sweep.search) for stage in stages}
+    searched = [name for name, many in kinds.items() if many > 1]
+    counts = {stage.name: int(min(trials, kinds[stage.name])) if stage.name in searched else int(stage not in cached)
+              for stage in stages}
     counts |= dict.fromkeys(("finetune", "evaluation"), left)
     steps = []
     for name, count in counts.items():
@@ -110,10 +113,11 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
     return [*steps, *_whole_pool(sweep, steps, pairs)] if baselines else steps
 
 
-def _is_searched(stage: Stage, experiment: Experiment, search: Iterable[str]) -> bool:
-    """Whether a trial has its own, as a field is searched that the stage or one before it reads."""
+def _kinds(stage: Stage, experiment: Experiment, search: Mapping[str, Range]) -> float:
+    """How many different ones a search may ask for, by the fields that the stage and those before it read."""
     reads = {read for one in ancestors(stage, experiment) for read in one.reads}
-    return any(f"{path}.".startswith(f"{read}.") for path in search for read in reads)
+    return math.prod(math.inf if space.choices is None else len(space.choices) for path, space in search.items()
+                     if any(f"{path}.".startswith(f"{read}.") for read in reads))
 
 
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:
@@ -228,7 +232,7 @@ def _bytes(experiment: Experiment, model: Model, shapes: Shapes, pairs: int, see
             "curvature": curvature_bytes(shapes),
             "gradients": pairs * (2.0 * width + 4.0 * (1 + seeds + len(shapes))),
             "columns": 16.0 * pairs, "losses": 24.0 * pairs, "drops": 8.0 * pairs,
-            "gate": 9.0 * pairs, "duplicates": 520.0 * pairs,  # while it is made
+            "gate": 9.0 * pairs, "duplicates": 520.0 * pairs,  # 8 of them stay
             **dict.fromkeys(("seeded", "finetune"), weights * (0.02 if experiment.model.lora_rank else 1.0))}
 
 

@@ -64,7 +64,7 @@ _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two mom
 def preflight(bench: Bench, sweep: Sweep, alone: bool = False) -> Preflight:
     """Look at everything; where a set `alone` is wanted, at what selecting it needs."""
     if alone:
-        sweep = dataclasses.replace(sweep, study=dataclasses.replace(sweep.study, baselines=[]))
+        sweep = dataclasses.replace(sweep, study=dataclasses.replace(sweep.study, baselines=[]), search={})
     found = Preflight(sweep, alone=alone)
     found.faults += cross_faults(sweep)
     with found.part():

@@ -2,7 +2,7 @@
 
 All that is known of every pair of the pool, as a table: benefits for the seeds, losses, PMI, how near the sides are in meaning,
 whether the gate lets it through, and whether `select` takes it, its rank and why. --signals says what to look at instead:
-benefits (a gradient pass), losses, pmi, tokens, adequacy, set, drops, seeded_losses, kiwi. The form is the ending's: .parquet,
+benefits (a gradient pass), losses, pmi, tokens, adequacy, seeded_losses, set, drops, kiwi. The form is the ending's: .parquet,
 .jsonl, .tsv. No finetuning.
 """
 

@@ -129,7 +129,8 @@ def test_all_that_is_known_of_every_pair(select: Callable[..., Any], pool: Rows,
     before = entries(workdir)
     scored = mtselect.score(pool, seeds, settings={**TINY, "selection.budget": 50}, workdir=workdir)
     assert scored.column_names == ["id", "src", "tgt", "z", "benefit", "benefit_share", "raw_share", "gradient_norm", "loss",
-                                   "pmi", "tokens", "cosine", "overlap", "gate", "passed", "selected", "rank", "why"]
+                                   "pmi", "seeded_loss", "tokens", "cosine", "overlap", "gate", "passed", "selected",
+                                   "rank", "why"]
     assert {Path(path).parts[-3] for path in entries(workdir).keys() - before.keys()} <= {"scores", "verdicts"}
     assert {row["id"] for row in scored if row["selected"]} == chosen.keys()
     assert scored.num_rows == len(set(scored["id"])) > 250
@@ -138,7 +139,7 @@ def test_all_that_is_known_of_every_pair(select: Callable[..., Any], pool: Rows,
             assert row["passed"]
             assert {name: row[name] for name in ("z", "benefit", "gate")} == {
                 name: chosen[row["id"]][name] for name in ("z", "benefit", "gate")}
-    after = mtselect.score(pool, seeds, signals=["benefits", "seeded_losses"], settings=TINY, workdir=workdir).to_pandas()
+    after = scored.to_pandas()
     after = after[after["passed"]]
     places = after["z"].rank() + after["seeded_loss"].rank(ascending=False)
     assert set(after["id"][places.sort_values(ascending=False, kind="stable").index[:50]]) == chosen.keys()

@@ -364,7 +364,7 @@ def test_a_wrong_search_stops_before_any_work(space: str, message: str, write: A
 
 @pytest.mark.parametrize("space", [
     "selection.budget: {low: 64, high: 2000, step: 8}", "selection.threshold: {choices: [0, 0.5, 1]}",
-    "warmup.rows: {choices: [100, null]}", "evaluation.metrics: {choices: [[bleu], [bleu, chrf]]}",
+    "warmup.rows: {choices: [100, null]}", "evaluation.metrics: {choices: [[chrf], [bleu, chrf]]}",
     "selection.n_clusters: {low: 1, high: 1000}\n  selection.budget: {low: 1000, high: 2000}",
     "finetune.start: {choices: [base, warmup]}", "seed: {choices: [1, 2]}",
 ])
@@ -398,10 +398,11 @@ def test_clusters_want_sketches() -> None:
                      "for 1 cluster"]
 
 
-def test_the_measure_of_all_trials_is_not_searched() -> None:
-    assert cross_faults(Sweep(search={"evaluation.metrics": Range(choices=[["bleu"], ["chrf"]])})) == [
-        "search.evaluation.metrics must be left out, got [['bleu'], ['chrf']]: trials are compared by the same metrics; name "
-        "all of them in experiment.evaluation.metrics"]
+def test_an_objective_is_scored_in_every_trial() -> None:
+    search = {"evaluation.metrics": Range(choices=[["bleu"], ["bleu", "chrf"]])}
+    assert cross_faults(Sweep(search=search, study=StudyConfig(objectives=["eval/bleu"]))) == []
+    assert cross_faults(Sweep(search=search, study=StudyConfig(objectives=["eval/chrf"]))) == [
+        "study.objectives must be of eval/bleu, select/pairs, select/noise_share, got 'eval/chrf': no other metric decides"]
 
 
 def test_4_bits_want_one_device() -> None:

@@ -84,6 +84,9 @@ def test_what_a_searched_field_decides_is_each_trials_own(warm_lab: Callable[...
     found = plan(lab, capsys)
     assert [found[name][0] for name in ("gradients", "seeded", "drops")] == ["to run", "3", "3"]
     assert found["seeded"][-1] == found["drops"][-1] == "arithmetic"
+    two = warm_lab(stages=("corpus", "base", "tokens", "warmup"), experiment__selection={"gate": None, "rank": "z_and_loss"},
+                   search={"finetune.learning_rate": {"choices": [1e-3, 1e-2]}})
+    assert plan(two, capsys)["seeded"][0] == "2"
     assert found["finetune"][0] == str(3 + 2 * 4)
 
 

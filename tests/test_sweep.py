@@ -655,15 +655,16 @@ def test_choices_given_as_integers_become_the_fields_floats(warm_lab: Callable[.
     assert lab.children()["t000"].data.params["threshold"] == "0.0"
 
 
-def test_a_nan_loss_fails_its_trial_and_the_sweep_goes_on(warm_lab: Callable[..., Any],
+@pytest.mark.parametrize(("rank", "training"), [("z", "finetune"), ("z_and_loss", "seeded")])
+def test_a_nan_loss_fails_its_trial_and_the_sweep_goes_on(rank: str, training: str, warm_lab: Callable[..., Any],
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     lab = warm_lab(search={"finetune.learning_rate": {"choices": [1e30, 0.01]}}, study__n_trials=4,
-                   study__baselines=["untuned"], experiment__selection={"budget": 40, "n_clusters": 4, "threshold": 0.3},
-                   experiment__finetune={"epochs": 2, "batch_size": 8})
+                   study__baselines=["untuned"], experiment__finetune={"epochs": 2, "batch_size": 8},
+                   experiment__selection={"rank": rank, "budget": 40, "n_clusters": 4, "threshold": 0.3})
     assert lab.run("sweep", "sweep.yaml") == 0
     printed = capsys.readouterr()
     assert "Traceback" not in printed.out + printed.err
-    assert re.search(r"trial failed: finetune loss is nan at step \d+: lower\s+finetune\.learning_rate", printed.out)
+    assert re.search(rf"trial failed: {training} loss is nan at step \d+: lower\s+finetune\.learning_rate", printed.out)
     trials = [trial for trial in study(lab).get_trials(deepcopy=False) if "baseline" not in trial.user_attrs]
     states = {trial.params["finetune.learning_rate"]: trial.state.name for trial in trials}
     assert states == {1e30: "FAIL", 0.01: "COMPLETE"}
@@ -671,7 +672,7 @@ def test_a_nan_loss_fails_its_trial_and_the_sweep_goes_on(warm_lab: Callable[...
     statuses = Counter(run.info.status for run in lab.runs())
     assert statuses["FAILED"] == sum(trial.state.name == "FAIL" for trial in trials)
     failed = next(run for run in lab.runs() if run.info.status == "FAILED")
-    assert failed.data.tags["mlflow.note.content"].startswith("Failed: finetune loss is nan")
+    assert failed.data.tags["mlflow.note.content"].startswith(f"Failed: {training} loss is nan")
     entries = lab.manifests()
     assert lab.run("sweep", "sweep.yaml") == 0
     assert lab.manifests() == entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from mtselect.config.experiment import Experiment, with_fields
 from mtselect.config.section import fault_line, fields_of, is_section, nearest
@@ -87,7 +88,11 @@ def _ends(path: str, space: Range) -> Sequence[object]:
 
 def _other_faults(sweep: Sweep) -> Iterator[str]:
     objectives = sweep.study.objectives
-    known = [*(f"eval/{name}" for name in sweep.experiment.evaluation.metrics), "select/pairs", "select/noise_share"]
+    space = sweep.search.get("evaluation.metrics")
+    scored = [sweep.experiment.evaluation.metrics] if space is None else [one for one in space.choices or []
+                                                                          if isinstance(one, list)]
+    known = [*(f"eval/{name}" for name in chain(*scored[:1]) if all(name in one for one in scored)),
+             "select/pairs", "select/noise_share"]
     if len(set(objectives)) < len(objectives):
         yield fault_line("study.objectives", objectives, "different metrics")
     for name in objectives:
@@ -96,9 +101,6 @@ def _other_faults(sweep: Sweep) -> Iterator[str]:
     if "select/noise_share" in objectives and sweep.experiment.data.label_column is None:
         yield fault_line("study.objectives", "select/noise_share", "left out while data.label_column is null",
                        "name the label column")
-    if (space := sweep.search.get("evaluation.metrics")) is not None:
-        yield fault_line("search.evaluation.metrics", space.choices, "left out",
-                         "trials are compared by the same metrics; name all of them in experiment.evaluation.metrics")
     if sweep.experiment.model.quantize is not None and sweep.runtime.devices_per_trial > 1:
         yield fault_line("runtime.devices_per_trial", sweep.runtime.devices_per_trial, "1 where model.quantize is "
                          f"{sweep.experiment.model.quantize}", "4-bit weights train on one device alone")

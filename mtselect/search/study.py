@@ -13,7 +13,7 @@ from mtselect.search.question import directions, question, refuse_other
 from mtselect.search.samplers import make_pruner
 from mtselect.search.storage import remember, storage, unusable
 from mtselect.selectors.base import SELECTORS
-from mtselect.stages.lineage import Stage
+from mtselect.stages.lineage import Stage, ancestors
 from mtselect.stages.trial import shared_stages
 
 
@@ -41,16 +41,18 @@ def open_study(sweep: Sweep) -> optuna.Study:
 
 
 def shared_by_trials(sweep: Sweep) -> list[Stage]:
-    """The stages that every trial asks for with the same settings: those that read nothing that is searched, or that a selector
-    among those searched fixes, up to the first one that does. A sweep that searches the selector computes before its trials
-    only what all of them need."""
+    """The stages that every trial asks for with the same settings: neither they nor those before them read what is searched, or
+    what a selector among those searched fixes. A sweep that searches the selector computes before its trials only what all of
+    them need."""
     searched = {path: sweep.search[path].choices or []
-                for path in ("selection.method", "selection.gate") if path in sweep.search}
+                for path in ("selection.method", "selection.gate", "selection.rank") if path in sweep.search}
     varied = {*sweep.search, *(path for name in searched.get("selection.method", []) for path in SELECTORS.load(name).fixes)}
 
     def alike(stage: Stage) -> bool:
         return not any(path == read or path.startswith(f"{read}.") for path in varied for read in stage.reads)
 
-    needed = [shared_stages(trial_experiment(sweep.experiment, dict(zip(searched, values, strict=True))))
+    trials = [trial_experiment(sweep.experiment, dict(zip(searched, values, strict=True)))
               for values in itertools.product(*searched.values())]
-    return list(itertools.takewhile(alike, (stage for stage in needed[0] if all(stage in others for others in needed))))
+    first, *others = (shared_stages(trial) for trial in trials)
+    return [stage for stage in first if all(stage in other for other in others)
+            and all(alike(one) for one in ancestors(stage, trials[0]))]

@@ -1,4 +1,5 @@
-"""gdig: by benefit for the seeds, evenly over clusters of gradients (after G-DIG, Pan et al., ACL 2024, arXiv 2405.12915)."""
+"""gdig: by benefit for the seeds and loss after a short training on them (`selection.rank`), evenly over clusters of gradients
+if wanted; after G-DIG (Pan et al., ACL 2024, arXiv 2405.12915)."""
 
 from __future__ import annotations
 

