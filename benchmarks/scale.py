@@ -108,7 +108,7 @@ def write_corpus(pool: Pool, folder: Path) -> Experiment:
     pool_file, seeds_file, dev_file, test_file = (str(folder / f"{part}.jsonl") for part in sizes)
     data = DataConfig(pool=pool_file, seeds=seeds_file, dev=dev_file, test=test_file)
     return Experiment(data=data, model=ModelConfig(vocab_size=4096, hidden_size=32, n_layers=1, n_heads=2),
-                      selection=SelectionConfig(budget=pool.budget, gate=pool.gate))
+                      selection=SelectionConfig(budget=pool.budget, gate=pool.gate, rank="z"))
 
 
 def peak_mib() -> float:

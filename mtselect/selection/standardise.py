@@ -1,7 +1,7 @@
 """Benefits [N, Q] as columns that compare: each seed's is centred and scaled over the pool first.
 
     z(n, q) = (benefit(n, q) - m_q) / s_q        m_q, s_q: mean and standard deviation of column q
-    z(n)     = mean over q of z(n, q)             what candidates are ranked by
+    z(n)     = mean over q of z(n, q)             what candidates are ranked by, beside their loss
     share(n) = share of the q with z(n, q) > 0    seeds for which the pair is better than the pool's average
 
 Without it the seeds with the largest gradients decide the mean alone. On a base that was never finetuned on such pairs nearly
