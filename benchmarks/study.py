@@ -152,6 +152,14 @@ def cell_experiment(plan: Plan, cell: Plan, bench: Bench) -> Experiment:
     return _experiment(base, folder, values)
 
 
+def fewer_seeds(experiment: Experiment, count: int) -> str:
+    """A file of the first so many seeds of a pool."""
+    path = Path(experiment.data.seeds)
+    fewer = path.with_name(f"seeds.{count}.jsonl")
+    fewer.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]), encoding="utf-8")
+    return str(fewer)
+
+
 def _experiment(base: Plan, folder: Path, values: Mapping[str, Any]) -> Experiment:
     parts = {f"{section}.{key}": value for section in ("model", "attribution", "finetune", "evaluation")
              for key, value in base.get(section, {}).items()}
@@ -194,6 +202,8 @@ def run(plan: Plan, wanted: list[str], records: Records, only: list[str] | None 
             values = {key if "." in key else f"selection.{key}": value for key, value in systems[system].items()}
             if values.pop("selection.few_shot", False):
                 values |= few_shot(shared, corpus_of(Lineage(bench, resolve(shared, runtime))))
+            if count := values.pop("selection.n_seeds", None):
+                values["data.seeds"] = fewer_seeds(shared, count)
             trials[system] = resolve(with_fields(shared, values), runtime)
             select_pairs(Lineage(bench, trials[system]))  # gradients and the like, on all cores
         jobs = [(system, job) for system, trial in trials.items() for job in at_seeds(trial, plan["seeds"])]

@@ -93,7 +93,8 @@ def test_a_cell_runs_and_is_not_run_again(study: Any, tmp_path: Path, monkeypatc
     pool = {"base": "tiny", "corpora": ["software.de-en"], "target": "software.de-en", "rows": 100, "seeds": 20, "held_out": 20}
     plan |= {"corpora": str(DATA), "work": str(tmp_path / "work"), "bases": {"tiny": base}, "pools": {"tiny": pool},
              "cells": [{"pool": "tiny", "noise": 0.5, "budget": 0.2}], "seeds": [1, 2],
-             "systems": {"ours": {"gate": "learned"}, "untuned": {"method": "untuned"}, "few-shot": {"few_shot": True}}}
+             "systems": {"ours": {"gate": "learned"}, "untuned": {"method": "untuned"}, "few-shot": {"few_shot": True},
+                         "12 seeds": {"gate": "learned", "n_seeds": 12}}}
     store = study.Records(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
@@ -107,6 +108,9 @@ def test_a_cell_runs_and_is_not_run_again(study: Any, tmp_path: Path, monkeypatc
     rows = {name: {row["src"] for row in study._lines(tmp_path / "work" / where)} for name, where in
             {"base": "base.tiny/pool.jsonl", "pool": "tiny-0.5/pool.jsonl", "seeds": "tiny-0.5/seeds.jsonl"}.items()}
     assert rows["base"].isdisjoint(rows["pool"] | rows["seeds"])
+    few = (tmp_path / "work" / "tiny-0.5" / "seeds.12.jsonl").read_text().splitlines()
+    assert few == (tmp_path / "work" / "tiny-0.5" / "seeds.jsonl").read_text().splitlines()[:12]
+    assert found["12 seeds"].facts["pairs"] == 20
     capsys.readouterr()
     shutil.rmtree(tmp_path / "mlruns")
     study.run(plan, [], store)
