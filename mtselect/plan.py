@@ -27,7 +27,7 @@ from mtselect.resolve import trial_experiment
 from mtselect.stages.corpus import CORPUS, corpus_of
 from mtselect.stages.drops import EPOCHS
 from mtselect.stages.gradients import GRADIENTS
-from mtselect.stages.lineage import Bench, Lineage, Stage, ancestors
+from mtselect.stages.lineage import Bench, Lineage, Stage, depends_on
 from mtselect.stages.models import scored_model
 from mtselect.stages.trial import selecting_stages, shared_stages
 from mtselect.store import LookingStore, NotStored
@@ -115,9 +115,8 @@ def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[S
 
 def _kinds(stage: Stage, experiment: Experiment, search: Mapping[str, Range]) -> float:
     """How many different ones a search may ask for, by the fields that the stage and those before it read."""
-    reads = {read for one in ancestors(stage, experiment) for read in one.reads}
     return math.prod(math.inf if space.choices is None else len(space.choices) for path, space in search.items()
-                     if any(f"{path}.".startswith(f"{read}.") for read in reads))
+                     if depends_on(stage, experiment, path))
 
 
 def _whole_pool(sweep: Sweep, steps: Sequence[Step], pairs: int) -> list[Step]:

@@ -64,7 +64,7 @@ _TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two mom
 def preflight(bench: Bench, sweep: Sweep, alone: bool = False) -> Preflight:
     """Look at everything; where a set `alone` is wanted, at what selecting it needs."""
     if alone:
-        sweep = dataclasses.replace(sweep, study=dataclasses.replace(sweep.study, baselines=[]), search={})
+        sweep = dataclasses.replace(sweep, study=dataclasses.replace(sweep.study, baselines=[]))
     found = Preflight(sweep, alone=alone)
     found.faults += cross_faults(sweep)
     with found.part():
@@ -308,6 +308,8 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
 
 def _look_at_disk(found: Preflight, bench: Bench) -> None:
     sweep = found.sweep
+    if found.alone:  # it has the file's own settings
+        sweep = dataclasses.replace(sweep, search={})
     with found.part():
         found.steps = make_plan(bench, sweep, *found.left())
         needed, free = int(1e9 * sum(step.gigabytes for step in found.steps)), free_bytes(sweep.runtime)

@@ -389,7 +389,12 @@ def test_several_gpus_hold_by_fsdp_what_one_does_not(warm_lab: Callable[..., Any
 
 def test_a_set_alone_trains_too_where_it_ranks_by_the_loss_after_the_seeds(
         warm_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lab = warm_lab(stages=(), experiment__data={"dev": None, "test": None}, experiment__warmup={"epochs": 0})
+    lab = warm_lab(stages=(), experiment__data={"dev": None, "test": None}, experiment__warmup={"epochs": 0}, search={})
+    ranked = ("--experiment.selection.rank", "z_and_loss", "--experiment.model.hidden_size", "1024")
+    searched = ("--search.finetune.learning_rate", "{low: 0.001, high: 0.01}")
+    disks = [check(lab, capsys, *arguments).table["disk"].partition(",")[0]
+             for arguments in (ranked, (*ranked, *searched), ranked[2:])]
+    assert disks[0] == disks[1] != disks[2], "a set alone trains once, whatever trials would"
     card(monkeypatch, 1_000)
     for arguments, told in (([], 0), (["--experiment.selection.rank", "z_and_loss"], 1),
                             (["--experiment.selection.rank", "z_and_loss", "--experiment.model.lora_rank", "2"], 0)):

@@ -13,7 +13,7 @@ from mtselect.search.question import directions, question, refuse_other
 from mtselect.search.samplers import make_pruner
 from mtselect.search.storage import remember, storage, unusable
 from mtselect.selectors.base import SELECTORS
-from mtselect.stages.lineage import Stage, ancestors
+from mtselect.stages.lineage import Stage, depends_on
 from mtselect.stages.trial import shared_stages
 
 
@@ -47,12 +47,8 @@ def shared_by_trials(sweep: Sweep) -> list[Stage]:
     searched = {path: sweep.search[path].choices or []
                 for path in ("selection.method", "selection.gate", "selection.rank") if path in sweep.search}
     varied = {*sweep.search, *(path for name in searched.get("selection.method", []) for path in SELECTORS.load(name).fixes)}
-
-    def alike(stage: Stage) -> bool:
-        return not any(path == read or path.startswith(f"{read}.") for path in varied for read in stage.reads)
-
     trials = [trial_experiment(sweep.experiment, dict(zip(searched, values, strict=True)))
               for values in itertools.product(*searched.values())]
     first, *others = (shared_stages(trial) for trial in trials)
     return [stage for stage in first if all(stage in other for other in others)
-            and all(alike(one) for one in ancestors(stage, trials[0]))]
+            and not any(depends_on(stage, trials[0], path) for path in varied)]

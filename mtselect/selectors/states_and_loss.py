@@ -1,6 +1,6 @@
 """states_and_loss: by hidden states and by loss after a short training on the seeds: the sum of a pair's places in both orders.
 
-What gdig does with `rank: z_and_loss`, with the turns of `rds` in the place of influence: forward passes alone.
+What gdig does with `rank: z_and_loss`, with the turns of `rds` in the place of influence: no gradient of a candidate.
 """
 
 from __future__ import annotations

@@ -148,6 +148,11 @@ def ancestors(stage: Stage, experiment: Experiment) -> list[Stage]:
     return list(found)
 
 
+def depends_on(stage: Stage, experiment: Experiment, path: str) -> bool:
+    """Whether the stage or one that it needs reads this dotted field."""
+    return any(f"{path}.".startswith(f"{read}.") for one in ancestors(stage, experiment) for read in one.reads)
+
+
 class Lineage:
     """The entries of one experiment.
 
