@@ -19,15 +19,11 @@ from mtselect.config import Sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-COMMAND = "python -m mtselect.check"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    def command(arguments: list[str], console: Console) -> None:
-        check(cli.read_arguments(arguments, checked=False), arguments, console)
-
-    return cli.run_on_fields(argv, COMMAND, str(__doc__), command)
+    _, fields = cli.FieldsParser("check", str(__doc__)).parse_known_args(argv)
+    return cli.run(lambda console: check(cli.read_arguments(fields, checked=False), fields, console))
 
 
 def check(sweep: Sweep, arguments: Sequence[str], console: Console) -> None:

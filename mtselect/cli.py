@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -36,13 +36,28 @@ class Parser(argparse.ArgumentParser):
             self.exit(status)
 
 
+class FieldsParser(Parser):
+    """Of a command whose options are the fields of a sweep file, which `parse_known_args` leaves for `read_arguments`, and its
+    own, if any, which `about` explains; --help prints that and every field."""
+
+    def __init__(self, command: str, about: str) -> None:
+        super().__init__(prog=f"python -m mtselect.{command}", description=about, allow_abbrev=False)
+
+    def format_help(self) -> str:
+        """Imports nothing heavy."""
+        from mtselect.config.schema import help_text
+
+        return f"{self.description}\n{help_text(self.prog)}"
+
+
 def parser_of(command: str, about: str | None) -> Parser:
     """Of a command that has no fields for options; of its module's text --help says all but how it is typed."""
     return Parser(prog=f"python -m mtselect.{command}", description=str(about).split("\n\n", 1)[1],
                   formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def run(main: Callable[[Console], object], again: str) -> int:
+def run(main: Callable[[Console], object],
+        again: str = "Finished stages are kept: the same command goes on from here.") -> int:
     """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130, and where nobody reads
     what it prints any more it ends without a word and with 141.
 
@@ -68,28 +83,6 @@ def run(main: Callable[[Console], object], again: str) -> int:
         print(f"\nstopped. {again}", file=sys.stderr)
         return 130
     return 0
-
-
-def run_on_fields(argv: Sequence[str] | None, command: str, about: str, main: Callable[[list[str], Console], object]) -> int:
-    """Call a command whose options are the fields of a sweep file, and perhaps some of its own that `about` explains.
-
-    Args:
-        argv: its arguments; null takes the process's.
-        command: as it is typed.
-        about: printed before the fields by --help, which imports nothing heavy.
-        main: the command; it is given the arguments.
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in ("-h", "--help") for argument in arguments):
-        return print_help(command, about)
-    return run(lambda console: main(arguments, console), again="Finished stages are kept: the same command goes on from here.")
-
-
-def print_help(command: str, about: str) -> int:
-    """Print what a command does and every field, and give its exit status; imports nothing heavy."""
-    from mtselect.config.schema import help_text
-
-    return say(f"{about}\n{help_text(command)}")
 
 
 def read_arguments(argv: list[str], *, checked: bool = True) -> Sweep:

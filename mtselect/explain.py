@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mtselect.data.pairs import Pair
     from mtselect.stages.lineage import Lineage
 
-COMMAND = "python -m mtselect.explain"
 END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 # Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
 HELPS, HARMS = (110, 170, 255), (255, 165, 80)
@@ -51,23 +50,23 @@ class Explained:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser = cli.FieldsParser("explain", f"{__doc__}{NAMES}")
     parser.add_argument("--pair")
     parser.add_argument("--ids")
     parser.add_argument("--top", default="5")
     parser.add_argument("--out", type=Path)
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, fields = parser.parse_known_args(argv)
 
-    def command(given: list[str], console: Console) -> None:
+    def command(console: Console) -> None:
         if not arguments.top.isdecimal() or int(arguments.top) < 1:
             raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
         if arguments.ids is not None and arguments.pair is not None:
             raise ConfigError("--pair and --ids are two ways to name pairs, got both: leave one out")
         ids = None if arguments.ids is None else arguments.ids.split(",")
         asked = ids if arguments.pair is None else arguments.pair
-        explain(read_sweep(given, console), asked, int(arguments.top), arguments.out, console)
+        explain(read_sweep(fields, console), asked, int(arguments.top), arguments.out, console)
 
-    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
+    return cli.run(command)
 
 
 def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:

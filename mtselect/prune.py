@@ -32,21 +32,17 @@ if TYPE_CHECKING:
 
     from mtselect.stages.lineage import Bench
 
-COMMAND = "python -m mtselect.prune"
 _ABANDONED_SECONDS = 24 * 3600  # after which an unfinished entry, or an input, that nobody wrote to is nobody's any more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser = cli.FieldsParser("prune", str(__doc__))
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--forget", action="append", default=[])
-    arguments, rest = parser.parse_known_args(argv)
-
-    def command(given: list[str], console: Console) -> None:
-        prune(cli.read_arguments(given, checked=False), arguments.forget, console, dry_run=arguments.dry_run)
-
-    return cli.run_on_fields(rest, COMMAND, str(__doc__), command)
+    arguments, fields = parser.parse_known_args(argv)
+    return cli.run(lambda console: prune(cli.read_arguments(fields, checked=False), arguments.forget, console,
+                                         dry_run=arguments.dry_run))
 
 
 def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: bool) -> None:

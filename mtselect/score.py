@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from mtselect import cli
 from mtselect.api import SIGNALS
-from mtselect.config import Sweep
 from mtselect.errors import ConfigError
 from mtselect.named import NAMES, read_sweep, say_whose
 
@@ -24,28 +23,23 @@ if TYPE_CHECKING:
 
     from mtselect.stages.lineage import Lineage
 
-COMMAND = "python -m mtselect.score"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser = cli.FieldsParser("score", f"{__doc__}{NAMES}")
     parser.add_argument("--signals", default=",".join(SIGNALS))
     parser.add_argument("--out", type=Path)
-    arguments, rest = parser.parse_known_args(argv)
-
-    def command(given: list[str], console: Console) -> None:
-        if arguments.out is None:
-            raise ConfigError("--out is missing: name the file to write, such as --out scores.parquet")
-        write_scores(read_sweep(given, console), arguments.signals.split(","), arguments.out, console)
-
-    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
+    arguments, fields = parser.parse_known_args(argv)
+    return cli.run(lambda console: write_scores(fields, arguments.signals.split(","), arguments.out, console))
 
 
-def write_scores(sweep: Sweep, signals: Sequence[str], out: Path, console: Console) -> None:
+def write_scores(fields: list[str], signals: Sequence[str], out: Path | None, console: Console) -> None:
     """Compute and write; the file appears whole or not at all."""
     from mtselect.data.output import check_output, write_rows
 
+    if out is None:
+        raise ConfigError("--out is missing: name the file to write, such as --out scores.parquet")
+    sweep = read_sweep(fields, console)
     check_output("--out", out)
     from mtselect.stages.scores import open_scores, scores_stage
 

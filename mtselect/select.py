@@ -13,34 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect import cli
-from mtselect.config import Sweep
 from mtselect.errors import ConfigError
 from mtselect.named import NAMES, read_sweep, say_whose
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COMMAND = "python -m mtselect.select"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = cli.Parser(prog=COMMAND, add_help=False, allow_abbrev=False)
+    parser = cli.FieldsParser("select", f"{__doc__}{NAMES}")
     parser.add_argument("--out", type=Path, nargs="?")
-    arguments, rest = parser.parse_known_args(argv)
-
-    def command(given: list[str], console: Console) -> None:
-        if arguments.out is None:
-            raise ConfigError("--out is missing: name the file to write, such as --out selected.jsonl")
-        write_selection(read_sweep(given, console), arguments.out, console)
-
-    return cli.run_on_fields(rest, COMMAND, f"{__doc__}{NAMES}", command)
+    arguments, fields = parser.parse_known_args(argv)
+    return cli.run(lambda console: write_selection(fields, arguments.out, console))
 
 
-def write_selection(sweep: Sweep, out: Path, console: Console) -> None:
+def write_selection(fields: list[str], out: Path | None, console: Console) -> None:
     """Select and write the set; it appears whole or not at all."""
     from mtselect.data.output import check_output, write_rows
 
+    if out is None:
+        raise ConfigError("--out is missing: name the file to write, such as --out selected.jsonl")
+    sweep = read_sweep(fields, console)
     check_output("--out", out)
     say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)

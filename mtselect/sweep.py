@@ -20,20 +20,16 @@ if TYPE_CHECKING:
 
     from mtselect.search.trials import TrialRow
 
-COMMAND = "python -m mtselect.sweep"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in ("-h", "--help") for argument in arguments):
-        return cli.print_help(COMMAND, "--dry-run: print the stages that are there, the trials left, and roughly the minutes "
+    parser = cli.FieldsParser("sweep", "--dry-run: print the stages that are there, the trials left, and roughly the minutes "
                               "and the disk they take\n")
-    if "--dry-run" in arguments:
-        arguments.remove("--dry-run")
-        return cli.run(lambda console: show_plan(cli.read_arguments(arguments, checked=False), console),
-                       again="Nothing was done.")
-    return cli.run(lambda console: run_sweep(cli.read_arguments(arguments, checked=False), console),
+    parser.add_argument("--dry-run", action="store_true")
+    arguments, fields = parser.parse_known_args(argv)
+    if arguments.dry_run:
+        return cli.run(lambda console: show_plan(cli.read_arguments(fields, checked=False), console), again="Nothing was done.")
+    return cli.run(lambda console: run_sweep(cli.read_arguments(fields, checked=False), console),
                    again="Finished stages and trials are kept: the same command goes on from here.")
 
 
