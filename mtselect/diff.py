@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtselect import cli
+from mtselect.config import TrackingConfig
 from mtselect.errors import DataError
+from mtselect.tracking.fetch import fetch_run, fetch_version
+from mtselect.tracking.trials import find_trial
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mtselect.tracking.recorded import RecordedRun
 
 Pairs = dict[str, dict[str, Any]]  # by id, in the set's order
+Interval = tuple[float, float, float]
 
 _QUANTILES = (5, 50, 95)
 _SIDES = (("source", "src"), ("target", "tgt"))
@@ -46,13 +50,13 @@ class Side:
     Args:
         name: as given.
         pairs: the rows of its selected.jsonl.
-        scores: such as `dev chrf` -> (value, low, high), 0 to 100; the ends of the 95% interval may be missing (None).
+        scores: such as `dev chrf` -> (value, low, high), 0 to 100, with the ends of the 95% interval.
         noise_share: known share of noise, 0 to 1.
     """
 
     name: str
     pairs: Pairs
-    scores: dict[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
+    scores: dict[str, Interval] = field(default_factory=dict)
     noise_share: float | None = None
 
 
@@ -90,16 +94,21 @@ def read_side(name: str, uri: str | None = None, experiment: str | None = None) 
         DataError: there is no such set, or a line of it is not a pair.
         StorageError: MLflow does not answer.
     """
-    if name.startswith("models:/"):
-        return _read_version(name, uri)
-    if name and Path(name).exists():
-        return _read_path(name, Path(name))
-    if re.fullmatch("[0-9a-f]{32}", name):
-        return _read_run(name, name, uri)
-    study, _, trial = name.partition("/")
-    if re.fullmatch(r"[\w.-]*\w[\w.-]*", study) and trial and not name.endswith(".jsonl"):
-        return _read_trial(name, study, trial, uri, experiment)
-    raise DataError(f"{name!r} is no selected set: there is no such file or folder; name {_ALLOWED}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        study, _, trial = name.partition("/")
+        if name.startswith("models:/"):
+            path, run = fetch_version(name, uri, path)
+        elif name and Path(name).exists():
+            path, run = Path(name), None
+        elif re.fullmatch("[0-9a-f]{32}", name):
+            _, run = fetch_run(name, uri, path)
+        elif re.fullmatch(r"[\w.-]*\w[\w.-]*", study) and trial and not name.endswith(".jsonl"):
+            found = find_trial(study, trial, TrackingConfig(uri=uri, experiment=experiment))
+            _, run = fetch_run(found.run_id, uri, path)
+        else:
+            raise DataError(f"{name!r} is no selected set: there is no such file or folder; name {_ALLOWED}")
+        return _read_path(name, path, run)
 
 
 def read_pairs(path: Path, name: str) -> Pairs:
@@ -225,11 +234,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _score(score: Sequence[float | None] | None) -> str:
-    if not score:
-        return ""
-    value, low, high = score
-    return f"{value:.1f}" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")
+def _score(score: Sequence[float] | None) -> str:
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*score) if score else ""
 
 
 def _examples(pairs: Pairs, count: int) -> list[dict[str, Any]]:
@@ -256,12 +262,14 @@ def _fault(row: Any, known: Pairs) -> str | None:
     return f"the id {row['id']!r} is there twice" if row["id"] in known else None
 
 
-def _read_path(name: str, path: Path, run: RecordedRun | None = None) -> Side:
+def _read_path(name: str, path: Path, run: RecordedRun | None) -> Side:
     """A file, or a folder with selected.jsonl and perhaps scores.json; the run adds its metrics."""
-    if path.is_dir() and not (path / "selected.jsonl").is_file():
+    file, called = (path / "selected.jsonl", f"{name}/selected.jsonl") if path.is_dir() else (path, name)
+    if path.is_dir() and not file.is_file():
         raise DataError(f"{name!r} holds no selected.jsonl: name {_ALLOWED}")
-    scores = _run_scores(run.metrics) if run else {}
-    if path.is_dir() and (path / "scores.json").is_file():
+    metrics = run.metrics if run else {}
+    scores = _run_scores(metrics)
+    if (path / "scores.json").is_file():
         try:
             recorded = json.loads((path / "scores.json").read_text(encoding="utf-8"))
             scores |= {f"{split} {score['name']}": (score["value"], score["low"], score["high"])
@@ -269,44 +277,13 @@ def _read_path(name: str, path: Path, run: RecordedRun | None = None) -> Side:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{name}/scores.json is not what promotion writes ({error}): download the dataset again, or "
                             "remove the file") from error
-    file = path / "selected.jsonl" if path.is_dir() else path
-    return Side(name=name, pairs=read_pairs(file, f"{name}/selected.jsonl" if path.is_dir() else name), scores=scores,
-                noise_share=run.metrics.get("select/noise_share") if run else None)
+    return Side(name=name, pairs=read_pairs(file, called), scores=scores, noise_share=metrics.get("select/noise_share"))
 
 
-def _run_scores(metrics: Mapping[str, float]) -> dict[str, tuple[float, float | None, float | None]]:
+def _run_scores(metrics: Mapping[str, float]) -> dict[str, Interval]:
     """`eval/chrf` becomes `dev chrf`, and `test/chrf` `test chrf`, with the ends of their intervals."""
-    found: dict[str, tuple[float, float | None, float | None]] = {}
-    for name in sorted(metrics):
-        split, _, metric = name.partition("/")
-        if split in ("eval", "test") and f"{name}_low" in metrics:
-            found[f"{'dev' if split == 'eval' else split} {metric}"] = (metrics[name], metrics[f"{name}_low"],
-                                                                        metrics.get(f"{name}_high"))
-    return found
-
-
-def _read_trial(name: str, study: str, trial: str, uri: str | None, experiment: str | None) -> Side:
-    from mtselect.config import TrackingConfig
-    from mtselect.tracking.trials import find_trial
-
-    return _read_run(name, find_trial(study, trial, TrackingConfig(uri=uri, experiment=experiment)).run_id, uri)
-
-
-def _read_run(name: str, run_id: str, uri: str | None) -> Side:
-    from mtselect.tracking.fetch import fetch_run
-
-    with tempfile.TemporaryDirectory() as folder:
-        _, run = fetch_run(run_id, uri, Path(folder))
-        return _read_path(name, Path(folder), run)
-
-
-def _read_version(name: str, uri: str | None) -> Side:
-    """A dataset version; the run it was selected in, if that is still there, knows the share of noise."""
-    from mtselect.tracking.fetch import fetch_version
-
-    with tempfile.TemporaryDirectory() as folder:
-        path, run = fetch_version(name, uri, Path(folder))
-        return _read_path(name, path, run)
+    return {name.replace("eval/", "dev ").replace("test/", "test "): (value, metrics[f"{name}_low"], metrics[f"{name}_high"])
+            for name, value in sorted(metrics.items()) if f"{name}_low" in metrics}
 
 
 if __name__ == "__main__":
