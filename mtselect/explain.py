@@ -24,9 +24,7 @@ from mtselect.named import NAMES, read_sweep, say_whose
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-    from mtselect.asked import Asked
     from mtselect.data.pairs import Pair
-    from mtselect.stages.lineage import Lineage
 
 END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 # Blue helps, orange harms: told apart by colour-blind eyes. What does neither is white.
@@ -62,15 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"--top must be a number of pairs above 0, got {arguments.top!r}")
         if arguments.ids is not None and arguments.pair is not None:
             raise ConfigError("--pair and --ids are two ways to name pairs, got both: leave one out")
-        ids = None if arguments.ids is None else arguments.ids.split(",")
-        asked = ids if arguments.pair is None else arguments.pair
-        explain(read_sweep(fields, console), asked, int(arguments.top), arguments.out, console)
+        explain(read_sweep(fields, console), arguments.pair, arguments.ids, int(arguments.top), arguments.out, console)
 
     return cli.run(command)
 
 
-def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path | None, console: Console) -> list[Explained]:
-    """Compute and show; `asked` is one pair as `--pair` takes it, or ids, or null for the `top` best and worst candidates.
+def explain(sweep: Sweep, pair: str | None, ids: str | None, top: int, out: Path | None, console: Console) -> None:
+    """Compute and show; without a pair and ids the `top` best and worst candidates.
 
     Raises:
         ConfigError: an id or a pair is not in the pool, or `out` is neither a page nor JSON lines.
@@ -79,32 +75,31 @@ def explain(sweep: Sweep, asked: str | Sequence[str] | None, top: int, out: Path
         raise ConfigError(f"--out must be a .html or .jsonl file in a folder that exists, got {str(out)!r}")
     say_whose(sweep, console)
     bench = cli.make_bench(sweep.runtime, console)
+    from mtselect.asked import told_pairs
     from mtselect.stages.token_benefits import benefits_of_tokens
     from mtselect.store import write_text_whole
 
     with bench.progress.task("explain", 2) as advance:
         lineage = cli.lineage_of(sweep, bench)
-        pairs = _asked(lineage, asked, top)
+        told = told_pairs(lineage, pair, ids, top)
         advance(1)
-        there = {one.pair: one.why for one in pairs if one.pair is not None}
+        there = {one: why for one, why in told if one is not None}
         tokens = benefits_of_tokens(lineage, list(there)) if there else []
-        found = [Explained(pair=pair, why=why, words=into_words(words))
-                 for (pair, why), words in zip(there.items(), tokens, strict=True)]
+        found = [Explained(pair=one, why=why, words=into_words(words))
+                 for (one, why), words in zip(there.items(), tokens, strict=True)]
         advance(1)
-    for gone in pairs:
-        if gone.pair is None:
-            console.print(gone.why, markup=False, soft_wrap=True)
-    for one in found:
-        console.print(picture(one))
+    for one, why in told:
+        if one is None:
+            console.print(why, markup=False, soft_wrap=True)
+    for explained in found:
+        console.print(picture(explained))
     colours = "blue helps the seeds, orange harms them, each pair on its own scale; " if console.color_system else ""
     if found:
         console.print(f"{colours}{END} is the end of the sentence. Benefits of single pairs are noisy: a wrong one may help.",
                       style="dim", soft_wrap=True)
     if out is not None:
-        text = _page(found) if out.suffix == ".html" else _lines(found)
-        write_text_whole(out, text)
+        write_text_whole(out, _page(found) if out.suffix == ".html" else _lines(found))
         console.print(f"written to {out}")
-    return found
 
 
 def into_words(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -136,28 +131,6 @@ def picture(one: Explained) -> Group:
     return Group(heading, Text(f"  {one.pair.src}", style="dim"), target, values, Text())
 
 
-def _asked(lineage: Lineage, asked: str | Sequence[str] | None, top: int) -> list[Asked]:
-    import numpy as np
-
-    from mtselect.asked import of_rows, of_text
-    from mtselect.stages.columns import candidate_columns
-    from mtselect.stages.corpus import POOL
-    from mtselect.stages.gradients import INDEXED
-
-    pool = POOL.read(lineage)
-    if isinstance(asked, str):
-        return of_text(lineage, asked)
-    if asked is not None:
-        by_id = {pool[row].id: row for row in np.flatnonzero(pool.among(asked)).tolist()}
-        for one in asked:
-            if one not in by_id:
-                raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
-        return of_rows(lineage, [by_id[one] for one in asked])
-    order = np.argsort(-candidate_columns(lineage).mean, kind="stable")
-    chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return of_rows(lineage, INDEXED.read(lineage).rows[chosen].tolist())
-
-
 def _wide(character: str) -> bool:
     """Whether it is of a script written without spaces (Chinese, Japanese; not Korean, which has them)."""
     return unicodedata.east_asian_width(character or "a") in ("W", "F") and not "\uac00" <= character <= "\ud7a3"
@@ -175,9 +148,8 @@ def _page(found: Sequence[Explained]) -> str:
 def _lines(found: Sequence[Explained]) -> str:
     from mtselect.store import jsonl
 
-    rows = [{"id": one.pair.id, "src": one.pair.src, "tgt": one.pair.tgt, "why": one.why, "benefit": one.benefit,
-             "words": [{"text": word, "benefit": benefit} for word, benefit in one.words]} for one in found]
-    return jsonl(rows)
+    return jsonl({**vars(one.pair), "why": one.why, "benefit": one.benefit,
+                  "words": [{"text": word, "benefit": benefit} for word, benefit in one.words]} for one in found)
 
 
 if __name__ == "__main__":
