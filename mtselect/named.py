@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtselect import cli
-from mtselect.config import Sweep, TrackingConfig, parse, to_yaml
+from mtselect.config import Sweep, parse, to_yaml
 from mtselect.remote import redact
+from mtselect.tracking.trials import find_run, sweep_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,31 +30,33 @@ def read_sweep(argv: list[str], console: Console) -> Sweep:
         DataError: there is no such trial or promoted set.
         StorageError: MLflow does not answer.
     """
-    return _recorded(argv[0], argv[1:], console) if argv and _is_name(argv[0]) else cli.read_arguments(argv)
-
-
-def say_whose(sweep: Sweep, console: Console) -> None:
-    """Print that a sweep that searches stands for its own settings, and for none of its trials; nothing of another."""
-    if sweep.search:
-        by_name = "" if sweep.tracking.kind == "none" else _by_name(sweep.study.name, sweep.tracking)
-        console.print(f"the settings are the file's own, no trial's: each has its own {', '.join(sweep.search)}{by_name}",
-                      style="dim", markup=False, soft_wrap=True)
-
-
-def _is_name(argument: str) -> bool:
-    """What exists as a path is one, and so is what is called as a file of YAML is."""
-    return bool(_NAME.fullmatch(argument)) and not argument.endswith((".yaml", ".yml")) and not Path(argument).exists()
-
-
-def _recorded(name: str, overrides: list[str], console: Console) -> Sweep:
-    from mtselect.tracking.trials import find_run, sweep_of
-
+    if not argv or not _is_name(argv[0]):
+        return cli.read_arguments(argv)
+    name, *overrides = argv
     tracking = parse("", _of_tracking(overrides), checked=False).tracking
     run = find_run(name, tracking)
     sweep = parse(to_yaml(sweep_of(run, tracking.uri)), overrides)
     console.print(f"the settings are those of {sweep.study.name}/{run.name} (MLflow run {run.run_id}), "
                   f"its stages in {Path(sweep.runtime.workdir) / 'store'}", style="dim", markup=False, soft_wrap=True)
     return sweep
+
+
+def say_whose(sweep: Sweep, console: Console) -> None:
+    """Print that a sweep that searches stands for its own settings, and for none of its trials; nothing of another."""
+    if not sweep.search:
+        return
+    said = f"the settings are the file's own, no trial's: each has its own {', '.join(sweep.search)}"
+    if sweep.tracking.kind != "none":
+        where = [part for name in ("uri", "experiment") if (value := getattr(sweep.tracking, name)) is not None
+                 for part in (f"--tracking.{name}", redact(value))]
+        beside = f", and {shlex.join(where)}" if where else ""
+        said += f"; a trial's: give {sweep.study.name}/t000 or {sweep.study.name}@champion instead of the file{beside}"
+    console.print(said, style="dim", markup=False, soft_wrap=True)
+
+
+def _is_name(argument: str) -> bool:
+    """What exists as a path is one, and so is what is called as a file of YAML is."""
+    return bool(_NAME.fullmatch(argument)) and not argument.endswith((".yaml", ".yml")) and not Path(argument).exists()
 
 
 def _of_tracking(overrides: list[str]) -> list[str]:
@@ -63,11 +66,3 @@ def _of_tracking(overrides: list[str]) -> list[str]:
         wanted = argument.startswith("--tracking.") if argument.startswith("--") else wanted
         found += [argument] if wanted else []
     return found
-
-
-def _by_name(study: str, tracking: TrackingConfig) -> str:
-    """What to type instead of the file."""
-    where = [part for name in ("uri", "experiment") if (value := getattr(tracking, name)) is not None
-             for part in (f"--tracking.{name}", redact(value))]
-    beside = f", and {shlex.join(where)}" if where else ""
-    return f"; a trial's: give {study}/t000 or {study}@champion instead of the file{beside}"
