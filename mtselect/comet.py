@@ -74,10 +74,9 @@ def _score(arguments: argparse.Namespace, console: Console) -> None:
 def _lines(path: Path) -> list[str]:
     """A file's lines; at least one."""
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path} as UTF-8 text: {error}: give a file with a sentence a line") from error
-    return lines
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from mtselect.readers.base import ZIPPED, TableReader, excerpt, reader_of
 
 # Words of a file's name that tell its role; `pool` is what has none of the others'.
 _WORDS = {"seeds": "seeds?|trusted|gold|clean", "dev": "dev|devel|development|valid|validation|tune", "test": "test|eval"}
-_LABELS = "nois[ey]|labels?|wrong|bad|clean|good|correct"  # words of a column's name
+_LABELS = re.compile("(?<![a-z])(nois[ey]|labels?|wrong|bad|clean|good|correct)(?![a-z])")  # words of a column's name
 _FORMS = ("csv", "tmx", "tsv", "txt", "zip")  # some of which are languages, too
 _USUAL = (("src", "tgt"), ("source", "target"), ("src_text", "tgt_text"), ("source_text", "target_text"))
 _KNOWN = {name for pair in _USUAL for name in pair}
@@ -141,15 +141,11 @@ def _columns(sources: Mapping[str, str]) -> tuple[str, str]:
 def _label(data: DataConfig) -> tuple[str, float] | None:
     """What may be the pool's `data.label_column`, and the share of its first rows that have a label there."""
     own = (data.src_column, data.tgt_column)
-    column = next((name for name in _names(data.pool) if name not in own and _names_labels(name)), None)
+    column = next((name for name in _names(data.pool) if name not in own and _LABELS.search(name.lower())), None)
     if column is None:
         return None
     rows = [row for row in islice(read_rows(replace(data, label_column=column), "pool"), _LOOKED_AT) if row.reason is None]
     return (column, sum(row.label != "" for row in rows) / len(rows)) if rows else None
-
-
-def _names_labels(column: str) -> bool:
-    return re.search(rf"(?<![a-z])({_LABELS})(?![a-z])", column.lower()) is not None
 
 
 def _names(source: str) -> list[str]:

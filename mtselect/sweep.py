@@ -18,8 +18,6 @@ from mtselect.config import Sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtselect.search.trials import TrialRow
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
@@ -33,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                    again="Finished stages and trials are kept: the same command goes on from here.")
 
 
-def run_sweep(sweep: Sweep, console: Console) -> list[TrialRow]:
-    """Run or continue a sweep to its end and return its rows, best first.
+def run_sweep(sweep: Sweep, console: Console) -> None:
+    """Run or continue a sweep to its end.
 
     Raises:
         Faults: what can be known to be wrong before any work (`preflight`).
@@ -65,10 +63,8 @@ def run_sweep(sweep: Sweep, console: Console) -> list[TrialRow]:
     except BaseException:
         tracker.abandon(parent, "KILLED")
         raise
-    rows = study_rows(study, sweep.study.objectives[0])
-    worker.report(rows)
+    worker.report(study_rows(study, sweep.study.objectives[0]))
     tracker.end(parent, "FINISHED")
-    return rows
 
 
 def show_plan(sweep: Sweep, console: Console) -> None:
