@@ -27,16 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(sweep: Sweep, arguments: Sequence[str], console: Console) -> None:
-    """Print what was found, and the command that comes next.
-
-    Args:
-        sweep: to look at.
-        arguments: that it was read from, which the next command has too.
-        console: where it is printed.
-
-    Raises:
-        Faults: something is wrong.
-    """
+    """Print what was found, and the command that comes next, with the arguments of this one. Raises Faults."""
     bench = cli.make_bench(sweep.runtime, console)
     from mtselect.preflight import preflight
 

@@ -58,13 +58,8 @@ def parser_of(command: str, about: str | None) -> Parser:
 
 def run(main: Callable[[Console], object],
         again: str = "Finished stages are kept: the same command goes on from here.") -> int:
-    """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line and 130, and where nobody reads
-    what it prints any more it ends without a word and with 141.
-
-    Args:
-        main: the command.
-        again: what to say after an interruption.
-    """
+    """Call a command; a user's error becomes one line and status 2, Ctrl-C or SIGTERM one line, which ends in `again`, and 130;
+    and where nobody reads what it prints any more it ends without a word and with 141."""
     from rich.console import Console
 
     console = Console(highlight=False)

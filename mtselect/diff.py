@@ -112,15 +112,8 @@ def read_side(name: str, uri: str | None = None, experiment: str | None = None) 
 
 
 def read_pairs(path: Path, name: str) -> Pairs:
-    """The rows of a selected.jsonl by id.
-
-    Args:
-        path: of the file.
-        name: what messages call it.
-
-    Raises:
-        DataError: the file cannot be read, or a line is not a pair; the message names the line.
-    """
+    """The rows of a selected.jsonl by id. Raises DataError, which calls it by the name: it cannot be read, or a line, which is
+    named, is not a pair."""
     pairs: Pairs = {}
     try:
         lines = path.read_bytes().split(b"\n")

@@ -46,13 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prune(sweep: Sweep, forgotten: Sequence[str], console: Console, *, dry_run: bool) -> None:
-    """Find what every study refers to, and delete the rest.
-
-    Args:
-        sweep: its `runtime.workdir` and `study.storage` count.
-        forgotten: names of studies that are taken for gone.
-        console: to say what goes.
-        dry_run: delete nothing.
+    """Find what every study refers to but those that are `forgotten`, and delete the rest; of the sweep `runtime.workdir` and
+    `study.storage` count.
 
     Raises:
         StorageError: a study that was run here cannot be read, so that nobody knows what it refers to; nothing is deleted then.
