@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+_FOLDER = "inputs"  # of the workdir
+
 
 class Frame(Protocol):
     """A table of pandas, polars, pyarrow, DuckDB, ...: what speaks Arrow's C stream."""
@@ -45,7 +47,7 @@ def as_source(name: str, pairs: Pairs, workdir: Path) -> str:
         raise DataError(f"{name} must be a source (a file, say), a data frame or a datasets.Dataset with columns src and tgt, "
                         f"or a list of rows as mappings or as (source, target), got {type(pairs).__name__} ({error}): bring it "
                         "into one of these forms") from error
-    folder = _folder(workdir)
+    folder = workdir / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as aside:
         part = Path(aside) / "rows.parquet"
@@ -65,7 +67,7 @@ def inputs_of(workdir: Path, named: Collection[str], older_than: float) -> tuple
     """
     names = {Path(source).name for source in named}  # which say what a file holds
     there = {}
-    for path in sorted(_folder(workdir).glob("*")):
+    for path in sorted((workdir / _FOLDER).glob("*")):
         with suppress(FileNotFoundError):
             there[path] = path.stat().st_mtime
     return list(there), [path for path, time in there.items() if time < older_than and path.name not in names]
@@ -76,10 +78,6 @@ def remove_input(path: Path) -> bool:
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return not path.exists()
-
-
-def _folder(workdir: Path) -> Path:
-    return workdir / "inputs"
 
 
 def _table(pairs: object) -> pa.Table:
