@@ -41,11 +41,11 @@ def write_scores(fields: list[str], signals: Sequence[str], out: Path | None, co
         raise ConfigError("--out is missing: name the file to write, such as --out scores.parquet")
     sweep = read_sweep(fields, console)
     check_output("--out", out)
+    bench = cli.make_bench(sweep.runtime, console)
     from mtselect.stages.scores import open_scores, scores_stage
 
     stage = scores_stage(signals)
     say_whose(sweep, console)
-    bench = cli.make_bench(sweep.runtime, console)
     with bench.progress.task("score", 1) as advance:
         lineage = cli.lineage_of(sweep, bench)
         scores = open_scores(lineage.path(stage))
