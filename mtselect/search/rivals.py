@@ -16,12 +16,13 @@ the same fresh seeds as its rivals.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mtselect.config import Experiment
 from mtselect.data.pairs import Corpus
 from mtselect.data.prompts import few_shot_prompt
+from mtselect.reports.score_layout import LEVELS
 from mtselect.stages.corpus import corpus_of
 from mtselect.stages.trial import TrialResult, selecting_seconds
 
@@ -34,16 +35,18 @@ class Rival:
     """A run beside the trials.
 
     Args:
+        name: of the run.
         kind: of `study.baselines`, or `again`.
         fields: of the experiment, as a trial has values.
     """
 
+    name: str
     kind: str
     fields: dict[str, object]
 
 
-def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kinds: list[str]) -> dict[str, Rival]:
-    """Names and fields of a trial's rivals, and of itself again.
+def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kinds: list[str]) -> Iterator[Rival]:
+    """A trial's rivals, and itself again.
 
     What is searched beside the selection (a learning rate) they have from the trial, so that only the selection differs.
 
@@ -53,40 +56,37 @@ def rivals_of(result: TrialResult, values: Mapping[str, object], name: str, kind
         name: the trial's.
         kinds: of `study.baselines`.
     """
-    experiment = result.experiment
-    chosen, size = experiment.selection, len(result.selection.pairs)
-    steps = experiment.finetune.steps_for(size) or None  # 0 where finetune.epochs is, which stays
+    size = len(result.selection.pairs)
+    steps = result.experiment.finetune.steps_for(size) or None  # 0 where finetune.epochs is, which stays
     others = {path: value for path, value in values.items() if not path.startswith("selection.")}
     suffix = "".join(f" {path.rpartition('.')[2]}={_short(value)}" for path, value in others.items())
-    same_size = {**others, "selection.budget": size, "selection.n_clusters": 1, "selection.options": None,
-                 "finetune.steps": steps}
-    plain = {**same_size, "selection.gate": None, "selection.near_duplicates": None}
-    pool = {**others, "selection.method": "pool", "selection.options": None}
-    more = 0
-    if "pool-cost" in kinds and steps and (cost := result.evaluation.cost) is not None:
-        more = math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / cost["steps"]))
-    known: dict[str, tuple[str, dict[str, object]]] = {
-        "untuned": ("untuned", {"selection.method": "untuned", "selection.options": None}),
-        "pool": (f"pool{suffix}", {**pool, "finetune.steps": steps}),
-        "pool-epochs": (f"pool-epochs{suffix}", {**pool, "finetune.steps": None}),
-        "pool-cost": (f"pool-cost{suffix}", {**pool, "finetune.steps": steps and steps + more}),
-        "random": (f"random-{size}{suffix}", {**plain, "selection.method": "random"}),
-        "filter-random": (f"filter-random-{size}{suffix}", {**same_size, "selection.method": "random",
-                                                            "selection.gate": chosen.gate or "learned",
-                                                            "selection.gate_keeps": chosen.gate_keeps,
-                                                            "selection.near_duplicates": chosen.near_duplicates}),
-        "loss": (f"loss-{size}{suffix}", {**plain, "selection.method": "loss"}),
-    }
     for kind in kinds:
-        if kind == "few-shot":
-            known[kind] = (f"{kind}{suffix}", {**others, **few_shot(experiment, corpus_of(result.lineage))})
-        elif kind not in known:  # another selector
-            known[kind] = (f"{kind}-{size}{suffix}", {**plain, "selection.method": kind})
-    asked = kinds if size else [kind for kind in kinds if kind in ("untuned", "few-shot")]
-    wanted = {known[kind][0]: Rival(kind=kind, fields=known[kind][1]) for kind in asked}
+        if kind == "untuned":
+            yield Rival(name=kind, kind=kind, fields={"selection.method": "untuned", "selection.options": None})
+        elif size or kind == "few-shot":
+            its_name = kind if kind in LEVELS else f"{kind}-{size}"
+            yield Rival(name=f"{its_name}{suffix}", kind=kind, fields={**others, **_fields(kind, result, steps)})
     if size and kinds:
-        wanted[f"{name}-{AGAIN}"] = Rival(kind=AGAIN, fields={**values, "finetune.steps": steps})
-    return wanted
+        yield Rival(name=f"{name}-{AGAIN}", kind=AGAIN, fields={**values, "finetune.steps": steps})
+
+
+def _fields(kind: str, result: TrialResult, steps: int | None) -> dict[str, object]:
+    """What makes a rival of its kind, beside what it has from the trial."""
+    chosen = result.experiment.selection
+    if kind == "few-shot":
+        return few_shot(result.experiment, corpus_of(result.lineage))
+    if kind == "pool-epochs":
+        steps = None
+    if kind == "pool-cost" and steps and (cost := result.evaluation.cost) is not None:
+        steps += math.ceil(selecting_seconds(result.lineage) / (cost["seconds"] / cost["steps"]))
+    if kind in LEVELS:
+        return {"selection.method": "pool", "selection.options": None, "finetune.steps": steps}
+    same_size = {"selection.budget": len(result.selection.pairs), "selection.n_clusters": 1, "selection.options": None,
+                 "finetune.steps": steps}
+    if kind == "filter-random":
+        return {**same_size, "selection.method": "random", "selection.gate": chosen.gate or "learned",
+                "selection.gate_keeps": chosen.gate_keeps, "selection.near_duplicates": chosen.near_duplicates}
+    return {**same_size, "selection.method": kind, "selection.gate": None, "selection.near_duplicates": None}
 
 
 def few_shot(experiment: Experiment, corpus: Corpus) -> dict[str, object]:

@@ -117,8 +117,8 @@ class Worker:
         known = {trial.user_attrs["baseline"]: trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
                  if "baseline" in trial.user_attrs}
         seeds = list(range(1, self.sweep.study.finetune_seeds + 1))
-        for name, rival in self._wanted_baselines():
-            steps = rival.fields.get("finetune.steps")
+        for rival in self._wanted_baselines():
+            name, steps = rival.name, rival.fields.get("finetune.steps")
             if rival.kind == "pool" and name in known and known[name]["finetune.steps"] != steps:
                 name = f"{name} steps={steps}"  # that of another best trial, whose set is of another size
             if name not in known:
@@ -283,12 +283,12 @@ class Worker:
             raise StorageError(f"MLflow at {uri} has {len(recorded)} trials of study {name!r} that Optuna's storage does not "
                                "know: set study.storage and runtime.workdir to where it began, or choose another study.name")
 
-    def _wanted_baselines(self) -> Iterator[tuple[str, Rival]]:
+    def _wanted_baselines(self) -> Iterator[Rival]:
         """Of each best trial, and it again."""
         best = self.study.best_trials
         if not best and "untuned" in self.sweep.study.baselines:
-            yield "untuned", Rival(kind="untuned", fields={"selection.method": "untuned"})
+            yield Rival(name="untuned", kind="untuned", fields={"selection.method": "untuned"})
         for trial in best[:1] if len(self.sweep.study.objectives) == 1 else best:  # equal ones are often the same set
             experiment = trial_experiment(self.sweep.experiment, trial.params)
             yield from rivals_of(run_trial(self.bench, experiment), trial.params, trial.user_attrs["row"]["name"],
-                                 list(self.sweep.study.baselines)).items()
+                                 list(self.sweep.study.baselines))
