@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 
 from mtselect.config import Sweep, field_type, range_type
-from mtselect.search.trials import slot
 from mtselect.store import derive_seed
 
 
-def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
-    """A fresh sampler; its state is the study's trials and the seed."""
+def make_sampler(sweep: Sweep, place: int) -> optuna.samplers.BaseSampler:
+    """For the trial of a slot: a fresh one, whose state is the study's trials and the slot's seed."""
+    seed = derive_seed(sweep.study.seed, f"trial {place}")
     n_startup = max(4, min(10, sweep.study.n_trials // 4))
     kind = sweep.study.sampler
     if kind == "tpe":  # group: the baselines have no parameter, which must not empty the joint space
@@ -20,32 +18,6 @@ def make_sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
     if kind == "gp":
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=n_startup)
     return optuna.samplers.NSGAIISampler(seed=seed) if kind == "nsga2" else optuna.samplers.RandomSampler(seed=seed)
-
-
-def slot_sampler(sweep: Sweep) -> optuna.samplers.BaseSampler:
-    """Hands each trial to a fresh sampler that is seeded by the trial's slot."""
-    class SlotSampler(optuna.samplers.BaseSampler):
-        def __init__(self) -> None:
-            self._inner = make_sampler(sweep, 0)
-
-        def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            place = slot(trial, study.get_trials(deepcopy=False))
-            self._inner = make_sampler(sweep, derive_seed(sweep.study.seed, f"trial {place}"))
-            self._inner.before_trial(study, trial)
-
-        def infer_relative_search_space(self, *arguments: Any) -> Any:
-            return self._inner.infer_relative_search_space(*arguments)
-
-        def sample_relative(self, *arguments: Any) -> Any:
-            return self._inner.sample_relative(*arguments)
-
-        def sample_independent(self, *arguments: Any) -> Any:
-            return self._inner.sample_independent(*arguments)
-
-        def after_trial(self, *arguments: Any) -> None:
-            self._inner.after_trial(*arguments)
-
-    return SlotSampler()
 
 
 def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, object]:

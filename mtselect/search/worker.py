@@ -25,7 +25,7 @@ from mtselect.reports.verdict import verdict
 from mtselect.resolve import trial_experiment
 from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
-from mtselect.search.samplers import slot_sampler, suggest
+from mtselect.search.samplers import make_sampler, suggest
 from mtselect.search.storage import dashboard_arguments
 from mtselect.search.study import shared_by_trials
 from mtselect.search.trials import TrialRow, first_tries, is_alive, is_surplus, slot, study_rows, worker_name
@@ -99,7 +99,6 @@ class Worker:
 
     def _run_one_after_another(self, advance: Advance) -> None:
         while self._left(self.study.get_trials(deepcopy=False)):
-            self.study.sampler = slot_sampler(self.sweep)
             try:
                 self.study.optimize(self._objective, n_trials=1, catch=(NonFiniteError,))
             except UnboundLocalError as error:  # what Optuna makes of a storage that is gone when it closes the trial
@@ -208,14 +207,15 @@ class Worker:
         if is_surplus(trials[trial.number], trials, self.sweep.study.n_trials):
             trial.set_user_attr("surplus", True)
             raise optuna.TrialPruned
-        baseline = trial.user_attrs.get("baseline")
+        baseline, place = trial.user_attrs.get("baseline"), slot(trials[trial.number], trials)
+        self.study.sampler = make_sampler(self.sweep, place)  # Optuna asks it for the first time when a value is suggested
         values = trial.user_attrs["fields"] if baseline else suggest(trial, self.sweep)
         try:
             experiment = trial_experiment(self.sweep.experiment, values)
         except UserError as error:  # two searched fields do not go together: it would fail again
             trial.set_user_attr("failed", str(error))
             raise
-        name = baseline or f"t{slot(trials[trial.number], trials):03d}"
+        name = baseline or f"t{place:03d}"
         rival = trial.user_attrs.get("rival")
         kind: Kind = "trial" if not baseline else "again" if rival == "again" else "baseline"
         searched = {path: value for path, value in values.items() if path in self.sweep.search}
