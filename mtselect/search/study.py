@@ -7,14 +7,14 @@ import warnings
 
 import optuna
 
-from mtselect.config import Sweep
+from mtselect.config import Experiment, Sweep
 from mtselect.resolve import trial_experiment
 from mtselect.search.question import directions, question, refuse_other
 from mtselect.search.samplers import make_pruner
 from mtselect.search.storage import remember, storage, unusable
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.lineage import Stage, depends_on
-from mtselect.stages.trial import shared_stages
+from mtselect.stages.trial import at_seeds, shared_stages
 
 
 def open_study(sweep: Sweep) -> optuna.Study:
@@ -38,6 +38,12 @@ def open_study(sweep: Sweep) -> optuna.Study:
     else:  # perhaps by another worker, a moment ago
         refuse_other(sweep, begun)
     return study
+
+
+def experiments_of(base: Experiment, trial: optuna.trial.BaseTrial) -> list[Experiment]:
+    """What a trial or a baseline of a study is, at each of its finetuning seeds."""
+    experiment = trial_experiment(base, trial.user_attrs.get("fields", trial.params))
+    return at_seeds(experiment, trial.user_attrs.get("seeds", [experiment.finetune.seed]))
 
 
 def shared_by_trials(sweep: Sweep) -> list[Stage]:

@@ -27,13 +27,13 @@ from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
 from mtselect.search.samplers import make_sampler, suggest
 from mtselect.search.storage import dashboard_arguments
-from mtselect.search.study import shared_by_trials
+from mtselect.search.study import experiments_of, shared_by_trials
 from mtselect.search.trials import TrialRow, first_tries, is_alive, is_surplus, slot, study_rows, worker_name
 from mtselect.stages.evaluation import prepare_metrics
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import selection_stage
-from mtselect.stages.trial import at_seeds, mean_scores, run_trial, shared_stages
+from mtselect.stages.trial import mean_scores, run_trial, shared_stages
 from mtselect.study_record import compare_rivals, record_study
 from mtselect.tracking.base import Kind, Tracker
 
@@ -51,7 +51,6 @@ class Worker:
         self.sweep, self.bench, self.executor, self.tracker = sweep, executor.bench, executor, tracker
         self.study, self.parent, self.console = study, parent, console
         self._unsigned: dict[int, float] = {}
-        self._recorded: set[str] = set()  # keys of gradients
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
@@ -65,14 +64,7 @@ class Worker:
                 advance(1)
         record_corpus(self.tracker, self.parent, lineage)
         if GRADIENTS in stages:
-            self._record_gradients(lineage)
-
-    def _record_gradients(self, lineage: Lineage) -> None:
-        """Once for each gradients entry of the study."""
-        key = lineage.key(GRADIENTS)
-        if key not in self._recorded:
             record_gradients(self.tracker, self.parent, lineage, self.sweep.tracking)
-            self._recorded.add(key)
 
     def search(self) -> None:
         """Run trials until the study has its number, none waits, and the other workers' trials are done too; those whose
@@ -82,7 +74,8 @@ class Worker:
             self.retry_dead_trials()
             trials = self.study.get_trials(deepcopy=False)
             if left := self._left(trials):
-                self._run_trials(left)
+                with self.bench.progress.task("trials", left) as advance:
+                    self.executor.side_by_side(partial(self._run_one_after_another, advance))
             elif running := [trial for trial in trials if trial.state.name == "RUNNING"]:
                 if time.monotonic() - told >= LINE_SECONDS:
                     workers = sorted({trial.user_attrs.get("worker", "?") for trial in running})
@@ -92,10 +85,6 @@ class Worker:
                 optuna.storages.fail_stale_trials(self.study)  # of workers on other hosts
             else:
                 return
-
-    def _run_trials(self, left: int) -> None:
-        with self.bench.progress.task("trials", left) as advance:
-            self.executor.side_by_side(partial(self._run_one_after_another, advance))
 
     def _run_one_after_another(self, advance: Advance) -> None:
         while self._left(self.study.get_trials(deepcopy=False)):
@@ -124,10 +113,9 @@ class Worker:
                 known[name] = rival.fields
                 self.study.enqueue_trial({}, user_attrs={"baseline": name, "fields": rival.fields, "rival": rival.kind,
                                                          "seeds": seeds})
-        waiting = [trial.user_attrs["fields"] for trial in self.study.get_trials(deepcopy=False)
-                   if trial.state.name == "WAITING" and "baseline" in trial.user_attrs]
-        self.executor.ahead([one for fields in waiting
-                             for one in at_seeds(trial_experiment(self.sweep.experiment, fields), seeds)])
+        self.executor.ahead([one for trial in self.study.get_trials(deepcopy=False)
+                             if trial.state.name == "WAITING" and "baseline" in trial.user_attrs
+                             for one in experiments_of(self.sweep.experiment, trial)])
         self.search()
 
     def retry_dead_trials(self) -> None:
@@ -151,7 +139,8 @@ class Worker:
     def report(self, rows: list[TrialRow]) -> None:
         """The final tables on the console and on the study's run, and what to do next."""
         trials, proof = [row for row in rows if row.kind == "trial"], [row for row in rows if row.kind != "trial"]
-        experiments = self._experiments()
+        experiments = {trial.user_attrs["row"]["run_id"]: experiments_of(self.sweep.experiment, trial)
+                       for trial in self.study.get_trials(deepcopy=False) if "row" in trial.user_attrs}
         comparisons = compare_rivals(self.bench, self.sweep, proof, experiments)
         self.console.print(final_table(trials, self.sweep))
         self.console.print(proof_table(proof, comparisons, self.sweep))
@@ -190,17 +179,6 @@ class Worker:
             opened = f"{get}{cli.program('optuna-dashboard')} {dashboard_arguments(self.sweep)}"
             self.console.print(f"optuna     [bold]{escape(opened)}[/]", soft_wrap=True)
 
-    def _experiments(self) -> dict[str, list[Experiment]]:
-        """Run id -> experiment of every finished trial and baseline, at each of its finetuning seeds."""
-        found = {}
-        for trial in self.study.get_trials(deepcopy=False):
-            if "row" in trial.user_attrs:
-                values = trial.user_attrs["fields"] if "baseline" in trial.user_attrs else trial.params
-                experiment = trial_experiment(self.sweep.experiment, values)
-                seeds = trial.user_attrs.get("seeds", [experiment.finetune.seed])
-                found[trial.user_attrs["row"]["run_id"]] = at_seeds(experiment, seeds)
-        return found
-
     def _objective(self, trial: optuna.Trial) -> list[float]:
         trial.set_user_attr("worker", worker_name())
         trials = self.study.get_trials(deepcopy=False)
@@ -211,7 +189,7 @@ class Worker:
         self.study.sampler = make_sampler(self.sweep, place)  # Optuna asks it for the first time when a value is suggested
         values = trial.user_attrs["fields"] if baseline else suggest(trial, self.sweep)
         try:
-            experiment = trial_experiment(self.sweep.experiment, values)
+            experiments = experiments_of(self.sweep.experiment, trial)
         except UserError as error:  # two searched fields do not go together: it would fail again
             trial.set_user_attr("failed", str(error))
             raise
@@ -219,19 +197,18 @@ class Worker:
         rival = trial.user_attrs.get("rival")
         kind: Kind = "trial" if not baseline else "again" if rival == "again" else "baseline"
         searched = {path: value for path, value in values.items() if path in self.sweep.search}
-        params = trial_params(experiment, searched, rival if kind == "baseline" else None)
-        run_id = self.tracker.start_trial(self.parent, name, kind, params,
-                                          {"mtselect.trial": str(trial.number)})
+        params = trial_params(experiments[0], searched, rival if kind == "baseline" else None)
+        run_id = self.tracker.start_trial(self.parent, name, kind, params, {"mtselect.trial": str(trial.number)})
         trial.set_user_attr("run_id", run_id)
         self.console.print(f"[bold]{name}[/] {'  '.join(f'{key}={value}' for key, value in params.items())}")
         start = time.monotonic()
         try:
-            results = ([self.executor.run_trial(one) for one in at_seeds(experiment, trial.user_attrs["seeds"])] if baseline
-                       else [self.executor.run_trial(experiment, self._pruning(trial))])
+            on_epoch = None if baseline else self._pruning(trial)
+            results = [self.executor.run_trial(one, on_epoch) for one in experiments]
             scores = mean_scores(results[0].lineage, [result.evaluation for result in results])
             record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
-            if GRADIENTS in shared_stages(experiment):
-                self._record_gradients(results[0].lineage)
+            if GRADIENTS in shared_stages(experiments[0]):
+                record_gradients(self.tracker, self.parent, results[0].lineage, self.sweep.tracking)
             minutes = (time.monotonic() - start) / 60
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})
             self.tracker.end(run_id, "FINISHED")
