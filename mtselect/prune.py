@@ -123,15 +123,12 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
 
 def _experiments(base: Experiment, study: Any) -> Iterator[Experiment]:
     """Of the study itself, and of every trial and baseline, also one that is running."""
-    from mtselect.resolve import trial_experiment
-    from mtselect.stages.trial import at_seeds
+    from mtselect.search.study import experiments_of
 
     yield base
     for trial in study.get_trials(deepcopy=False):
-        values = trial.user_attrs.get("fields", {}) if "baseline" in trial.user_attrs else trial.params
-        if values:
-            experiment = trial_experiment(base, values)
-            yield from at_seeds(experiment, trial.user_attrs.get("seeds", [experiment.finetune.seed]))
+        if trial.params or "baseline" in trial.user_attrs:
+            yield from experiments_of(base, trial)
 
 
 def _abandoned(root: Path, old: float) -> list[Path]:
