@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,7 @@ class PatientClient:
         self._client, self._patience = client, Patience(f"MLflow at {redact(uri)}", is_away, patience)
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(*arguments: Any, again: Callable[[], Any] | None = None, **options: Any) -> Any:
-            return self.call(lambda: method(*arguments, **options), again)
-
-        return call
+        return partial(self._call, getattr(self._client, name))
 
     def server_version(self) -> str:
         """Of the MLflow that serves the UI; empty if it does not tell."""
@@ -41,14 +37,13 @@ class PatientClient:
             return str(answer.text) if answer.ok else ""
         return ""
 
-    def call(self, call: Callable[[], Any], again: Callable[[], Any] | None = None) -> Any:
-        """What a function that uses MLflow returns."""
+    def _call(self, method: Callable[..., Any], *arguments: Any, again: Callable[[], Any] | None = None, **options: Any) -> Any:
         from mlflow.exceptions import MlflowException
 
         server = self._patience.server
         try:
             with own_retries(0):  # MLflow's own would make a run twice when the first answer is lost
-                return self._patience(call, again)
+                return self._patience(partial(method, *arguments, **options), again)
         except (MlflowException, OSError) as error:
             code = getattr(error, "error_code", "INTERNAL_ERROR")
             if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
@@ -97,16 +92,11 @@ def connect(uri: str | None, *, create: bool = False) -> Iterator[tuple[Any, str
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # an error is waited for or raised, here as well
     with own_retries(1):
         address = uri or mlflow.get_tracking_uri()
-        if not create and not exists(address):
+        if not create and address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists():
             yield None, address
             return
         registry = None if address.startswith("databricks") else address
         yield mlflow.MlflowClient(tracking_uri=address, registry_uri=registry), address
-
-
-def exists(uri: str) -> bool:
-    """Whether there is a database to ask; only of SQLite can that be told without making one."""
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
 
 
 def own_retries(count: int) -> AbstractContextManager[None]:

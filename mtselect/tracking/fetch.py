@@ -79,12 +79,8 @@ def fetch_run(run_id: str, uri: str | None, folder: Path, *, file: str = "select
         StorageError: MLflow does not answer.
     """
     with _asking(run_id, uri, named) as client:
-        from mlflow.artifacts import download_artifacts
-
         run = client.get_run(run_id)
-        path = download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder),
-                                  tracking_uri=client.tracking_uri)
-        return Path(path), recorded(run)
+        return Path(client.download_artifacts(run_id, file, str(folder))), recorded(run)
 
 
 def fetch_version(address: str, uri: str | None, folder: Path, *, named: str = _OPTION) -> tuple[Path, RecordedRun | None]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKS = 40  # points of a finetuning curve that are kept; more only slow the charts
+_NOTE = "mlflow.note.content"  # the tag of a run's text
 _COLUMN_TYPES = {str: "string", float: "double", int: "long"}
 
 
@@ -75,13 +76,18 @@ class MlflowTracker:
     def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
         """A child run, named shortly so that MLflow's charts do not cut it."""
         run_id = self._create(name, kind, {"mlflow.parentRunId": parent, **tags})
-        self._batch(run_id, params=params)
+        self.log(run_id, params=params)
         return run_id
 
     def log(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
             tags: Mapping[str, str] | None = None, note: str | None = None) -> None:
         """Metrics (rounded to 4 decimals, in this order), params, tags and a Markdown note."""
-        self._batch(run_id, metrics=metrics, params=params, tags={**(tags or {}), **_note(note)})
+        from mlflow.entities import Param, RunTag
+
+        noted = {} if note is None else {_NOTE: note}
+        self._client.log_batch(run_id, metrics=_metrics(metrics or {}),
+                               params=[Param(key, str(value)) for key, value in (params or {}).items()],
+                               tags=[RunTag(key, value) for key, value in {**(tags or {}), **noted}.items()])
 
     def log_curve(self, run_id: str, curve: Sequence[Mapping[str, Any]]) -> None:
         """The finetuning curve as metrics over optimiser steps."""
@@ -159,7 +165,8 @@ class MlflowTracker:
     def abandon(self, run_id: str, status: Status, note: str | None = None) -> None:
         """Close a run after a failure, if MLflow lets us: it may be what failed."""
         with suppress(StorageError):
-            self._hasty.log_batch(run_id, tags=_tags(_note(note)))
+            if note is not None:
+                self._hasty.set_tag(run_id, _NOTE, note)
             self._hasty.set_terminated(run_id, status)
             if model_id := self._pending.pop(run_id, None):
                 self._hasty.finalize_logged_model(model_id, "FAILED")
@@ -196,10 +203,7 @@ class MlflowTracker:
 
     def download(self, run_id: str, name: str, folder: Path) -> Path:
         """An artifact of a run, copied into a folder."""
-        from mlflow.artifacts import download_artifacts
-
-        return Path(self._client.call(lambda: download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder),
-                                                                 tracking_uri=self._uri)))
+        return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def registry(self, name: str) -> Registry:
         """The versions of a promoted dataset."""
@@ -247,14 +251,6 @@ class MlflowTracker:
         run = self._client.create_run(self.experiment_id, run_name=name, tags=all_tags, again=again)
         return str(run.info.run_id)
 
-    def _batch(self, run_id: str, metrics: Mapping[str, float] | None = None, params: Mapping[str, object] | None = None,
-               tags: Mapping[str, str] | None = None) -> None:
-        from mlflow.entities import Param
-
-        self._client.log_batch(run_id, metrics=_metrics(metrics or {}),
-                               params=[Param(key, str(value)) for key, value in (params or {}).items()],
-                               tags=_tags(tags or {}))
-
     def _runs(self, where: str) -> list[RecordedRun]:
         found, token = [], None
         while True:
@@ -288,16 +284,6 @@ def _metrics(values: Mapping[str, float], **of: str) -> list[Any]:
 
     now = int(time.time() * 1000)
     return [Metric(key, round(float(value), 4), now, 0, **of) for key, value in values.items()]
-
-
-def _note(note: str | None) -> dict[str, str]:
-    return {} if note is None else {"mlflow.note.content": note}
-
-
-def _tags(tags: Mapping[str, str]) -> list[Any]:
-    from mlflow.entities import RunTag
-
-    return [RunTag(key, value) for key, value in tags.items()]
 
 
 def _without_credentials(sweep: Sweep) -> Sweep:
