@@ -16,7 +16,7 @@ from mtselect.stages.finetune import FINETUNE, start_model, weights_folder
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import Selection
 from mtselect.stages.trial import TrialResult
-from mtselect.tracking.base import DatasetInput, TrialModel
+from mtselect.tracking.base import DatasetInput
 
 
 def corpus_inputs(lineage: Lineage) -> list[DatasetInput]:
@@ -51,9 +51,9 @@ def selected_input(selection: Selection) -> DatasetInput:
     return DatasetInput(name="selected", digest=selection.digest, n_rows=len(selection.pairs), columns=columns)
 
 
-def trial_model(results: Sequence[TrialResult]) -> TrialModel:
-    """Of a trial at some finetuning seeds: at each the folder of the weights and the key of their stage; where nothing was
-    selected, the model as it was.
+def model_tags(results: Sequence[TrialResult]) -> dict[str, str]:
+    """Which model a trial ended with at some finetuning seeds: at each the folder of the weights and the key of their stage;
+    where nothing was selected, the model as it was.
 
     The folders are there as long as `runtime.keep_models` is true and `mtselect.prune` finds a study that refers to them.
     """
@@ -62,8 +62,8 @@ def trial_model(results: Sequence[TrialResult]) -> TrialModel:
     if not selection.pairs:
         name = start_model(first.experiment).read(first).name
         weights = str(Path(name).resolve()) if is_local(name) else name
-        return TrialModel(kind="untuned", tags={**tags, "mtselect.weights": weights})
+        return {**tags, "mtselect.weights": weights}
     for lineage in (result.lineage for result in results):
         seed = lineage.experiment.finetune.seed
         tags |= {f"mtselect.finetune.{seed}": lineage.key(FINETUNE), f"mtselect.weights.{seed}": str(weights_folder(lineage))}
-    return TrialModel(kind="finetuned", tags=tags)
+    return tags

@@ -25,7 +25,7 @@ import mtselect
 from mtselect.config import DataConfig, Sweep, TrackingConfig
 from mtselect.errors import StorageError
 from mtselect.remote import Patience, redact
-from mtselect.tracking.base import DatasetInput, TrialModel
+from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow
 
@@ -318,7 +318,7 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1}])
     tracker.log_inputs(run_id, [GIVEN])
     proxy.lose.append(("POST", "runs/log-batch"))
-    tracker.log_model(run_id, TrialModel(kind="finetuned", tags={}), {"eval/chrf": 40.0}, DEV)
+    tracker.log_model(run_id, "finetuned", {}, {"eval/chrf": 40.0}, DEV)
     tracker.end(run_id, "FINISHED")
     assert proxy.lose == []
     client = client_of(mlflow_server.uri)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Of a run below a study's: `again` is the best trial with fresh finetuning seeds.
 Kind = Literal["trial", "baseline", "again"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+ModelKind = Literal["finetuned", "untuned"]  # whether anything was selected to finetune a trial's model on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +35,6 @@ class DatasetInput:
     n_rows: int
     data: DataConfig | None = None
     columns: Mapping[str, type] = field(default_factory=lambda: {"src": str, "tgt": str})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialModel:
-    """The model that a trial ended with, which stays where it is.
-
-    Args:
-        kind: whether anything was selected to finetune it on.
-        tags: which it is, and where.
-    """
-
-    kind: Literal["finetuned", "untuned"]
-    tags: Mapping[str, str]
 
 
 class Tracker(Protocol):
@@ -92,9 +80,10 @@ class Tracker(Protocol):
     def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
         """What the run was given."""
 
-    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
-        """The model of a trial, once, and its scores, as metrics of the run, of the model and of the pairs they are of. It
-        counts when the run is ended as finished."""
+    def log_model(self, run_id: str, kind: ModelKind, tags: Mapping[str, str], scores: Mapping[str, float],
+                  scored_on: DatasetInput) -> None:
+        """The model that a trial ended with, once, whose tags say where it stays, and its scores, as metrics of the run, of the
+        model and of the pairs they are of. It counts when the run is ended as finished."""
 
     def end(self, run_id: str, status: Status) -> None:
         """Close a run."""

@@ -26,7 +26,7 @@ from mtselect.config import Sweep, to_yaml
 from mtselect.errors import StorageError
 from mtselect.metrics.base import direction
 from mtselect.remote import redact
-from mtselect.tracking.base import DatasetInput, Kind, Status, TrialModel
+from mtselect.tracking.base import DatasetInput, Kind, ModelKind, Status
 from mtselect.tracking.client import PatientClient
 from mtselect.tracking.models import create_model, fail_models
 from mtselect.tracking.recorded import RecordedRun, recorded
@@ -136,14 +136,15 @@ class MlflowTracker:
                 raise
             self._client.log_inputs(run_id, datasets=datasets)
 
-    def log_model(self, run_id: str, model: TrialModel, scores: Mapping[str, float], scored_on: DatasetInput) -> None:
+    def log_model(self, run_id: str, kind: ModelKind, tags: Mapping[str, str], scores: Mapping[str, float],
+                  scored_on: DatasetInput) -> None:
         """As a logged model without files, which is pending until the run is ended, with the run's params."""
         from mlflow.entities import LoggedModelOutput
 
         run = self._client.get_run(run_id)
-        tags = {key: value for key, value in run.data.tags.items() if key.startswith("mtselect.")}
-        made = create_model(self._client, self.experiment_id, run_id, kind=model.kind, name=run.info.run_name,
-                            tags={**tags, **model.tags}, params=run.data.params)
+        ours = {key: value for key, value in run.data.tags.items() if key.startswith("mtselect.")}
+        made = create_model(self._client, self.experiment_id, run_id, kind=kind, name=run.info.run_name,
+                            tags={**ours, **tags}, params=run.data.params)
         self._pending[run_id] = made.model_id
         self.log_scores(run_id, made.model_id, scores, scored_on)
         self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)],

@@ -25,14 +25,14 @@ from mlflow.exceptions import MlflowException
 from mtselect.config import DataConfig, Sweep, TrackingConfig
 from mtselect.errors import PromotionRefused, StorageError
 from mtselect.store import jsonl
-from mtselect.tracking.base import DatasetInput, TrialModel
+from mtselect.tracking.base import DatasetInput
 from mtselect.tracking.mlflow import MlflowTracker
 from mtselect.tracking.server import open_mlflow, reach
 
 GIVEN = DatasetInput(name="selected", digest="abc", n_rows=2,
                      columns={"id": str, "src": str, "tgt": str, "z": float, "cluster": int})
 DEV = DatasetInput(name="dev", digest="def", n_rows=3, data=DataConfig())
-MODEL = TrialModel(kind="finetuned", tags={"mtselect.weights.0": "/store/finetune/key/model"})
+WEIGHTS = {"mtselect.weights.0": "/store/finetune/key/model"}
 START_SECONDS = 90  # a server needs about ten on two busy cores, most of it for its database
 
 
@@ -133,7 +133,7 @@ def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: MlflowTra
     left = tracker.start_trial(study.run_id, "t001", "trial", {}, {"mtselect.trial": "1"})
     other = tracker.start_trial(study.run_id, "t002", "trial", {}, {"mtselect.trial": "2"})
     for run_id in (left, other):
-        tracker.log_model(run_id, MODEL, {"eval/chrf": 40.0}, DEV)
+        tracker.log_model(run_id, "finetuned", WEIGHTS, {"eval/chrf": 40.0}, DEV)
     tracker.close_trial(study.run_id, 1)
     tracker.close_trial(study.run_id, 0)
     client = mlflow.MlflowClient(tracking_uri=server)
@@ -153,13 +153,13 @@ def test_a_finished_run_leaves_a_model_that_is_ready(tracker: MlflowTracker, ser
     client = mlflow.MlflowClient(tracking_uri=server)
     parent = tracker.study_run(Sweep())
     run_id = tracker.start_trial(parent, "random-20 lr=0.01", "baseline", {"method": "random"}, {"mtselect.trial": "3"})
-    tracker.log_model(run_id, MODEL, {"eval/chrf": 40.123456, "eval/chrf_low": 38.0}, DEV)
+    tracker.log_model(run_id, "finetuned", WEIGHTS, {"eval/chrf": 40.123456, "eval/chrf_low": 38.0}, DEV)
     (output,) = client.get_run(run_id).outputs.model_outputs
     assert client.get_logged_model(output.model_id).status == "PENDING"
     tracker.end(run_id, "FINISHED")
     model = client.get_logged_model(output.model_id)
     assert (model.status, model.name, model.params) == ("READY", "random-20 lr=0-01", {"method": "random"})
-    assert model.tags.items() >= {"mtselect.study": "über.http", "mtselect.kind": "baseline", **MODEL.tags}.items()
+    assert model.tags.items() >= {"mtselect.study": "über.http", "mtselect.kind": "baseline", **WEIGHTS}.items()
     assert client.get_run(run_id).data.metrics == {"eval/chrf": 40.1235, "eval/chrf_low": 38.0}
     dev = {"dataset_name": "dev", "dataset_digest": "def"}
     asked = [tracker.experiment_id], f"source_run_id = '{run_id}' AND metrics.`eval/chrf` > 40"
