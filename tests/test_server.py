@@ -311,8 +311,8 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
     proxy.lose = [("POST", "runs/create"), ("POST", "runs/log-batch"), ("PUT", "table.json"), ("POST", "runs/set-tag"),
                   ("POST", "runs/log-inputs"), ("POST", "runs/update"), ("POST", "mlflow/logged-models"),
                   ("POST", "runs/outputs"), ("PATCH", "")]
-    run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5}, {"mtselect.trial": "0"})
-    other = tracker.start_trial(parent, "t001", "trial", {"budget": 5}, {"mtselect.trial": "1"})
+    run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5}, 0)
+    other = tracker.start_trial(parent, "t001", "trial", {"budget": 5}, 1)
     tracker.log_table(run_id, {"src": ["a"], "hyp": ["b"]}, "table.json")
     proxy.lose.append(("POST", "runs/log-batch"))
     tracker.log_curve(run_id, [{"train_loss": 2.0, "dev_loss": None, "step": 1}])
@@ -335,7 +335,7 @@ def test_a_lost_answer_makes_nothing_twice(proxy: Proxy, mlflow_server: Any, tmp
 
 def test_a_lost_answer_registers_no_dataset_twice(proxy: Proxy, mlflow_server: Any, tmp_path: Path) -> None:
     tracker = open_mlflow(TrackingConfig(uri=proxy.uri()), f"lost-{tmp_path.name}", tmp_path)
-    run_id = tracker.start_trial(tracker.study_run(Sweep()), "t002", "trial", {}, {"mtselect.trial": "2"})
+    run_id = tracker.start_trial(tracker.study_run(Sweep()), "t002", "trial", {}, 2)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "selected.jsonl").write_text("{}\n")
     proxy.lose = [("POST", "registered-models/create"), ("POST", "mlflow/logged-models"), ("POST", "model-versions/create"),

@@ -198,7 +198,7 @@ class Worker:
         kind: Kind = "trial" if not baseline else "again" if rival == "again" else "baseline"
         searched = {path: value for path, value in values.items() if path in self.sweep.search}
         params = trial_params(experiments[0], searched, rival if kind == "baseline" else None)
-        run_id = self.tracker.start_trial(self.parent, name, kind, params, {"mtselect.trial": str(trial.number)})
+        run_id = self.tracker.start_trial(self.parent, name, kind, params, trial.number)
         trial.set_user_attr("run_id", run_id)
         self.console.print(f"[bold]{name}[/] {'  '.join(f'{key}={value}' for key, value in params.items())}")
         start = time.monotonic()

@@ -49,8 +49,8 @@ class Tracker(Protocol):
     def study_run(self, sweep: Sweep) -> str:
         """The run of a study, begun or gone on with; all others are its children."""
 
-    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
-        """The run of a trial or a baseline; `mtselect.trial` among its tags is its number."""
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], number: int) -> str:
+        """The run of a trial or a baseline, whose number is Optuna's."""
 
     def finished(self, parent: str) -> set[str] | None:
         """Ids of the children that came to their end; null where nothing is kept."""

@@ -73,9 +73,9 @@ class MlflowTracker:
             raise
         return run_id
 
-    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], number: int) -> str:
         """A child run, named shortly so that MLflow's charts do not cut it."""
-        run_id = self._create(name, kind, {"mlflow.parentRunId": parent, **tags})
+        run_id = self._create(name, kind, {"mlflow.parentRunId": parent, "mtselect.trial": str(number)})
         self.log(run_id, params=params)
         return run_id
 

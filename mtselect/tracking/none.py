@@ -17,9 +17,9 @@ class NoTracker:
         """Its name."""
         return sweep.study.name
 
-    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
+    def start_trial(self, parent: str, name: str, kind: Kind, params: Mapping[str, object], number: int) -> str:
         """Study and number."""
-        return f"{parent}/{tags['mtselect.trial']}"
+        return f"{parent}/{number}"
 
     def finished(self, parent: str) -> None:
         """Unknown."""

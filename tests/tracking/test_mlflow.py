@@ -80,7 +80,7 @@ def tracker(server: str, tmp_path_factory: pytest.TempPathFactory) -> MlflowTrac
 def trial(tracker: MlflowTracker, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A study run with one recorded trial."""
     parent = tracker.study_run(Sweep())
-    run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5, "method": "gdig"}, {"mtselect.trial": "0"})
+    run_id = tracker.start_trial(parent, "t000", "trial", {"budget": 5, "method": "gdig"}, 0)
     tracker.log(run_id, metrics={"eval/bleu": 12.345678, "eval/chrf": 40.0, "select/pairs": 2},
                 tags={"mtselect.selected": "abc"}, note="**Größe**")
     tracker.log_text(run_id, '{"id": "1", "src": "Straße 数"}\n', "selected.jsonl")
@@ -130,8 +130,8 @@ def test_what_a_killed_worker_left_is_closed_and_nothing_else(tracker: MlflowTra
 
     study = tracker.find_study()
     assert study is not None
-    left = tracker.start_trial(study.run_id, "t001", "trial", {}, {"mtselect.trial": "1"})
-    other = tracker.start_trial(study.run_id, "t002", "trial", {}, {"mtselect.trial": "2"})
+    left = tracker.start_trial(study.run_id, "t001", "trial", {}, 1)
+    other = tracker.start_trial(study.run_id, "t002", "trial", {}, 2)
     for run_id in (left, other):
         tracker.log_model(run_id, "finetuned", WEIGHTS, {"eval/chrf": 40.0}, DEV)
     tracker.close_trial(study.run_id, 1)
@@ -152,7 +152,7 @@ def test_a_finished_run_leaves_a_model_that_is_ready(tracker: MlflowTracker, ser
 
     client = mlflow.MlflowClient(tracking_uri=server)
     parent = tracker.study_run(Sweep())
-    run_id = tracker.start_trial(parent, "random-20 lr=0.01", "baseline", {"method": "random"}, {"mtselect.trial": "3"})
+    run_id = tracker.start_trial(parent, "random-20 lr=0.01", "baseline", {"method": "random"}, 3)
     tracker.log_model(run_id, "finetuned", WEIGHTS, {"eval/chrf": 40.123456, "eval/chrf_low": 38.0}, DEV)
     (output,) = client.get_run(run_id).outputs.model_outputs
     assert client.get_logged_model(output.model_id).status == "PENDING"
