@@ -90,17 +90,18 @@ def remember(sweep: Sweep) -> None:
 
 def forget_studies(sweep: Sweep, names: Sequence[str]) -> None:
     """Take the notes back."""
-    for path, note in _notes(sweep):
-        if note["study"] in names:
+    for path, name, _ in _notes(sweep):
+        if name in names:
             path.unlink(missing_ok=True)
 
 
-def _notes(sweep: Sweep) -> list[tuple[Path, dict[str, Any]]]:
+def _notes(sweep: Sweep) -> list[tuple[Path, str, str | None]]:
+    """Of each its file, its study and, as `remember` wrote it, the storage."""
     found = []
     for path in sorted((Path(sweep.runtime.workdir) / "studies").glob("*.json")):
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
-            found.append((path, {"study": str(note["study"]), "storage": note["storage"]}))
+            found.append((path, str(note["study"]), note["storage"]))
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path} is no note of a study ({error}): remove it, if no study was kept in a database"
                                ) from error
@@ -120,15 +121,14 @@ def read_studies(sweep: Sweep, forgotten: Sequence[str]) -> Iterator[tuple[str, 
     workdir, url = Path(sweep.runtime.workdir), sweep.study.storage
     journals = {path.stem for path in _journal(sweep).parent.glob("*.journal")}
     kept: list[tuple[str, str | None]] = []
-    for _, note in _notes(sweep):
-        name = note["study"]
-        if note["storage"] is None:
+    for _, name, noted in _notes(sweep):
+        if noted is None:
             journals.add(name)
         elif name not in forgotten:
+            if url is None or noted != redact(url):
+                raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {noted}: name that database "
+                                   f"with --study.storage, or let the study go with --forget {name}; nothing was deleted")
             kept.append((name, url))
-        if name not in forgotten and note["storage"] is not None and note["storage"] != (url and redact(url)):
-            raise StorageError(f"study {name!r} was run in {str(workdir)!r} and is kept in {note['storage']}: name that "
-                               f"database with --study.storage, or let the study go with --forget {name}; nothing was deleted")
     kept += [(name, None) for name in sorted(journals - set(forgotten))]
     for name, where in kept:
         its = replace(sweep, study=replace(sweep.study, name=name, storage=where))
@@ -182,15 +182,15 @@ def database_storage(url: str) -> Any:
     def patient(method: Any) -> Any:
         @wraps(method)
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            first = True
+            attempts = 0
 
             def attempt() -> Any:
-                nonlocal first
-                repeated, first = not first, False
+                nonlocal attempts
+                attempts += 1
                 try:
                     return method(self, *arguments, **options)
                 except UpdateFinishedTrialError:
-                    if repeated and method.__name__ == "set_trial_state_values":  # it was us; only the answer was lost
+                    if attempts > 1 and method.__name__ == "set_trial_state_values":  # it was us; only the answer was lost
                         return True
                     raise
 
@@ -220,6 +220,6 @@ def _has_no_tables(error: BaseException) -> bool:
 
 def _limits(url: str) -> dict[str, int]:
     """How long a database server is waited for, of libpq: seconds, milliseconds; else it may be hours."""
-    limits, parsed = {"connect_timeout": 10, "tcp_user_timeout": 60_000}, make_url(url)
-    return {name: value for name, value in limits.items() if name not in parsed.query} if (
-        parsed.get_driver_name() in ("psycopg", "psycopg2")) else {}
+    parsed = make_url(url)
+    limits = {"connect_timeout": 10, "tcp_user_timeout": 60_000} if parsed.get_driver_name() in ("psycopg", "psycopg2") else {}
+    return {name: value for name, value in limits.items() if name not in parsed.query}
