@@ -98,7 +98,7 @@ def test_translations_stand_side_by_side(recorded: Any, page: Page, tmp_path: Pa
     from mtselect.tracking.server import open_mlflow
 
     tracker = open_mlflow(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False)
-    page.goto(tracker.links("eval/chrf")["translations"])
+    page.goto(tracker.links("run", "eval/chrf")["translations"])
     shown(page, "translations.json")
 
 
@@ -147,7 +147,7 @@ def test_a_view_nobody_looked_at_becomes_a_plain_filter(recorded: Any, page: Pag
     from mtselect.tracking.server import open_mlflow
 
     monkeypatch.setattr("mtselect.tracking.mlflow.VIEW_VERSIONS", ("99.",))
-    link = open_mlflow(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False).links("eval/chrf")["trials"]
+    link = open_mlflow(TrackingConfig(uri=recorded.uri), "browser", tmp_path, create=False).links("run", "eval/chrf")["trials"]
     assert "viewStateShareKey" not in link
     page.goto(link)
     expect_best_first(page, recorded.runs)

@@ -558,7 +558,7 @@ def test_a_token_that_cannot_be_sent_is_not_told(mlflow_server: Any, tmp_path: P
 def test_links_are_for_a_browser(tmp_path: Path) -> None:
     tracker = MlflowTracker(client_of("http://u:p@host:5000"), "http://u:p@host:5000", "1", "study", tmp_path / "lock")
     assert tracker.uri == "http://***@host:5000"
-    assert tracker.links("eval/chrf")["trials"].startswith("http://host:5000/#/experiments/1/")
+    assert tracker.links("run", "eval/chrf")["trials"].startswith("http://host:5000/#/experiments/1/")
     assert tracker.dataset_link("x", "1").startswith("http://host:5000/#/models/x/versions/1?")
 
 

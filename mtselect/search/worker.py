@@ -146,7 +146,7 @@ class Worker:
         self.console.print(proof_table(proof, comparisons, self.sweep))
         for sentence in verdict(proof, comparisons):
             self.console.print(sentence, markup=False, soft_wrap=True)
-        links = self.tracker.links(self.sweep.study.objectives[0])
+        links = self.tracker.links(self.parent, self.sweep.study.objectives[0])
         if not links:
             self._say_where(trials, experiments)
             self._say_dashboard(trials)
@@ -158,7 +158,7 @@ class Worker:
         start = f"[bold]{cli.program(links['command'])}[/]  then open\n           " if links["command"] else ""
         self.console.print(f"compare    {start}{links['trials']}", soft_wrap=True)
         self.console.print(f"charts     {links['charts']}", soft_wrap=True)
-        self.console.print(f"look       {self.tracker.run_link(self.parent)}", soft_wrap=True)
+        self.console.print(f"look       {links['study']}", soft_wrap=True)
         self._say_dashboard(trials)
         self.console.print(f"promote    [bold]{promote}[/]")
         self.tracker.log(self.parent, note=study_note(trials, proof, comparisons, self.sweep, links, promote))

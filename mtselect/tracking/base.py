@@ -94,9 +94,6 @@ class Tracker(Protocol):
     def close_trial(self, parent: str, number: int) -> None:
         """Close the run that a killed worker left behind."""
 
-    def links(self, objective: str) -> dict[str, str]:
-        """Where people look: `command` to be run before (or empty), and the addresses of the `trials`, of their `charts` and of
-        their `translations` side by side. Empty where nothing is kept."""
-
-    def run_link(self, run_id: str) -> str:
-        """Address of a run; empty where nothing is kept."""
+    def links(self, parent: str, objective: str) -> dict[str, str]:
+        """Where people look: `command` to be run before (or empty), and the addresses of the `study`, of its `trials`, of their
+        `charts` and of their `translations` side by side. Empty where nothing is kept."""

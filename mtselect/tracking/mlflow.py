@@ -210,7 +210,7 @@ class MlflowTracker:
         """The versions of a promoted dataset."""
         return Registry(self._client, self._uri, self.experiment_id, name)
 
-    def links(self, objective: str) -> dict[str, str]:
+    def links(self, parent: str, objective: str) -> dict[str, str]:
         """Of the UI; `command` shows it, and is empty for a server.
 
         They open the saved view. Its format is the UI's own, so a version that nobody looked at gets a plain filter instead.
@@ -226,12 +226,8 @@ class MlflowTracker:
                  "&workflowType=machine_learning")  # the UI heeds none if one is missing; W10= is an empty list
         known = self._client.server_version().startswith(VIEW_VERSIONS)
         view = f"{runs}?viewStateShareKey={VIEW}&workflowType=machine_learning" if known else plain
-        return {"command": command, "trials": view, "charts": f"{view}&compareRunsMode=CHART",
-                "translations": f"{view}&compareRunsMode=ARTIFACT"}
-
-    def run_link(self, run_id: str) -> str:
-        """Address of a run in the UI."""
-        return f"{self._server()}/#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        return {"command": command, "study": f"{runs}/{parent}?workflowType=machine_learning", "trials": view,
+                "charts": f"{view}&compareRunsMode=CHART", "translations": f"{view}&compareRunsMode=ARTIFACT"}
 
     def dataset_link(self, name: str, version: str) -> str:
         """Address of a dataset version in the UI."""

@@ -34,10 +34,6 @@ class NoTracker:
     log = log_curve = log_table = log_text = log_figure = log_file = log_inputs = log_model = _nothing
     end = abandon = close_trial = _nothing
 
-    def links(self, objective: str) -> dict[str, str]:
+    def links(self, parent: str, objective: str) -> dict[str, str]:
         """None."""
         return {}
-
-    def run_link(self, run_id: str) -> str:
-        """None."""
-        return ""

@@ -287,7 +287,7 @@ def test_versions_champions_and_the_way_back(tracker: MlflowTracker, trial: str,
 
 
 def test_links_name_the_server(tracker: MlflowTracker, server: str) -> None:
-    links = tracker.links("eval/chrf")
+    links = tracker.links("run", "eval/chrf")
     assert links["command"] == ""
     assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")
     link = tracker.dataset_link("mtselect.über.http", "1")

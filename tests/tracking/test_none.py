@@ -55,5 +55,5 @@ def test_no_tracker_is_a_tracker(tmp_path: Path) -> None:
     tracker: Tracker = open_tracker(config, "study", tmp_path / "work")
     parent = tracker.study_run(sweep)
     ids = {tracker.start_trial(parent, f"t00{i}", "trial", {}, i) for i in range(3)}
-    assert len(ids) == 3 and tracker.finished(parent) is None and not tracker.links("eval/chrf")
+    assert len(ids) == 3 and tracker.finished(parent) is None and not tracker.links(parent, "eval/chrf")
     assert not (tmp_path / "work").exists()
