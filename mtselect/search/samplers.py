@@ -28,8 +28,7 @@ def suggest(trial: optuna.Trial, sweep: Sweep) -> dict[str, object]:
             kind = field_type(path)
             values[path] = trial.suggest_categorical(path, [float(one) if kind is float else one for one in space.choices])
             continue
-        assert space.low is not None
-        assert space.high is not None
+        assert space.low is not None and space.high is not None
         if range_type(path, space) is int:
             values[path] = trial.suggest_int(path, int(space.low), int(space.high), step=int(space.step or 1), log=space.log)
         else:

@@ -72,9 +72,7 @@ def begun_study(sweep: Sweep) -> optuna.Study | None:
 def continued(sweep: Sweep) -> Sweep:
     """The sweep with what is open decided as its study did, if that was begun and can be asked."""
     with contextlib.suppress(StorageError):
-        study = begun_study(sweep)
-        begun = None if study is None else study.user_attrs.get("sweep")
-        if begun is not None:
+        if (study := begun_study(sweep)) is not None and (begun := study.user_attrs.get("sweep")) is not None:
             return adopt(sweep, begun)
     return sweep
 

@@ -29,7 +29,20 @@ if TYPE_CHECKING:
     from mtselect.config import DataConfig
 
 
-class SelectedSetSource(DatasetSource):
+class _KeptSource(DatasetSource):
+    """A source that MLflow keeps as its attributes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As MLflow keeps it."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, source_dict: Mapping[str, Any]) -> Self:
+        """As MLflow kept it."""
+        return cls(**source_dict)
+
+
+class SelectedSetSource(_KeptSource):
     """A selected set: a run's, or a version of a promoted dataset.
 
     Args:
@@ -63,17 +76,8 @@ class SelectedSetSource(DatasetSource):
     def _resolve(cls, raw_source: str) -> Self:
         return cls(raw_source)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As MLflow keeps it."""
-        return {"uri": self.uri}
 
-    @classmethod
-    def from_dict(cls, source_dict: Mapping[str, str]) -> Self:
-        """As MLflow kept it."""
-        return cls(source_dict["uri"])
-
-
-class PairsSource(DatasetSource):
+class PairsSource(_KeptSource):
     """A source of a sweep file that is neither one file or folder nor on the Hugging Face hub: two files of a sentence a line
     (`crawl.de-en`), `quickstart:pool`, or another package's form.
 
@@ -109,16 +113,6 @@ class PairsSource(DatasetSource):
     @classmethod
     def _resolve(cls, raw_source: str) -> Self:
         raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """As MLflow keeps it."""
-        return {"source": self.source, "src_column": self.src_column, "tgt_column": self.tgt_column,
-                "max_chars": self.max_chars}
-
-    @classmethod
-    def from_dict(cls, source_dict: Mapping[str, Any]) -> Self:
-        """As MLflow kept it."""
-        return cls(**source_dict)
 
 
 def source_of(data: "DataConfig", source: str) -> DatasetSource:

@@ -111,15 +111,12 @@ class MlflowTracker:
         self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
-        """A text artifact."""
         self._client.log_text(run_id, text, name)
 
     def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
-        """A picture."""
         self._client.log_figure(run_id, figure, name)
 
     def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
-        """A file as artifact."""
         self._client.log_artifact(run_id, str(path), folder)
 
     def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
@@ -180,9 +177,7 @@ class MlflowTracker:
             self._client.set_terminated(run.run_id, "KILLED")
 
     def has_file(self, run_id: str, name: str) -> bool:
-        """Whether a run already holds an artifact."""
-        folder = str(Path(name).parent)
-        return any(found.path == name for found in self._client.list_artifacts(run_id, None if folder == "." else folder))
+        return any(found.path == name for found in self._client.list_artifacts(run_id, name.rpartition("/")[0] or None))
 
     def finished(self, parent: str) -> set[str]:
         """Of the study's children."""
@@ -217,8 +212,7 @@ class MlflowTracker:
         """
         server = self._server()
         default = self.uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        command = "" if self.uri.startswith("http") else "mlflow ui" + (
-            "" if default else f" --backend-store-uri {self.uri}")
+        command = "" if self.uri.startswith("http") else "mlflow ui" + ("" if default else f" --backend-store-uri {self.uri}")
         runs = f"{server}/#/experiments/{self.experiment_id}/runs"
         ascending = str(direction(objective) == "minimize").lower()
         plain = (f"{runs}?searchFilter={quote(FILTER)}&orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={ascending}"
