@@ -95,10 +95,9 @@ class MlflowTracker:
 
         now = int(time.time() * 1000)
         stride = max(1, len(curve) // _MARKS)
-        points = [("finetune/loss", point["train_loss"], point["step"]) for point in curve[::stride]]
-        points += [("finetune/dev_loss", point["dev_loss"], point["step"]) for point in curve
-                   if point["dev_loss"] is not None]
-        metrics = [Metric(name, round(value, 4), now, step) for name, value, step in points]
+        metrics = [Metric("finetune/loss", round(point["train_loss"], 4), now, point["step"]) for point in curve[::stride]]
+        metrics += [Metric("finetune/dev_loss", round(point["dev_loss"], 4), now, point["step"]) for point in curve
+                    if point["dev_loss"] is not None]
         self._client.log_batch(run_id, metrics=metrics)
 
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[Any]], name: str) -> None:
