@@ -32,19 +32,13 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectedPair:
+class SelectedPair(Pair):
     """One line of `selected.jsonl`.
 
     Args:
-        id: hash of the pair.
-        src: source sentence.
-        tgt: target sentence.
         scores: what stands beside it: the selector's columns, and the score of the `gate` if there is one.
     """
 
-    id: str
-    src: str
-    tgt: str
     scores: Mapping[str, float | int] = field(default_factory=dict)
 
     def row(self) -> dict[str, object]:
@@ -135,13 +129,13 @@ def _run(work: Work) -> None:
     choice, chosen, pool = choose(work), work.experiment.selection, work.read(POOL)
     rows, gated, found = choice.rows, choice.gated, choice.found
     n_gated = len(rows) if gated is None else int(gated.lets_through(chosen.gate_keeps).sum())
-    columns = {name: found.columns[name].tolist() for name in SELECTORS.load(chosen.method).columns}
+    pairs = pool.take(rows[found.rows])[:]
+    columns = {name: [getattr(pair, name) for pair in pairs] for name in ("id", "src", "tgt")}
+    columns |= {name: found.columns[name].tolist() for name in SELECTORS.load(chosen.method).columns}
     if gated is not None:
         columns["gate"] = gated.pool[found.rows].tolist()
-    beside = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    pairs = [SelectedPair(**asdict(pair), scores=scores)
-             for pair, scores in zip(pool.take(rows[found.rows]), beside or [{}] * len(found.rows), strict=True)]
-    write_lines(work.out / "selected.jsonl", [pair.row() for pair in pairs])
+    write_lines(work.out / "selected.jsonl", (dict(zip(columns, values, strict=True))
+                                              for values in zip(*columns.values(), strict=True)))
     summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "n_repeats": n_gated - int(choice.passed.sum()),
                "gate": _gate_report(pool, rows, gated, chosen)}
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
@@ -167,13 +161,11 @@ def _stage(method: str, also: frozenset[Need]) -> Stage:
     if not selector.excludes and (selector.needs or selector.gated):
         raise ConfigError(f"selection.method {method!r} chooses among the warm-up's rows too (`excludes` is false), of which "
                           "nothing is measured: it can have neither `needs` nor a gate (`gated`)")
-    budget = ("selection.budget",) if selector.sized else ()
-    gate = ("selection.gate", "selection.gate_keeps") if selector.gated else ("selection.gate",)
-    draws = ("finetune.seed",) if selector.drawn else ()
-    thinned = ("selection.near_duplicates",) if selector.gated else ()
-    fields = tuple(f"selection.{name}" for name in (*selector.fields, "seed", "options", "method"))
+    fields = [*selector.fields, "seed", "options", "method", *(["budget"] if selector.sized else []), "gate",
+              *(["gate_keeps", "near_duplicates"] if selector.gated else [])]
+    draws = ["finetune.seed"] if selector.drawn else []
     needs = list(dict.fromkeys(given for need in sorted(selector.needs | also) for given in SIGNALS[need].inputs))
-    return Stage(name="selection", version=3, run=_run, reads=(*fields, *budget, *gate, *thinned, *draws, *READS),
+    return Stage(name="selection", version=3, run=_run, reads=(*(f"selection.{name}" for name in fields), *draws, *READS),
                  sources=lambda _: SELECTORS.origin(method),
                  inputs=lambda experiment: [POOL, POOL_TOKENS, *needs, *_before(experiment.selection)])
 
@@ -212,7 +204,7 @@ class SelectedPairs:
 
     def read(self, lineage: Lineage) -> Sequence[Pair]:
         """The pairs, in the pool's order."""
-        return [Pair(id=pair.id, src=pair.src, tgt=pair.tgt) for pair in select_pairs(lineage).pairs]
+        return select_pairs(lineage).pairs
 
 
 SELECTED = SelectedPairs()
