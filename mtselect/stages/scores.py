@@ -58,7 +58,7 @@ def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
         gated = work.read(gate_output(chosen))
         columns |= {"gate": gated.pool, "passed": gated.lets_through(chosen.gate_keeps)}
     texts = [(name, pa.large_string()) for name in ("id", "src", "tgt")]
-    judged = _verdicts(work) if verdicts else pa.table({})
+    judged = work.read(verdicts_output(experiment)) if verdicts else pa.table({})
     schema = pa.schema([*texts, *((name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items()),
                         *judged.schema])
     with pa.OSFile(str(work.out / "scores.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
@@ -70,12 +70,6 @@ def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
             arrays = [pa.array(one, kind) for one, kind in zip(arrays, schema.types, strict=False)]
             verdict = judged.slice(begin, _BATCH).combine_chunks().columns
             stream.write_batch(pa.record_batch([*arrays, *(column.chunk(0) for column in verdict)], schema=schema))
-
-
-def _verdicts(work: Work) -> pa.Table:
-    """Memory-mapped."""
-    with pa.memory_map(str(work.read(verdicts_output(work.experiment)) / "verdicts.arrow")) as file:
-        return pa.ipc.open_file(file).read_all()
 
 
 def _inputs(experiment: Experiment, signals: Sequence[Need], verdicts: bool) -> Sequence[Input[object]]:

@@ -1,15 +1,14 @@
 """verdicts: of every candidate whether it is in the set, its rank, and in a line why, verdicts.arrow; for people.
 
-The selection once more: what it keeps is of the set alone.
+The selection once more: what it keeps is of the set alone. A rank is a place among those that were ranked, from 1; 0 where it
+has none. `out: rank 512 of 2,000 (z -0.21), the budget took 360` is a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig
 from mtselect.data.pairs import PairTable
-from mtselect.data.tables import Table, TableWriter
+from mtselect.data.tables import TableWriter
 from mtselect.selection.gate import bound
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.candidates import candidate_rows
@@ -29,28 +28,6 @@ from mtselect.stages.tokens import POOL_TOKENS
 SCHEMA = pa.schema([("selected", pa.bool_()), ("rank", pa.int64()), ("why", pa.large_string())])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Of one candidate.
-
-    Args:
-        selected: whether it is in the set.
-        rank: place among those that were ranked, from 1; 0 where it has none.
-        why: `out: rank 512 of 2,000 (z -0.21), the budget took 360`.
-    """
-
-    selected: bool
-    rank: int
-    why: str
-
-
-class VerdictTable(Table[Verdict]):
-    """Those of all candidates, on disk."""
-
-    def _made(self, fields: Mapping[str, Any]) -> Verdict:
-        return Verdict(**fields)
-
-
 def _run(work: Work) -> None:
     experiment, pool = work.experiment, work.read(POOL)
     choice = choose(work)
@@ -58,11 +35,11 @@ def _run(work: Work) -> None:
     with TableWriter(work.out / "verdicts.arrow", SCHEMA) as table:
         for row, verdict in enumerate(_verdicts(choice, experiment.selection, pool)):
             if candidates[row]:
-                table.write(vars(verdict))
+                table.write(verdict)
 
 
-def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Iterator[Verdict]:
-    """Of each row of a choice."""
+def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Iterator[dict[str, object]]:
+    """Of each row of a choice, by the names of `SCHEMA`."""
     selector, found, gated, method = SELECTORS.load(chosen.method), choice.found, choice.gated, chosen.method
     n_rows = len(choice.rows)
     selected = np.isin(np.arange(n_rows), found.rows)
@@ -90,7 +67,7 @@ def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Itera
             why = f"{method} took {took} of {of}" + ("" if selected[row] else ", not this one")
         else:
             why = barred
-        yield Verdict(selected=bool(selected[row]), rank=rank, why=f"{'in' if selected[row] else 'out'}: {why}")
+        yield {"selected": bool(selected[row]), "rank": rank, "why": f"{'in' if selected[row] else 'out'}: {why}"}
 
 
 def _stands_for(choice: Choice) -> NDArray[np.int64] | None:
@@ -110,21 +87,27 @@ def _stage(selection: Stage) -> Stage:
                  sources=selection.sources)
 
 
-def verdicts_output(experiment: Experiment) -> Output[Path]:
+def load_verdicts(folder: Path) -> pa.Table:
+    """Of an entry, memory-mapped."""
+    with pa.memory_map(str(folder / "verdicts.arrow")) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def verdicts_output(experiment: Experiment) -> Output[pa.Table]:
     """The input that is the verdicts on the set of the experiment's selector."""
-    return Output[Path](stage=_stage(selection_stage(experiment)))
+    return Output(stage=_stage(selection_stage(experiment)), opens=load_verdicts)
 
 
 def why(lineage: Lineage, rows: Sequence[int]) -> list[str]:
     """Of pairs of the pool, which may be no candidates, why they are in the set or not."""
     experiment, tokens = lineage.experiment, POOL_TOKENS.read(lineage)
     candidates = candidate_rows(experiment, tokens)
-    verdicts = VerdictTable(verdicts_output(experiment).read(lineage) / "verdicts.arrow")
+    reasons = verdicts_output(experiment).read(lineage)["why"]
     found = []
     for row in rows:
         place = int(np.searchsorted(candidates, row))
         if place < len(candidates) and candidates[place] == row:
-            found.append(verdicts[place].why)
+            found.append(reasons[place].as_py())
         elif tokens.lengths[row] > experiment.model.max_tokens:
             found.append(f"out: {tokens.lengths[row]} tokens, model.max_tokens is {experiment.model.max_tokens}")
         elif SELECTORS.load(experiment.selection.method).excludes:

@@ -37,7 +37,7 @@ from mtselect.stages.scores import scores_stage
 from mtselect.stages.selection import selection_stage
 from mtselect.stages.states import STATES
 from mtselect.stages.trial import all_stages
-from mtselect.stages.verdicts import VerdictTable, verdicts_output
+from mtselect.stages.verdicts import load_verdicts, verdicts_output
 from mtselect.store import Store, read_lines
 
 INDEXED = {"gradients": ("mean", "norm"), "losses": ("loss", "other", "tokens"), "adequacy": ("cosine", "overlap"),
@@ -80,9 +80,10 @@ def summary(stage: str, folder: Path) -> dict[str, Any]:
         return {"text": {"columns": table.column_names, "ids": ids},
                 "numbers": [value for name in ("loss", "tokens", "gate") for value in spread(table[name].to_numpy())]}
     if stage == "verdicts":
-        rows = VerdictTable(folder / "verdicts.arrow")[:]
-        return {"text": {"reasons": sorted({re.sub(r"-?[\d.,]+(e-\d+)?", "#", row.why) for row in rows if not row.selected})},
-                "numbers": [len(rows), sum(row.selected for row in rows), max(row.rank for row in rows)]}
+        rows = load_verdicts(folder).to_pylist()
+        out = {re.sub(r"-?[\d.,]+(e-\d+)?", "#", row["why"]) for row in rows if not row["selected"]}
+        return {"text": {"reasons": sorted(out)},
+                "numbers": [len(rows), sum(row["selected"] for row in rows), max(row["rank"] for row in rows)]}
     if stage == "duplicates":
         return {"text": {"groups": hashlib.sha256(np.load(folder / "groups.npy").astype("<i8").tobytes()).hexdigest()}}
     if stage == "map":
