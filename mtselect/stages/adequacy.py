@@ -19,7 +19,7 @@ from mtselect.data.pairs import Pair
 from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
-from mtselect.stages.candidates import READS, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, candidate_pairs, index_shards, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
@@ -30,13 +30,11 @@ _BATCH = 256  # pairs that are encoded between two steps of the progress bar
 
 
 def _run(work: Work) -> None:
-    experiment, pool = work.experiment, work.read(POOL)
-    rows = candidate_rows(experiment, work.read(POOL_TOKENS))
-    compare = comparer(experiment, work.bench.runtime)
-    for shard, advance in index_shards(work, "adequacy", rows, values=("cosine", "overlap")):
+    candidates, compare = candidate_pairs(work), comparer(work.experiment, work.bench.runtime)
+    for shard, advance in index_shards(work, "adequacy", values=("cosine", "overlap")):
         for begin in range(0, len(shard.rows), _BATCH):
             here = slice(begin, begin + _BATCH)
-            pairs = pool.take(rows[shard.rows[here]])[:]
+            pairs = [candidates[row] for row in shard.rows[here]]
             found = compare(pairs)
             shard.values["cosine"][here], shard.values["overlap"][here] = found.cosine, found.overlap
             advance(len(pairs))

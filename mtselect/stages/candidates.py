@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from mtselect.attribution.index import IndexWriter, Layout, Shard, SketchIndex
 from mtselect.config import Experiment
 from mtselect.data.examples import ExampleTable
+from mtselect.data.pairs import PairTable
 from mtselect.errors import DataError
 from mtselect.progress import Advance
+from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Lineage, Work
 from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.store import derive_seed, write_whole
@@ -58,6 +60,17 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
     return rows
 
 
+def candidate_pairs(work: Work) -> PairTable:
+    """The candidates' texts."""
+    return work.read(POOL).take(candidate_rows(work.experiment, work.read(POOL_TOKENS)))
+
+
+def candidate_tokens(work: Work) -> ExampleTable:
+    """The candidates' token ids."""
+    pool = work.read(POOL_TOKENS)
+    return pool.take(candidate_rows(work.experiment, pool))
+
+
 def pass_parts(lineage: Lineage, room: int) -> int:
     """In how many parts so many processes do a pass over the candidates; computes the pool's tokens if they are not in the
     store."""
@@ -75,14 +88,13 @@ class CandidateIndex(SketchIndex):
         return found
 
 
-def index_shards(work: Work, title: str, rows: NDArray[np.int64], *, passes: int = 1, width: int = 0,
-                 columns: Mapping[str, int] | None = None, values: Sequence[str] = ()) -> Iterator[tuple[Shard, Advance]]:
+def index_shards(work: Work, title: str, *, passes: int = 1, width: int = 0, columns: Mapping[str, int] | None = None,
+                 values: Sequence[str] = ()) -> Iterator[tuple[Shard, Advance]]:
     """Write an entry that has parts: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
 
     Args:
         work: of the stage; what it did before counts in the manifest's seconds.
         title: of the progress.
-        rows: of the candidates in the pool, [N].
         passes: over each candidate, for the progress.
         width: of sketches; 0 where nothing is sketched.
         columns: name -> width of further float32 arrays.
@@ -91,6 +103,7 @@ def index_shards(work: Work, title: str, rows: NDArray[np.int64], *, passes: int
     Yields:
         Each shard that is missing, to be filled in, and what is told how many candidates of it are done.
     """
+    rows = candidate_rows(work.experiment, work.read(POOL_TOKENS))
     write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
     layout = Layout(n_rows=len(rows), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key, columns=dict(columns or {}),
                     values=list(values))

@@ -24,7 +24,7 @@ from mtselect.attribution.kfac import Covariances, EigenvalueRefit, LayerCurvatu
 from mtselect.attribution.memory import fitting_bytes, layer_groups
 from mtselect.attribution.record import Record, fit
 from mtselect.data.examples import ExampleTable
-from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.candidates import READS, candidate_tokens
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.models import load_scored, memory_beside, scored_model
 from mtselect.stages.tokens import POOL_TOKENS
@@ -42,11 +42,11 @@ def _run(work: Work) -> None:
     folder, layers = work.out / "layers", dict[str, nn.Module]()
     folder.mkdir(exist_ok=True)
     if work.experiment.attribution.curvature != "identity":
-        weights, pool, since = work.read(WARM_MODEL), work.read(POOL_TOKENS), time.monotonic()
+        weights, candidates, since = work.read(WARM_MODEL), candidate_tokens(work), time.monotonic()
         lm = load_scored(work.experiment, work.bench.runtime, weights)
         layers = tracked_layers(lm.model, work.experiment.attribution.layers)
-        for name, layer in _fitted(work, lm, pool, layers, [name for name in _part(list(layers), work.bench.part)
-                                                            if not (folder / f"{name}.safetensors").exists()]):
+        for name, layer in _fitted(work, lm, candidates, layers, [name for name in _part(list(layers), work.bench.part)
+                                                                  if not (folder / f"{name}.safetensors").exists()]):
             tensors = {part: tensor.contiguous() for part, tensor in vars(layer.to("cpu")).items()}
             write_text_whole(folder / f"{name}.txt", f"{time.monotonic() - since:.3f}")
             write_whole(folder / f"{name}.safetensors", partial(save_file, tensors))
@@ -73,7 +73,7 @@ def _finish(work: Work, names: list[str]) -> None:
         left.unlink(missing_ok=True)  # of a killed process
 
 
-def _fitted(work: Work, lm: LanguageModel, pool: ExampleTable, layers: Mapping[str, nn.Module], wanted: Sequence[str]
+def _fitted(work: Work, lm: LanguageModel, candidates: ExampleTable, layers: Mapping[str, nn.Module], wanted: Sequence[str]
             ) -> Iterator[tuple[str, LayerCurvature]]:
     """The wanted layers, by one pass for EK-FAC if the tokens of all layers may be kept; else by one for K-FAC and one more for
     EK-FAC, which see the same drawn targets, for as many layers at a time as there is memory for."""
@@ -81,7 +81,7 @@ def _fitted(work: Work, lm: LanguageModel, pool: ExampleTable, layers: Mapping[s
         return
     experiment, runtime, attribution = work.experiment, work.bench.runtime, work.experiment.attribution
     rng = np.random.default_rng(derive_seed(experiment.seed, "curvature rows"))
-    sample = pool.take(np.sort(rng.permutation(candidate_rows(experiment, pool))[: attribution.curvature_rows]))
+    sample = candidates.take(np.sort(rng.permutation(len(candidates))[: attribution.curvature_rows]))
     uniforms = rng.random((len(sample), sample.target_lengths.max())) if attribution.fisher == "sampled" else None
     numbers = int(sample.lengths.sum()) * sum(sum(layer_shape(layer)) for layer in layers.values())
     shapes, room = {name: layer_shape(layers[name]) for name in wanted}, memory_beside(lm, runtime)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import TrainConfig
-from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_tokens, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.losses import MEASURED
@@ -43,10 +43,10 @@ def _measure(work: Work) -> None:
     experiment, runtime, trained = work.experiment, work.bench.runtime, work.read(TRAINED)
     adapter = str(trained / "adapter") if experiment.model.lora_rank else None
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name if adapter else str(trained / "model"), adapter=adapter)
-    pool = work.read(POOL_TOKENS)
-    rows = candidate_rows(experiment, pool)
-    for shard, advance in index_shards(work, "pool losses after the seeds", rows, values=("loss",)):
-        shard.values["loss"][:] = example_losses(lm, list(pool.take(rows[shard.rows])), batch_size=4 * runtime.batch_size,
+    candidates = candidate_tokens(work)
+    for shard, advance in index_shards(work, "pool losses after the seeds", values=("loss",)):
+        examples = [candidates[row] for row in shard.rows]
+        shard.values["loss"][:] = example_losses(lm, examples, batch_size=4 * runtime.batch_size,
                                                  accelerator=runtime.accelerator, advance=advance, section="finetune")
 
 

@@ -23,7 +23,7 @@ from mtselect.attribution.sketch import Sketcher, random_projections
 from mtselect.config import AttributionConfig, RuntimeConfig, decided
 from mtselect.errors import ConfigError
 from mtselect.selection.resample import benefit_share
-from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_tokens, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.curvature import FITTED
 from mtselect.stages.lineage import Output, Stage, Work
@@ -42,9 +42,7 @@ def _run(work: Work) -> None:
     lm, attribution = load_scored(experiment, runtime, weights), experiment.attribution
     layers = tracked_layers(lm.model, attribution.layers)
     shapes = {name: layer_shape(layer) for name, layer in layers.items()}
-    pool = work.read(POOL_TOKENS)
-    rows = candidate_rows(experiment, pool)
-    candidates = pool.take(rows)
+    candidates = candidate_tokens(work)
     seeds = encode(experiment, weights.name, work.read(SEEDS)[:])
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, "sketch"))
     sketch_rank = decided(attribution.sketch_rank)
@@ -56,7 +54,7 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_text_whole(work.out / "layers.json", json.dumps(list(layers)))
-    for shard, advance in index_shards(work, "pool gradients", rows, width=projections.width if projections else 0,
+    for shard, advance in index_shards(work, "pool gradients", width=projections.width if projections else 0,
                                        columns={"benefits": len(seeds), "gradient_norms": len(layers)},
                                        values=("mean", "share", "norm")):
         norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}

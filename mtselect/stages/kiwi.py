@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from mtselect.config import Experiment
 from mtselect.metrics._comet.client import CometScorer, model_digest
-from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_pairs, index_shards, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.tokens import POOL_TOKENS
 
 
 def _run(work: Work) -> None:
-    model, pool = work.experiment.adequacy.kiwi, work.read(POOL)
-    rows = candidate_rows(work.experiment, work.read(POOL_TOKENS))
+    candidates = candidate_pairs(work)
     with CometScorer() as scorer:
-        for shard, advance in index_shards(work, "CometKiwi", rows, values=("kiwi",)):
-            pairs = pool.take(rows[shard.rows])[:]
-            shard.values["kiwi"][:] = scorer.score(model, [pair.src for pair in pairs], [pair.tgt for pair in pairs], None,
-                                                   advance=advance)
+        for shard, advance in index_shards(work, "CometKiwi", values=("kiwi",)):
+            pairs = [candidates[row] for row in shard.rows]
+            shard.values["kiwi"][:] = scorer.score(work.experiment.adequacy.kiwi, [pair.src for pair in pairs],
+                                                   [pair.tgt for pair in pairs], None, advance=advance)
 
 
 def _sources(experiment: Experiment) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mtselect.config import RuntimeConfig
 from mtselect.data.examples import Example
 from mtselect.progress import Advance
-from mtselect.stages.candidates import READS, CandidateIndex, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, CandidateIndex, candidate_tokens, index_shards, pass_parts
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import load_weights
 from mtselect.stages.tokens import POOL_TOKENS
@@ -30,11 +30,10 @@ NAMES = ("loss", "other", "tokens")
 def _run(work: Work) -> None:
     experiment, runtime = work.experiment, work.bench.runtime
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name)
-    pool = work.read(POOL_TOKENS)
-    rows = candidate_rows(experiment, pool)
-    others = other_rows(len(rows), experiment.seed)
-    for shard, advance in index_shards(work, "pool losses", rows, passes=2, values=NAMES):
-        examples, with_others = (list(pool.take(some)) for some in (rows[shard.rows], rows[others[shard.rows]]))
+    candidates = candidate_tokens(work)
+    others = other_rows(len(candidates), experiment.seed)
+    for shard, advance in index_shards(work, "pool losses", passes=2, values=NAMES):
+        examples, with_others = ([candidates[row] for row in rows] for rows in (shard.rows, others[shard.rows]))
         fill_losses(lm, examples, with_others, shard.values, runtime, advance)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mtselect.config import Experiment
 from mtselect.errors import ConfigError
 from mtselect.selectors.base import Need
-from mtselect.stages.candidates import READS, candidate_rows
+from mtselect.stages.candidates import READS, candidate_pairs
 from mtselect.stages.corpus import POOL
 from mtselect.stages.gate import gate_output
 from mtselect.stages.lineage import Input, Stage, Work
@@ -49,8 +49,7 @@ _BATCH = 4096  # rows
 
 
 def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
-    experiment, pool = work.experiment, work.read(POOL)
-    rows = candidate_rows(experiment, work.read(POOL_TOKENS))
+    experiment, candidates = work.experiment, candidate_pairs(work)
     columns = {name: read(found) for signal in signals for found in [SIGNALS[signal].read(work)]
                for name, read in COLUMNS[signal].items()}
     chosen = experiment.selection
@@ -62,9 +61,9 @@ def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
     schema = pa.schema([*texts, *((name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items()),
                         *judged.schema])
     with pa.OSFile(str(work.out / "scores.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for begin in range(0, len(rows), _BATCH):
+        for begin in range(0, len(candidates), _BATCH):
             here = slice(begin, begin + _BATCH)
-            pairs = pool.take(rows[here])[:]
+            pairs = candidates[here]
             sides = [[getattr(pair, name) for pair in pairs] for name, _ in texts]
             arrays = [*sides, *(np.ascontiguousarray(values[here]) for values in columns.values())]
             arrays = [pa.array(one, kind) for one, kind in zip(arrays, schema.types, strict=False)]

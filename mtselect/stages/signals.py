@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mtselect.selectors.base import Need
 from mtselect.stages.adequacy import COMPARED
-from mtselect.stages.candidates import CandidateIndex, candidate_rows
+from mtselect.stages.candidates import CandidateIndex, candidate_tokens
 from mtselect.stages.columns import STANDARDISED, load_columns
 from mtselect.stages.drops import DROPPED, load_drops
 from mtselect.stages.gradients import INDEXED
@@ -48,12 +45,7 @@ def _pmi(work: Work) -> object:
 
 
 def _seeded_losses(work: Work) -> object:
-    return work.read(DROPPED).column("loss") / _target_tokens(work)
-
-
-def _target_tokens(work: Work) -> NDArray[np.int32]:
-    pool = work.read(POOL_TOKENS)
-    return pool.take(candidate_rows(work.experiment, pool)).target_lengths
+    return work.read(DROPPED).column("loss") / candidate_tokens(work).target_lengths
 
 
 SIGNALS: Mapping[Need, Signal] = {
@@ -65,7 +57,7 @@ SIGNALS: Mapping[Need, Signal] = {
     "drops": Signal(inputs=(MEASURED, DROPPED), read=load_drops),
     "seeded_losses": Signal(inputs=(POOL_TOKENS, DROPPED), read=_seeded_losses),
     "pmi": Signal(inputs=(MEASURED,), read=_pmi),
-    "tokens": Signal(inputs=(POOL_TOKENS,), read=_target_tokens),
+    "tokens": Signal(inputs=(POOL_TOKENS,), read=lambda work: candidate_tokens(work).target_lengths),
     "adequacy": Signal(inputs=(COMPARED,), read=lambda work: work.read(COMPARED)),
     "kiwi": Signal(inputs=(KIWI_SCORED,), read=lambda work: work.read(KIWI_SCORED).column("kiwi")),
     "states": Signal(inputs=(READ_STATES,), read=lambda work: work.read(READ_STATES)),

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.selectors.base import States
-from mtselect.stages.candidates import READS, candidate_rows, index_shards, pass_parts
+from mtselect.stages.candidates import READS, candidate_tokens, index_shards, pass_parts
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.lineage import Output, Stage, Work
 from mtselect.stages.models import encode, load_weights
@@ -25,15 +25,14 @@ from mtselect.training.forward_module import example_states
 def _run(work: Work) -> None:
     experiment, runtime, weights = work.experiment, work.bench.runtime, work.read(WARM_MODEL)
     lm = load_weights(experiment, runtime, weights.name)
-    pool = work.read(POOL_TOKENS)
-    rows = candidate_rows(experiment, pool)
+    candidates = candidate_tokens(work)
     run = partial(example_states, lm, batch_size=4 * runtime.batch_size, accelerator=runtime.accelerator)
     seeds = encode(experiment, weights.name, work.read(SEEDS)[:])
     with work.bench.progress.task("states of seeds", len(seeds)) as advance:
         vectors = run(seeds, advance=advance)
     write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
-    for shard, advance in index_shards(work, "pool states", rows, columns={"states": vectors.shape[1]}):
-        shard.columns["states"][:] = run(list(pool.take(rows[shard.rows])), advance=advance)
+    for shard, advance in index_shards(work, "pool states", columns={"states": vectors.shape[1]}):
+        shard.columns["states"][:] = run([candidates[row] for row in shard.rows], advance=advance)
 
 
 STATES = Stage(name="states", version=1, parts=pass_parts, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,
