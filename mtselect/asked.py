@@ -11,7 +11,6 @@ from mtselect.data.normalise import sentence_key
 from mtselect.data.pairs import Pair, pair_id
 from mtselect.data.rows import SourceRow, one_line, read_rows
 from mtselect.errors import ConfigError
-from mtselect.stages.columns import candidate_columns
 from mtselect.stages.corpus import CORPUS, POOL, SEEDS
 from mtselect.stages.gradients import INDEXED
 from mtselect.stages.verdicts import why
@@ -38,9 +37,10 @@ def told_pairs(lineage: Lineage, pair: str | None, ids: str | None, top: int) ->
             if one not in by_id:
                 raise ConfigError(f"--ids: {one!r} is no id of the pool: take them from a selected.jsonl of this experiment")
         return _of_rows(lineage, [by_id[one] for one in asked])
-    order = np.argsort(-candidate_columns(lineage).mean, kind="stable")
+    index = INDEXED.read(lineage)
+    order = np.argsort(-index.column("mean"), kind="stable")
     chosen = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    return _of_rows(lineage, INDEXED.read(lineage).rows[chosen].tolist())
+    return _of_rows(lineage, index.rows[chosen].tolist())
 
 
 def _of_rows(lineage: Lineage, rows: Sequence[int]) -> list[Told]:

@@ -17,8 +17,8 @@ from mtselect.provenance import corpus_inputs, dev_input, model_tags, selected_i
 from mtselect.reports import figures as plots
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import Score
-from mtselect.stages.columns import candidate_columns
-from mtselect.stages.corpus import POOL, corpus_of, split_pairs
+from mtselect.stages.columns import STANDARDISED, load_columns
+from mtselect.stages.corpus import POOL, corpus_of
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.duplicates import is_thinned
 from mtselect.stages.gate import is_gated
@@ -118,7 +118,7 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
 
 def dev_pairs(lineage: Lineage) -> list[Pair]:
     """The split that decides, as it is translated."""
-    return split_pairs(corpus_of(lineage).dev, "dev", lineage.experiment.evaluation.dev_rows)
+    return corpus_of(lineage).dev[: lineage.experiment.evaluation.dev_rows]
 
 
 def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:
@@ -174,10 +174,11 @@ class SeenCandidates:
 
 def seen_candidates(lineage: Lineage, selection: Selection) -> SeenCandidates:
     """Those of a trial, and what it selected of them."""
-    pairs = POOL.read(lineage).take(INDEXED.read(lineage).rows)
+    index = INDEXED.read(lineage)
+    pairs = POOL.read(lineage).take(index.rows)
     clusters = {pair.id: pair.scores.get("cluster", 0) for pair in selection.pairs}
     chosen = pairs.among(list(clusters))
-    columns = candidate_columns(lineage)
+    columns = load_columns(index, STANDARDISED.read(lineage))
     points = np.load(lineage.path(MAP) / "points.npy") if lineage.experiment.attribution.sketch_rank else None
     labels = np.array([clusters[pair.id] for pair in pairs.take(np.flatnonzero(chosen))])
     return SeenCandidates(points=points, pairs=pairs, mean=columns.mean, share=columns.share, chosen=chosen, labels=labels)

@@ -10,7 +10,7 @@ from mtselect.selection.resample import Columns
 from mtselect.selection.standardise import standardise
 from mtselect.stages.candidates import CandidateIndex
 from mtselect.stages.gradients import INDEXED
-from mtselect.stages.lineage import Lineage, Output, Stage, Work
+from mtselect.stages.lineage import Output, Stage, Work
 
 
 def _run(work: Work) -> None:
@@ -22,11 +22,6 @@ def _run(work: Work) -> None:
 
 COLUMNS = Stage(name="columns", version=1, reads=(), inputs=lambda _: [INDEXED], run=_run)
 STANDARDISED = Output[Path](stage=COLUMNS)
-
-
-def candidate_columns(lineage: Lineage) -> Columns:
-    """What candidates are chosen by."""
-    return load_columns(INDEXED.read(lineage), STANDARDISED.read(lineage))
 
 
 def load_columns(index: CandidateIndex, folder: Path) -> Columns:

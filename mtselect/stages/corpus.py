@@ -13,7 +13,7 @@ from typing import Literal
 
 from mtselect.config import Experiment
 from mtselect.data.corpus import ROLES, build_corpus, load_corpus
-from mtselect.data.pairs import Corpus, Pair, PairTable
+from mtselect.data.pairs import Corpus, PairTable
 from mtselect.data.rows import Role, count_rows
 from mtselect.readers.base import source_fingerprint
 from mtselect.stages.lineage import Lineage, Stage, Work
@@ -68,8 +68,3 @@ def load_digests(folder: Path) -> dict[str, str]:
 def corpus_of(lineage: Lineage) -> Corpus:
     """The corpus of an experiment."""
     return lineage.open(CORPUS, load_corpus)
-
-
-def split_pairs(pairs: PairTable, split: Split, dev_rows: int | None) -> list[Pair]:
-    """What is decoded of a split: all of test, the first `evaluation.dev_rows` of dev."""
-    return pairs[:] if split == "test" else pairs[:dev_rows]

@@ -23,7 +23,7 @@ from mtselect.data.prompts import encode_prompts
 from mtselect.metrics.base import METRICS, Metrics, Scoring
 from mtselect.progress import Progress, SilentProgress
 from mtselect.significance import Score, score
-from mtselect.stages.corpus import Pairs, Split, split_pairs
+from mtselect.stages.corpus import Pairs, Split
 from mtselect.stages.finetune import FINETUNE, TUNED_MODEL
 from mtselect.stages.lineage import Bench, Lineage, Stage, Work
 from mtselect.stages.models import Weights, load_weights, to_device
@@ -52,7 +52,7 @@ class Evaluation:
 
 def _run(work: Work, split: Split) -> None:
     experiment, weights = work.experiment, work.read(TUNED_MODEL)
-    pairs = split_pairs(work.read(Pairs(role=split)), split, experiment.evaluation.dev_rows)
+    pairs = work.read(Pairs(role=split))[: experiment.evaluation.dev_rows if split == "dev" else None]
     hypotheses = _translate(work, weights, pairs, split)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     asked, seed = scoring(experiment, work.bench.progress), derive_seed(experiment.seed, "bootstrap")
