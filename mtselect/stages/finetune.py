@@ -5,13 +5,12 @@ Keyed by the selected ids: two trials that choose the same set share it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from mtselect.config import Experiment
 from mtselect.stages.base import BASE_MODEL, BaseModel
-from mtselect.stages.corpus import Pairs, split_pairs
-from mtselect.stages.lineage import Lineage, Stage, Work
+from mtselect.stages.corpus import Pairs
+from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.models import Weights, encode
 from mtselect.stages.selection import SELECTED
 from mtselect.stages.training import keep, train, weights_name
@@ -28,7 +27,7 @@ def start_model(experiment: Experiment) -> WarmModel | BaseModel:
 def _run(work: Work) -> None:
     experiment, config = work.experiment, work.experiment.finetune
     start, pairs = work.read(start_model(experiment)), work.read(SELECTED)
-    held_out = split_pairs(work.read(DEV), "dev", experiment.evaluation.dev_rows)
+    held_out = work.read(DEV)[: experiment.evaluation.dev_rows]
     examples = encode(experiment, start.name, [*pairs, *held_out])
     purpose = f"finetune {config.seed}" if config.seed else "finetune"
     lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, config.steps_for(len(pairs)), purpose)
@@ -45,15 +44,8 @@ def weights_folder(lineage: Lineage) -> Path:
     return (lineage.bench.store.where(lineage.recipe(FINETUNE)) / weights_name(lineage.experiment)).resolve()
 
 
-@dataclass(frozen=True, kw_only=True)
-class TunedModel:
+class TunedModel(Output[Weights]):
     """The input that is the finetuned model; the model it would have begun with where nothing was selected."""
-
-    def stages(self, experiment: Experiment) -> list[Stage]:
-        return [FINETUNE]
-
-    def key(self, lineage: Lineage) -> str:
-        return lineage.key(FINETUNE)
 
     def read(self, lineage: Lineage) -> Weights:
         """Where it is; adapters stay apart."""
@@ -66,4 +58,4 @@ class TunedModel:
         return Weights(name=str(path / "model"), trained=path)
 
 
-TUNED_MODEL = TunedModel()
+TUNED_MODEL = TunedModel(stage=FINETUNE)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.metrics.base import Metrics
@@ -82,16 +82,12 @@ class Stage:
     trains: bool = False
 
 
-def _folder(path: Path) -> Any:
-    return path
-
-
 @dataclass(frozen=True, kw_only=True)
 class Output(Generic[T_co]):
     """The input that is another stage's whole output: what `opens` makes of its folder, or the folder."""
 
     stage: Stage
-    opens: Callable[[Path], T_co] = _folder
+    opens: Callable[[Path], T_co] = Path  # type: ignore[assignment]
 
     def stages(self, experiment: Experiment) -> Sequence[Stage]:
         return [self.stage]
