@@ -5,9 +5,10 @@ Shapes: N candidates, n selected rows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Chosen:
     Args:
         rows: indices into the candidates, ascending, [n].
         n_passed: candidates that could have been taken.
-        columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `Selector.columns`.
+        columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `PlainSelector.columns`.
         order: indices of all candidates that were ranked, best first: the first n are the set; null where no order decided.
         ranked_by: what the order goes by, for people: values [N] by the names that they have in `score`'s table; none where the
             order is a draw.
@@ -116,8 +117,8 @@ class NoOptions:
     """Of a selector that has none."""
 
 
-class Selector(Protocol):
-    """A way to choose.
+class PlainSelector(ABC):
+    """A way to choose. One that says nothing else stands behind the gate, takes as many as the budget says, and has no options.
 
     Attributes:
         needs: what it looks at.
@@ -145,7 +146,9 @@ class Selector(Protocol):
 
     def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
         """What it looks at beside `needs` with these of its `fields`."""
+        return frozenset()
 
+    @abstractmethod
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """Choose.
 
@@ -158,17 +161,6 @@ class Selector(Protocol):
 
     def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
         """What was done, in a sentence, for cards and notes."""
-
-
-class PlainSelector(Selector):
-    """What most selectors are: behind the gate, of the budget's size, without options."""
-
-    def also_needs(self, config: SelectionConfig) -> frozenset[Need]:
-        """Nothing."""
-        return frozenset()
-
-    def say(self, experiment: Experiment, n_selected: int, n_passed: int) -> str:
-        """Who took how many."""
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
 
 
@@ -183,7 +175,7 @@ def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool
                   columns={name: ranked_by[name][rows] for name in columns})
 
 
-def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:
+def read_options(selector: type[PlainSelector] | PlainSelector, config: SelectionConfig) -> Any:
     """`selection.options` as the selector's own section. Raises ConfigError for one that it does not have."""
     known = [one.name for one in fields(selector.options)]
     for name in config.options or {}:
@@ -198,4 +190,4 @@ def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -
         raise ConfigError(f"selection.options.{name}: {wrong['msg']}, got {wrong['input']!r}") from error
 
 
-SELECTORS: Plugins[type[Selector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")
+SELECTORS: Plugins[type[PlainSelector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")
