@@ -99,8 +99,6 @@ def cluster(sketches: Sketches, n_clusters: int, seed: int, rows: NDArray[np.int
     Raises:
         NonFiniteError: a sketch holds NaN or infinity.
     """
-    assert n_clusters > 0
-    assert len(sketches.shape) == 2
     rows = np.arange(sketches.shape[0]) if rows is None else rows
     if len(rows) <= n_clusters:
         unit_rows(sketches[rows], rows)  # for its errors

@@ -18,5 +18,5 @@ def place_sums(orders: Sequence[tuple[float, NDArray[np.floating]]], passed: NDA
     """
     sums = np.zeros(len(passed))
     for weight, values in orders:
-        sums[passed] += weight * (rankdata(np.asarray(values[passed], np.float64)) - 1)
+        sums[passed] += weight * (rankdata(values[passed]) - 1)
     return sums

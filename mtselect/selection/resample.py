@@ -38,11 +38,11 @@ class Columns:
         norm: total gradient norm.
     """
 
-    mean: NDArray[np.floating]
-    z: NDArray[np.floating]
-    share: NDArray[np.floating]
-    raw_share: NDArray[np.floating]
-    norm: NDArray[np.floating]
+    mean: NDArray[np.float64]
+    z: NDArray[np.float64]
+    share: NDArray[np.float64]
+    raw_share: NDArray[np.float64]
+    norm: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,8 +65,6 @@ class SelectedSet:
 
 def benefit_share(benefits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Share of the seeds with a benefit above 0, `[N]` from `[N, Q]`."""
-    assert benefits.ndim == 2
-    assert benefits.shape[1] > 0
     share: NDArray[np.float64] = (benefits > 0).mean(axis=1, dtype=np.float64)
     return share
 
@@ -80,13 +78,10 @@ def rank_values(columns: Columns, rank: Literal["z", "benefit", "benefit_per_nor
     """What candidates are ordered by, larger first, `[N]`: the mean z-score, the mean benefit, or the mean benefit divided by
     the gradient's norm (a zero gradient helps nobody and ranks at 0)."""
     if rank == "z":
-        return np.asarray(columns.z, dtype=np.float64)
-    mean = np.asarray(columns.mean, dtype=np.float64)
+        return columns.z
     if rank == "benefit":
-        return mean
-    assert rank == "benefit_per_norm"
-    ratio: NDArray[np.float64] = np.divide(mean, columns.norm, out=np.zeros(len(mean)), where=columns.norm > 0)
-    return ratio
+        return columns.mean
+    return np.divide(columns.mean, columns.norm, out=np.zeros(len(columns.mean)), where=columns.norm > 0)
 
 
 def draw_order(clusters: NDArray[np.integer], ranks: NDArray[np.floating], draw: Literal["best", "random"],

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mtselect.config import SelectionConfig
 from mtselect.selection.places import place_sums
 from mtselect.selectors.base import Candidates, Chosen, Column, Need, PlainSelector, read_options, take_best
@@ -34,7 +32,7 @@ class Borda(PlainSelector):
     def select(self, candidates: Candidates, n_pairs: int, config: SelectionConfig, seed: int) -> Chosen:
         """Places are among what passes the gate; of equal sums the earlier row."""
         assert candidates.benefits is not None and candidates.losses is not None
-        z, losses, passed = np.asarray(candidates.benefits.z, np.float64), candidates.losses, candidates.passed
+        z, losses, passed = candidates.benefits.z, candidates.losses, candidates.passed
         weight = read_options(self, config).loss
         return take_best(place_sums([(1 - weight, z), (weight, -losses)], passed), passed, n_pairs, self.columns, z=z,
                          loss=losses)

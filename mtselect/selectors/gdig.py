@@ -38,7 +38,7 @@ class Gdig(PlainSelector):
             losses = candidates.seeded_losses
             assert losses is not None
             ranks = place_sums([(0.5, columns.z), (0.5, -losses)], candidates.passed)
-            ranked_by: dict[str, NDArray[np.generic]] = {"z": np.asarray(columns.z, np.float64), "seeded_loss": losses}
+            ranked_by: dict[str, NDArray[np.generic]] = {"z": columns.z, "seeded_loss": losses}
         else:
             ranks = rank_values(columns, config.rank)
             ranked_by = {config.rank: ranks}
