@@ -55,13 +55,10 @@ def _run(work: Work, split: Split) -> None:
     pairs = work.read(Pairs(role=split))[: experiment.evaluation.dev_rows if split == "dev" else None]
     hypotheses = _translate(work, weights, pairs, split)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
-    asked, seed = scoring(experiment, work.bench.progress), derive_seed(experiment.seed, "bootstrap")
-    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
-    statistics, scores = {}, []
-    for name in experiment.evaluation.metrics:
-        metric = work.bench.metrics[name]
-        statistics[name] = metric.statistics(sources, hypotheses, references, asked)
-        scores.append(with_decoding(score(name, metric, [statistics[name]], asked, seed), decoded))
+    asked = scoring(experiment, work.bench.progress)
+    statistics = {name: work.bench.metrics[name].statistics(sources, hypotheses, references, asked)
+                  for name in experiment.evaluation.metrics}
+    scores = score_runs(work.bench, experiment, [statistics])
     write_lines(work.out / "hypotheses.jsonl", [{"src": pair.src, "ref": pair.tgt, "hyp": hypothesis}
                                                 for pair, hypothesis in zip(pairs, hypotheses, strict=True)])
     np.savez(work.out / "statistics.npz", allow_pickle=False, **statistics)
@@ -89,9 +86,13 @@ def scoring(experiment: Experiment, progress: Progress) -> Scoring:
     return Scoring(settings=experiment.evaluation, tgt_lang=experiment.data.tgt_lang, progress=progress)
 
 
-def with_decoding(one: Score, decoded: str) -> Score:
-    """The score with what decided the hypotheses in its signature."""
-    return replace(one, signature=f"{one.signature}|{decoded}")
+def score_runs(bench: Bench, experiment: Experiment, runs: Sequence[Mapping[str, NDArray[np.float64]]]) -> list[Score]:
+    """Scores of a system from the statistics of each of its runs, with what decided the hypotheses in their signatures."""
+    asked, seed = scoring(experiment, bench.progress), derive_seed(experiment.seed, "bootstrap")
+    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
+    found = [score(name, bench.metrics[name], [statistics[name] for statistics in runs], asked, seed)
+             for name in experiment.evaluation.metrics]
+    return [replace(one, signature=f"{one.signature}|{decoded}") for one in found]
 
 
 def prepare_metrics(bench: Bench, experiment: Experiment) -> None:

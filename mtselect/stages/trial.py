@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from mtselect.config import Experiment, with_fields
 from mtselect.data.pairs import Corpus
 from mtselect.progress import NamedProgress, OnEpoch
-from mtselect.significance import PairedResult, Score, compare_over_seeds, score
+from mtselect.significance import PairedResult, Score, compare_over_seeds
 from mtselect.stages.base import BASE
 from mtselect.stages.corpus import CORPUS, Split, corpus_of
-from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, scoring, with_decoding
+from mtselect.stages.evaluation import EVALUATION, Evaluation, evaluate, score_runs, scoring
 from mtselect.stages.finetune import start_model
 from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage, ancestors
@@ -19,7 +19,6 @@ from mtselect.stages.selection import Selection, select_pairs, selection_stage
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.tokens import TOKENS
 from mtselect.store import derive_seed
-from mtselect.training.decode import decoding_signature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,22 +93,15 @@ def compare_systems(lineage: Lineage, metric: str, system: Sequence[Evaluation],
     """Two systems on one split, each with the evaluations of its finetuning seeds."""
     ours, theirs = ([run.statistics[metric] for run in runs] for runs in (system, baseline))
     return compare_over_seeds(metric, lineage.bench.metrics[metric], ours, theirs,
-                              scoring(lineage.experiment, lineage.bench.progress), _bootstrap_seed(lineage))
+                              scoring(lineage.experiment, lineage.bench.progress),
+                              derive_seed(lineage.experiment.seed, "bootstrap"))
 
 
 def mean_scores(lineage: Lineage, runs: Sequence[Evaluation]) -> list[Score]:
     """Scores of a system over its finetuning seeds, with intervals over seeds and sentences; one seed's are its own."""
     if len(runs) == 1:
         return runs[0].scores
-    experiment, bench = lineage.experiment, lineage.bench
-    decoded = decoding_signature(experiment.evaluation, experiment.model.dtype)
-    return [with_decoding(score(name, bench.metrics[name], [run.statistics[name] for run in runs],
-                                scoring(experiment, bench.progress), _bootstrap_seed(lineage)), decoded)
-            for name in experiment.evaluation.metrics]
-
-
-def _bootstrap_seed(lineage: Lineage) -> int:
-    return derive_seed(lineage.experiment.seed, "bootstrap")
+    return score_runs(lineage.bench, lineage.experiment, [run.statistics for run in runs])
 
 
 def selecting_seconds(lineage: Lineage) -> float:
