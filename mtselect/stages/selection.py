@@ -94,6 +94,7 @@ class Choice:
     Args:
         rows: of the pool, [N], that it chose from.
         gated: scores of the gate before it; null without one.
+        through: whether the gate lets each row through, [N].
         groups: of near-duplicates (`stages/duplicates.py`), [N]; null where they are not thinned.
         passed: whether gate and thinning let each row through, [N].
         found: what it chose.
@@ -101,6 +102,7 @@ class Choice:
 
     rows: NDArray[np.int64]
     gated: Gated | None
+    through: NDArray[np.bool_]
     groups: NDArray[np.int64] | None
     passed: NDArray[np.bool_]
     found: Chosen
@@ -114,21 +116,19 @@ def choose(work: Work) -> Choice:
     rows = (candidate_rows if selector.excludes else usable_rows)(experiment, tokens)
     gated = work.read(gate_output(chosen)) if is_gated(chosen) else None
     groups = work.read(GROUPED) if is_thinned(chosen) else None
-    passed = np.ones(len(rows), bool) if gated is None else gated.lets_through(chosen.gate_keeps)
-    if groups is not None:
-        passed = representatives(groups, passed, None if gated is None else gated.pool)
+    through = np.ones(len(rows), bool) if gated is None else gated.lets_through(chosen.gate_keeps)
+    passed = through if groups is None else representatives(groups, through, None if gated is None else gated.pool)
     # Another set for each finetuning seed where it is drawn.
     seed = chosen.seed + (experiment.finetune.seed if selector.drawn else 0)
     n_pairs = budget_pairs(chosen.budget, len(work.read(POOL))) if selector.sized else 0
     signals = {need: SIGNALS[need].read(work) for need in selector.needs | selector.also_needs(chosen)}
     found = selector.select(Candidates(passed=passed, **signals), n_pairs, chosen, seed)  # type: ignore[arg-type]
-    return Choice(rows=rows, gated=gated, groups=groups, passed=passed, found=found)
+    return Choice(rows=rows, gated=gated, through=through, groups=groups, passed=passed, found=found)
 
 
 def _run(work: Work) -> None:
     choice, chosen, pool = choose(work), work.experiment.selection, work.read(POOL)
     rows, gated, found = choice.rows, choice.gated, choice.found
-    n_gated = len(rows) if gated is None else int(gated.lets_through(chosen.gate_keeps).sum())
     pairs = pool.take(rows[found.rows])[:]
     columns = {name: [getattr(pair, name) for pair in pairs] for name in ("id", "src", "tgt")}
     columns |= {name: found.columns[name].tolist() for name in SELECTORS.load(chosen.method).columns}
@@ -136,8 +136,8 @@ def _run(work: Work) -> None:
         columns["gate"] = gated.pool[found.rows].tolist()
     write_lines(work.out / "selected.jsonl", (dict(zip(columns, values, strict=True))
                                               for values in zip(*columns.values(), strict=True)))
-    summary = {"n_candidates": len(rows), "n_passed": found.n_passed, "n_repeats": n_gated - int(choice.passed.sum()),
-               "gate": _gate_report(pool, rows, gated, chosen)}
+    summary = {"n_candidates": len(rows), "n_passed": found.n_passed,
+               "n_repeats": int(choice.through.sum() - choice.passed.sum()), "gate": _gate_report(pool, rows, gated, chosen)}
     (work.out / "summary.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,8 @@ def _run(work: Work) -> None:
     choice = choose(work)
     candidates = np.isin(choice.rows, candidate_rows(experiment, work.read(POOL_TOKENS)))  # `pool` takes from others, too
     with TableWriter(work.out / "verdicts.arrow", SCHEMA) as table:
-        for row, verdict in enumerate(_verdicts(choice, experiment.selection, pool)):
-            if candidates[row]:
-                table.write(verdict)
+        for verdict in compress(_verdicts(choice, experiment.selection, pool), candidates):
+            table.write(verdict)
 
 
 def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Iterator[dict[str, object]]:
@@ -46,7 +46,6 @@ def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Itera
     ranks = np.zeros(n_rows, np.int64)
     if found.order is not None:
         ranks[found.order] = np.arange(1, len(found.order) + 1)
-    through = np.ones(n_rows, bool) if gated is None else gated.lets_through(chosen.gate_keeps)
     cut = 0.0 if gated is None else bound(gated.seeds, chosen.gate_keeps)
     took, of = f"{len(found.rows):,}", f"{found.n_passed:,}"
     clusters = chosen.n_clusters if "n_clusters" in selector.fields else 1
@@ -56,7 +55,7 @@ def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Itera
     stands_for = _stands_for(choice)
     for row in range(n_rows):
         rank, by = int(ranks[row]), ", ".join(f"{name} {values[row]:.3g}" for name, values in found.ranked_by.items())
-        if not through[row]:
+        if not choice.through[row]:
             assert gated is not None
             why = f"the gate drops it: {gated.kinds[gated.looks[row]]} (score {gated.pool[row]:.4g}, bound {cut:.4g})"
         elif stands_for is not None and stands_for[row] != row:
