@@ -34,10 +34,6 @@ def _descending(scores: NDArray[np.floating], first: int) -> Iterator[int]:
     size = min(max(first, 1), len(scores))
     top = np.argpartition(-scores, size - 1)[:size]
     bound = scores[top].min()
-    yield from (int(row) for row in _ordered(scores, np.flatnonzero(scores > bound)))
-    yield from (int(row) for row in np.flatnonzero(scores == bound))
-    yield from (int(row) for row in _ordered(scores, np.flatnonzero(scores < bound)))
-
-
-def _ordered(scores: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[np.argsort(-scores[rows], kind="stable")]
+    for found in (scores > bound, scores == bound, scores < bound):
+        rows = np.flatnonzero(found)
+        yield from rows[np.argsort(-scores[rows], kind="stable")].tolist()

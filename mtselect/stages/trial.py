@@ -117,6 +117,5 @@ def selecting_stages(experiment: Experiment) -> list[Stage]:
 
 def discard_trial(lineage: Lineage) -> None:
     """Remove the selection and its dev evaluation from the store, so that the next call computes them again."""
-    lineage.recipe(EVALUATION["dev"])
     lineage.discard(EVALUATION["dev"])
     lineage.discard(selection_stage(lineage.experiment))
