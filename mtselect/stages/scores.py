@@ -65,10 +65,9 @@ def _run(work: Work, signals: Sequence[Need], verdicts: bool) -> None:
             here = slice(begin, begin + _BATCH)
             pairs = candidates[here]
             sides = [[getattr(pair, name) for pair in pairs] for name, _ in texts]
-            arrays = [*sides, *(np.ascontiguousarray(values[here]) for values in columns.values())]
-            arrays = [pa.array(one, kind) for one, kind in zip(arrays, schema.types, strict=False)]
-            verdict = judged.slice(begin, _BATCH).combine_chunks().columns
-            stream.write_batch(pa.record_batch([*arrays, *(column.chunk(0) for column in verdict)], schema=schema))
+            values = [np.ascontiguousarray(column[here]) for column in columns.values()]
+            table = pa.table([*sides, *values, *judged.slice(begin, _BATCH).columns], schema=schema)
+            stream.write_table(table.combine_chunks())
 
 
 def _inputs(experiment: Experiment, signals: Sequence[Need], verdicts: bool) -> Sequence[Input[object]]:
