@@ -5,10 +5,10 @@ Shapes: N candidates, n selected rows.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class Chosen:
     Args:
         rows: indices into the candidates, ascending, [n].
         n_passed: candidates that could have been taken.
-        columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `PlainSelector.columns`.
+        columns: what goes beside each pair into `selected.jsonl`, [n] each; those of `Selector.columns`.
         order: indices of all candidates that were ranked, best first: the first n are the set; null where no order decided.
         ranked_by: what the order goes by, for people: values [N] by the names that they have in `score`'s table; none where the
             order is a draw.
@@ -117,7 +117,7 @@ class NoOptions:
     """Of a selector that has none."""
 
 
-class PlainSelector(ABC):
+class Selector(Protocol):
     """A way to choose. One that says nothing else stands behind the gate, takes as many as the budget says, and has no options.
 
     Attributes:
@@ -164,6 +164,10 @@ class PlainSelector(ABC):
         return f"{n_selected:,} of the {n_passed:,} that were left were taken by `{experiment.selection.method}`."
 
 
+class PlainSelector(Selector):
+    """What most selectors are: behind the gate, of the budget's size, without options."""
+
+
 def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int,
               columns: Iterable[str] = (), **ranked_by: NDArray[np.generic]) -> Chosen:
     """The rows [min(n, passed)] of the largest values [N] among those that passed [N]; of equal ones the earlier. `ranked_by`
@@ -175,7 +179,7 @@ def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool
                   columns={name: ranked_by[name][rows] for name in columns})
 
 
-def read_options(selector: type[PlainSelector] | PlainSelector, config: SelectionConfig) -> Any:
+def read_options(selector: type[Selector] | Selector, config: SelectionConfig) -> Any:
     """`selection.options` as the selector's own section. Raises ConfigError for one that it does not have."""
     known = [one.name for one in fields(selector.options)]
     for name in config.options or {}:
@@ -190,4 +194,4 @@ def read_options(selector: type[PlainSelector] | PlainSelector, config: Selectio
         raise ConfigError(f"selection.options.{name}: {wrong['msg']}, got {wrong['input']!r}") from error
 
 
-SELECTORS: Plugins[type[PlainSelector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")
+SELECTORS: Plugins[type[Selector]] = Plugins("mtselect.selectors", "SELECTOR", "selection.method")
