@@ -12,9 +12,8 @@ seed resamples the same sentences as the signature here says. Scores are unround
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,10 +128,14 @@ def compare_over_seeds(name: str, metric: Metric, system: Sequence[NDArray[np.fl
 
 def scored_runs(metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Scoring, seed: int
                  ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of the resamples [S, B] and of the whole split [S], from statistics [S][n, ...]."""
-    corpus_score = partial(_corpus_score, metric, scoring)
-    resampled = np.stack([_resampled(corpus_score, one, scoring.settings.bootstrap, seed) for one in runs])
-    return resampled, np.array([corpus_score(one) for one in runs])
+    """Scores of the resamples [S, B] and of the whole split [S], from statistics [S][n, ...]; the draws depend on n, B and the
+    seed only."""
+    n = len(runs[0])
+    if not n:
+        raise DataError("there must be at least one sentence to score, got 0: check data.dev and evaluation.dev_rows")
+    draws = np.random.default_rng(seed).choice(n, size=(scoring.settings.bootstrap, n), replace=True)
+    resampled = np.array([[metric.score(run[draw].sum(0), scoring) for draw in draws] for run in runs])
+    return resampled, np.array([metric.score(run.sum(0), scoring) for run in runs])
 
 
 def redrawn_mean(scores: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -146,20 +149,6 @@ def redrawn_mean(scores: NDArray[np.float64], generator: np.random.Generator) ->
     drawn = generator.integers(n_seeds, size=(n_seeds, bootstrap))
     found: NDArray[np.float64] = mean + np.take_along_axis(wider, drawn, 0).mean(0)
     return found
-
-
-def _corpus_score(metric: Metric, scoring: Scoring, statistics: NDArray[np.float64]) -> float:
-    return metric.score(statistics.sum(0), scoring)
-
-
-def _resampled(corpus_score: Callable[[NDArray[np.float64]], float], statistics: NDArray[np.float64], bootstrap: int,
-               seed: int) -> NDArray[np.float64]:
-    """Corpus scores of the resamples, `[B]`; the draws depend on n, B and the seed only."""
-    n = len(statistics)
-    if not n:
-        raise DataError("there must be at least one sentence to score, got 0: check data.dev and evaluation.dev_rows")
-    draws = np.random.default_rng(seed).choice(n, size=(bootstrap, n), replace=True)
-    return np.array([corpus_score(statistics[draw]) for draw in draws])
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
