@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mtselect.errors import StorageError
 
@@ -59,8 +58,7 @@ class Recipe:
 
     def content(self) -> dict[str, object]:
         """As JSON value."""
-        return {"stage": self.stage, "version": self.version, "section": _plain(self.section),
-                "upstream": list(self.upstream)}
+        return dataclasses.asdict(self)
 
     @property
     def key(self) -> str:
@@ -195,15 +193,10 @@ class LookingStore(Store):
         NotStored: from `fetch` and `share`, where the entry is not there.
     """
 
-    def fetch(self, recipe: Recipe, compute: Callable[[Path], None]) -> Entry:
-        """The entry, if it is there."""
+    def _entry(self, recipe: Recipe, fill: Callable[[Path], None], *, alone: bool) -> Entry:
         if found := self.find(recipe):
             return found
         raise NotStored(recipe.stage)
-
-    def share(self, recipe: Recipe, write: Callable[[Path], None], *, alone: bool = True) -> Entry:
-        """The same."""
-        return self.fetch(recipe, write)
 
 
 def aside(path: Path) -> Path:
@@ -238,17 +231,12 @@ def write_text_whole(path: Path, text: str) -> None:
 
 def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
     """Rows as JSON lines."""
-    return "".join(_lines(rows))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write JSON lines."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(_lines(rows))
-
-
-def _lines(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(jsonl(rows), encoding="utf-8")
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:
@@ -259,7 +247,7 @@ def read_lines(path: Path) -> list[dict[str, object]]:
 
 def hash_json(value: object) -> str:
     """SHA-256 of the canonical JSON form, first 20 hex digits."""
-    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=dataclasses.asdict)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -271,9 +259,3 @@ def hash_ids(ids: Iterable[str]) -> str:
 def derive_seed(seed: int, name: str) -> int:
     """A seed for one purpose, from the experiment's seed and the purpose's name; 32 bits."""
     return int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
