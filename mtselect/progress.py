@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Task
 
 Advance = Callable[[int], None]
 OnEpoch = Callable[[int, float], None]
@@ -81,24 +81,6 @@ class NamedProgress:
         return self.inner.task(f"{self.name}, {name}", total)
 
 
-@dataclass
-class _Task:
-    """What is being done: its name, how much of how much, and when it began (monotonic seconds)."""
-
-    name: str
-    total: int
-    done: int = 0
-    start: float = field(default_factory=time.monotonic)
-
-    def line(self) -> str:
-        """Name, done, rate and time left."""
-        seconds = time.monotonic() - self.start
-        rate = self.done / seconds if seconds else 0.0
-        speed = f"{rate:,.1f}/s" if rate >= 1 or not rate else f"{1 / rate:,.1f} s each"
-        left = _clock(max(0, self.total - self.done) / rate) if rate else "?"
-        return f"  {self.name:<26} {self.done:>7,} of {self.total:,}  {speed}  {_clock(seconds)} gone  {left} left"
-
-
 class ConsoleProgress:
     """Bars on a terminal (several may nest). Elsewhere, such as in a log file, a line every half minute about the innermost
     task. One line per finished task everywhere."""
@@ -112,22 +94,19 @@ class ConsoleProgress:
         self._bars = Bars(TextColumn("{task.description:<26}"), BarColumn(bar_width=30), MofNCompleteColumn(),
                           TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                           console=console, transient=True, disable=not console.is_terminal)
-        self._tasks: list[_Task] = []
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Show one bar while the block runs, then one line with its duration."""
         self._interruption.check()
-        task = _Task(name, total)
         bar = self._bars.add_task(name, total=total)
-        self._tasks.append(task)
+        task = self._bars.tasks[-1]
         self._bars.start()
         ended = threading.Event()
-        if len(self._tasks) == 1 and not self._console.is_terminal:
+        if len(self._bars.tasks) == 1 and not self._console.is_terminal:
             threading.Thread(target=self._say, args=(ended,), daemon=True).start()
 
         def advance(n: int) -> None:
-            task.done += n
             self._bars.advance(bar, n)
             self._interruption.check()
 
@@ -136,17 +115,25 @@ class ConsoleProgress:
         finally:
             ended.set()
             self._bars.remove_task(bar)
-            self._tasks.remove(task)
-            if not self._tasks:
+            if not self._bars.tasks:
                 self._bars.stop()
-            self._console.print(f"  {name:<26} {task.done:>7,} of {total:,} in {time.monotonic() - task.start:.1f} s",
-                                style="dim", highlight=False)
+            self._console.print(f"  {name:<26} {task.completed:>7,} of {total:,} in {task.elapsed:.1f} s", style="dim",
+                                highlight=False)
 
     def _say(self, ended: threading.Event) -> None:
         """A line now and then about what is done at that moment, until the outermost task has ended."""
         while not ended.wait(LINE_SECONDS):
-            for task in self._tasks[-1:]:
-                self._console.print(task.line(), style="dim", highlight=False, soft_wrap=True)
+            for task in self._bars.tasks[-1:]:
+                self._console.print(_line(task), style="dim", highlight=False, soft_wrap=True)
+
+
+def _line(task: Task) -> str:
+    """Name, done, rate and time left."""
+    seconds = task.elapsed or 0.0
+    rate = task.completed / seconds if seconds else 0.0
+    speed = f"{rate:,.1f}/s" if rate >= 1 or not rate else f"{1 / rate:,.1f} s each"
+    left = _clock(max(0, task.remaining or 0) / rate) if rate else "?"
+    return f"  {task.description:<26} {task.completed:>7,} of {task.total:,}  {speed}  {_clock(seconds)} gone  {left} left"
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import Task, TaskID
 
 from mtselect import progress
 from mtselect.progress import ConsoleProgress
@@ -60,6 +61,7 @@ def test_half_a_minute_is_the_longest_silence() -> None:
     (50, 100.0, "  work                            50 of 200  2.0 s each  0:01:40 gone  0:05:00 left"),
     (4000, 2.0, "  work                         4,000 of 200  2,000.0/s  0:00:02 gone"),
 ])
-def test_rate_and_time_left(done: int, seconds: float, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.monotonic", lambda: seconds)
-    assert progress._Task("work", 200, done, 0.0).line().startswith(line)
+def test_rate_and_time_left(done: int, seconds: float, line: str) -> None:
+    task = Task(TaskID(0), "work", 200, done, _get_time=lambda: seconds)
+    task.start_time = 0.0
+    assert progress._line(task).startswith(line)
