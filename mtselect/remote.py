@@ -76,16 +76,12 @@ class Patience:
         attempts = Retrying(retry=retry_if_exception(self._is_away), before_sleep=self._tell, reraise=True,
                             stop=stop_after_delay(0 if self._given_up else self._seconds),
                             wait=wait_exponential_jitter(0.2, _LONGEST_PAUSE, jitter=0.2))
-        first = True
-
-        def attempt() -> Any:
-            nonlocal first
-            found = None if first or again is None else again()
-            first = False
-            return call() if found is None else found
-
         try:
-            result = attempts(attempt)
+            for attempt in attempts:
+                with attempt:
+                    repeated = attempt.retry_state.attempt_number > 1
+                    found = again() if repeated and again is not None else None
+                    result = call() if found is None else found
         except Exception as error:
             self._given_up = self._away(error)
             raise
