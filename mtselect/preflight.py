@@ -24,9 +24,8 @@ from mtselect.plan import cached_stages, free_bytes, largest_budget, make_plan, 
 from mtselect.resolve import (
     adopt,
     choose_seed_rank,
-    choose_sketch_rank,
+    decide,
     own_selectors,
-    pin_names,
     pin_search,
     selectors_of,
     trial_experiment,
@@ -177,7 +176,7 @@ def _look_at_model(found: Preflight) -> Scored | None:
     runtime = found.sweep.runtime
     model = None
     with found.part():
-        experiment = choose_sketch_rank(pin_names(found.sweep.experiment, runtime), found.sweep.search)
+        experiment = decide(found.sweep.experiment, runtime, found.sweep.search)
         found.sweep = dataclasses.replace(found.sweep, experiment=experiment)
         device = device_name(compute_device(runtime.accelerator))
         if any(map(wants_benefits, selectors_of(found.sweep))):

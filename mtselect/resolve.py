@@ -22,6 +22,7 @@ from mtselect.training.language_model import compute_dtype, pinned, weight_bytes
 from mtselect.training.sentence_encoder import pinned_encoder
 
 _NAMES = {"model.name", "adequacy.encoder", *(f"data.{role}" for role in ROLES)}  # that may be names on the hub
+_DECIDED = ("attribution.seed_rank", "attribution.sketch_rank", "attribution.statistics", "model.dtype")  # for `auto`
 _SKETCH_RANK = 8  # where clusters are asked for
 
 
@@ -43,7 +44,7 @@ def resolve(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ra
         experiment = with_fields(experiment, {"adequacy.encoder": pinned_encoder(experiment.adequacy.encoder)})
     if experiment.selection.near_duplicates is not None:
         require_minhash()
-    found = choose_sketch_rank(pin_names(experiment, runtime), search or {})
+    found = decide(experiment, runtime, search or {})
     if found.attribution.seed_rank != "auto":
         return found
     return choose_seed_rank(found, runtime)
@@ -69,18 +70,15 @@ def adopt(sweep: Sweep, begun: Question) -> Sweep:
 
 def _adopt_experiment(experiment: Experiment, begun: Question) -> Experiment:
     values: dict[str, object] = {}
-    rank = begun["attribution"]["seed_rank"]
-    if experiment.attribution.seed_rank == "auto" and experiment.attribution.curvature != "identity":
-        values["attribution.seed_rank"] = rank
-    if experiment.attribution.sketch_rank == "auto":
-        values["attribution.sketch_rank"] = begun["attribution"]["sketch_rank"]
-    if experiment.model.dtype == "auto":
-        values["model.dtype"] = begun["model"]["dtype"]
-    if experiment.attribution.statistics == "auto":
-        values["attribution.statistics"] = begun["attribution"]["statistics"]
-    for path in _NAMES:
+    for path in (*_DECIDED, *_NAMES):
         section, name = path.split(".")
-        values[path] = _adopted(getattr(getattr(experiment, section), name), begun.get(section, {}).get(name))
+        asked, then = getattr(getattr(experiment, section), name), begun.get(section, {}).get(name)
+        if path in _NAMES:
+            values[path] = _adopted(asked, then)
+        elif asked == "auto":
+            values[path] = then
+    if experiment.attribution.curvature == "identity":
+        values.pop("attribution.seed_rank", None)
     return with_fields(experiment, values)
 
 
@@ -114,24 +112,20 @@ def _adopted(asked: str | None, then: str | None) -> str | None:
     return then if asked and then and re.sub("@[0-9a-f]{40}", "", then) == asked else asked
 
 
-def pin_names(experiment: Experiment, runtime: RuntimeConfig) -> Experiment:
-    """The same without a look at the model: its `attribution.seed_rank` stays."""
+def decide(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Range]) -> Experiment:
+    """As `resolve`, without a look at the model: its `attribution.seed_rank` stays. There is no sketch where nothing asks for
+    one."""
     sources = {role: getattr(experiment.data, role) for role in ROLES}
     values: dict[str, object] = {f"data.{role}": source and pinned_source(source) for role, source in sources.items()}
     device = compute_device(runtime.accelerator)
     values["model.dtype"] = compute_dtype(experiment.model, device)
     if experiment.attribution.statistics == "auto":
         values["attribution.statistics"] = device_dtype(device)
+    if experiment.attribution.sketch_rank == "auto":
+        values["attribution.sketch_rank"] = _SKETCH_RANK if most_clusters(experiment, search) > 1 else 0
     if experiment.model.name is not None:
         values["model.name"] = pinned(experiment.model.name)
     return with_fields(experiment, values)
-
-
-def choose_sketch_rank(experiment: Experiment, search: dict[str, Range]) -> Experiment:
-    """The experiment with what `attribution.sketch_rank: auto` stands for: no sketch where nothing asks for one."""
-    if experiment.attribution.sketch_rank != "auto":
-        return experiment
-    return with_fields(experiment, {"attribution.sketch_rank": _SKETCH_RANK if most_clusters(experiment, search) > 1 else 0})
 
 
 def selectors_of(sweep: Sweep) -> list[str]:
