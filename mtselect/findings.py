@@ -53,7 +53,7 @@ class Preflight:
         return max(0, study.n_trials - trials), max(0, wanted - baselines)
 
     def show(self, console: Console) -> None:
-        """Print the table."""
+        """Print the table. Raises Faults if there are any."""
         from rich import box
         from rich.table import Table
 
@@ -61,9 +61,6 @@ class Preflight:
         for name, found in self.facts.items():
             table.add_row(name, found)
         console.print(table, style="dim")
-
-    def raise_faults(self) -> None:
-        """Raise Faults if there are any."""
         if self.faults:
             raise Faults(*self.faults)
 

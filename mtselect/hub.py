@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -30,9 +31,7 @@ def pin(name: str, kind: Kind) -> str:
 
 def is_local(name: str) -> bool:
     """Whether it is a file or folder here."""
-    with contextlib.suppress(ValueError, OSError):  # too long, or with a zero byte
-        return Path(name).exists()
-    return False
+    return os.path.exists(Path(name))  # unlike Path.exists, which raises where a name is too long
 
 
 def located(name: str) -> tuple[str, str | None]:
