@@ -77,14 +77,8 @@ def cached_stages(bench: Bench, experiment: Experiment) -> set[Stage]:
 
 
 def make_plan(bench: Bench, sweep: Sweep, trials: int, baselines: int) -> list[Step]:
-    """The steps in order.
-
-    Args:
-        bench: store, runtime, progress.
-        sweep: with everything decided (`resolve.resolve`).
-        trials: that are not done.
-        baselines: that are not done; each is finetuned with several seeds.
-    """
+    """The steps in order, of a sweep with everything decided (`resolve.resolve`), for the trials and baselines that are not
+    done; each baseline is finetuned with several seeds."""
     rivals = sweep.study.finetune_seeds * baselines
     left = trials + rivals
     experiment = trial_experiment(sweep.experiment, {})

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from mtselect.attribution.memory import Shapes, fitting_bytes, layer_groups, seed_bytes, seed_pass_bytes, tracked_parameters
+from mtselect.attribution.memory import fitting_bytes, layer_groups, seed_bytes, seed_pass_bytes, tracked_parameters
 from mtselect.config import OPTIONS, Sweep, cross_faults, with_fields
 from mtselect.data.corpus import ROLES
 from mtselect.data.prompts import encode_prompts
@@ -288,8 +288,9 @@ def _look_at_memory(found: Preflight, bench: Bench, asked: object, scored: Score
         found.facts["curvature"] = (f"{experiment.attribution.curvature}{parts}, {_gb(needed)} with the model, of "
                                     f"{_gb(memory.total)}, in {experiment.attribution.statistics}")
         if CURVATURE not in cached:
+            smallest = min(shapes, key=lambda name: sum(side**2 for side in shapes[name])).rpartition(".")[2]
             require(f"the curvature of {len(shapes)} layers, one at a time, with the model,", needed, "track fewer "
-                    f"attribution.layers, such as {_smallest(shapes)}, or set attribution.curvature to identity")
+                    f"attribution.layers, such as {smallest}, or set attribution.curvature to identity")
     rank = experiment.attribution.seed_rank
     if rank == "auto":
         return  # a fault already
@@ -316,11 +317,6 @@ def _look_at_disk(found: Preflight, bench: Bench) -> None:
         if needed > free:
             raise StorageError(f"runtime.workdir {sweep.runtime.workdir!r} has {_gb(free)} free, what is left to do writes "
                                f"{_gb(needed)}: set runtime.keep_models to false, or runtime.workdir to another disk")
-
-
-def _smallest(shapes: Shapes) -> str:
-    """A name that stands for the layers whose factors are smallest."""
-    return min(shapes, key=lambda name: sum(side**2 for side in shapes[name])).rpartition(".")[2]
 
 
 def _millions(count: int) -> str:

@@ -67,12 +67,7 @@ class SilentProgress:
 
 @dataclass(frozen=True)
 class NamedProgress:
-    """Another one's, whose tasks say what they are for.
-
-    Args:
-        inner: shows them.
-        name: put before theirs.
-    """
+    """Another one's, whose tasks begin with a name."""
 
     inner: Progress
     name: str
