@@ -25,7 +25,6 @@ from mtselect.resolve import (
     adopt,
     choose_seed_rank,
     decide,
-    own_selectors,
     pin_search,
     selectors_of,
     trial_experiment,
@@ -220,7 +219,7 @@ def _look_at_rows(found: Preflight) -> None:
     for path, space in found.sweep.search.items():
         if path.startswith(OPTIONS):
             asked = {path.removeprefix(OPTIONS): space.choices[0] if space.choices else space.low}
-            for name in own_selectors(found.sweep):
+            for name in found.sweep.choices("selection.method"):
                 with found.part():
                     read_options(SELECTORS.load(name), dataclasses.replace(experiment.selection, method=name, options=asked))
     if selector.sized:
@@ -232,8 +231,7 @@ def _look_at_rows(found: Preflight) -> None:
 
 def _few_seeds(sweep: Sweep) -> Iterator[str]:
     """A fault for each gate that a trial, or a rival of it, may have and that learns from seeds, of which there are too few."""
-    space = sweep.search.get("selection.gate")
-    gates = [sweep.experiment.selection.gate] if space is None else space.choices or []
+    gates = sweep.choices("selection.gate")
     for gate in gates:
         if gate in ("learned", "learned_adequacy"):
             yield (f"selection.gate: {gate} needs at least {MIN_SEEDS} seeds, data.seeds has fewer: add trusted pairs, or set "

@@ -130,14 +130,8 @@ def decide(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Ran
 
 def selectors_of(sweep: Sweep) -> list[str]:
     """Names of the selectors that a sweep may run: its own or those that are searched, and those among its rivals."""
-    named = {*own_selectors(sweep), *sweep.study.baselines}
+    named = {*sweep.choices("selection.method"), *sweep.study.baselines}
     return [name for name in part_names("mtselect.selectors") if name in named]
-
-
-def own_selectors(sweep: Sweep) -> list[str]:
-    """Names of the selectors that its trials may have."""
-    space = sweep.search.get("selection.method")
-    return [sweep.experiment.selection.method] if space is None else list(space.choices or [])
 
 
 def wants_benefits(name: str) -> bool:

@@ -88,9 +88,7 @@ def _ends(path: str, space: Range) -> Sequence[object]:
 
 def _other_faults(sweep: Sweep) -> Iterator[str]:
     objectives = sweep.study.objectives
-    space = sweep.search.get("evaluation.metrics")
-    scored = [sweep.experiment.evaluation.metrics] if space is None else [one for one in space.choices or []
-                                                                          if isinstance(one, list)]
+    scored = [names for names in sweep.choices("evaluation.metrics") if isinstance(names, list)]
     known = [*(f"eval/{name}" for name in chain(*scored[:1]) if all(name in one for one in scored)),
              "select/pairs", "select/noise_share"]
     if len(set(objectives)) < len(objectives):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -141,3 +142,8 @@ class Sweep(Section):
     study: StudyConfig = Field(default_factory=StudyConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    def choices(self, path: str) -> list[Any]:
+        """What its trials may have in a field of the experiment that is no number: the search's choices, or the one value."""
+        space = self.search.get(path)
+        return [attrgetter(path)(self.experiment)] if space is None else space.choices or []
