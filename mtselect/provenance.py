@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
+from mtselect.data.corpus import ROLES
 from mtselect.data.pairs import PairTable
 from mtselect.data.rows import Role
 from mtselect.hub import is_local
@@ -21,26 +21,17 @@ from mtselect.tracking.base import DatasetInput
 
 def corpus_inputs(lineage: Lineage) -> list[DatasetInput]:
     """The sources that an experiment has: pool, seeds, dev and test."""
-    roles: tuple[Role, ...] = get_args(Role)
-    return [dev_input(lineage) if role == "dev" else part_input(lineage, role) for role in roles
-            if getattr(lineage.experiment.data, role) is not None]
-
-
-def dev_input(lineage: Lineage) -> DatasetInput:
-    """What is scored of dev."""
-    dev = corpus_of(lineage).dev
-    scored = dev.take(np.arange(len(dev))[: lineage.experiment.evaluation.dev_rows])
-    return _input(lineage, "dev", scored.digest, scored)
+    return [part_input(lineage, role) for role in reversed(ROLES) if getattr(lineage.experiment.data, role) is not None]
 
 
 def part_input(lineage: Lineage, role: Role) -> DatasetInput:
-    """A part of the corpus, without what was dropped of its source."""
+    """A part of the corpus, without what was dropped of its source; of dev, what is scored."""
+    data, dev_rows = lineage.experiment.data, lineage.experiment.evaluation.dev_rows
     table: PairTable = getattr(corpus_of(lineage), role)
-    return _input(lineage, role, lineage.open(CORPUS, load_digests)[role], table)
-
-
-def _input(lineage: Lineage, role: Role, digest: str, table: PairTable) -> DatasetInput:
-    data = lineage.experiment.data
+    digest = lineage.open(CORPUS, load_digests)[role]
+    if role == "dev":
+        table = table.take(np.arange(len(table))[:dev_rows])
+        digest = table.digest
     return DatasetInput(name=role, digest=digest, n_rows=len(table), data=data,
                         columns={data.src_column: str, data.tgt_column: str})
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mtselect.config import OPTIONS, Experiment, TrackingConfig, to_yaml
 from mtselect.data.pairs import Pair
 from mtselect.gate_record import record_gate
-from mtselect.provenance import corpus_inputs, dev_input, model_tags, selected_input
+from mtselect.provenance import corpus_inputs, model_tags, part_input, selected_input
 from mtselect.reports import figures as plots
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import Score
@@ -98,7 +98,7 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
     result = results[0]
     experiment, selection, evaluation = result.experiment, result.selection, result.evaluation
     signatures = {f"mtselect.signature.{score.name}": score.signature for score in scores}
-    dev = dev_input(result.lineage)
+    dev = part_input(result.lineage, "dev")
     tracker.log_model(run_id, "finetuned" if selection.pairs else "untuned", model_tags(results),
                       scores_as_metrics(scores), dev)
     tracker.log(run_id, metrics=_set_metrics(results), note=_note(results, scores),
