@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from mtselect.config import Sweep
 from mtselect.errors import Faults, UserError
 from mtselect.plan import Step
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mtselect.search.trials import Study
+from mtselect.search.trials import Study
 
 
 @dataclass
@@ -54,9 +53,6 @@ class Preflight:
 
     def show(self, console: Console) -> None:
         """Print the table. Raises Faults if there are any."""
-        from rich import box
-        from rich.table import Table
-
         table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
         for name, found in self.facts.items():
             table.add_row(name, found)

@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
 
 from mtselect.attribution.memory import Shapes, curvature_bytes, tracked_parameters
 from mtselect.config import Experiment, ModelConfig, Range, RuntimeConfig, Sweep, budget_pairs, decided
@@ -32,9 +34,6 @@ from mtselect.stages.models import scored_model
 from mtselect.stages.trial import selecting_stages, shared_stages
 from mtselect.store import LookingStore, NotStored
 from mtselect.training.language_model import Model, empty_model, n_parameters
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _CHARACTERS = 4.0  # of a token
 _USED = 0.35  # of the speed of a large product, that training a model reaches
@@ -143,9 +142,6 @@ def largest_budget(sweep: Sweep, pairs: int) -> int:
 
 def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, console: Console) -> None:
     """The steps as a table, and the sums: each stage's seconds are its own, so none counts twice."""
-    from rich import box
-    from rich.table import Column, Table
-
     numbers = (Column(heading, justify="right") for heading in ("left", "minutes", "GB on disk"))
     table = Table("step", *numbers, "minutes from", title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for step in steps:
@@ -157,12 +153,12 @@ def print_plan(steps: Sequence[Step], title: str, runtime: RuntimeConfig, consol
             table.add_row(step.name, "in the store" if step.shared else "none", "", "", "")
     console.print(table)
     total = sum(step.minutes * step.count for step in steps if step.minutes is not None)
-    rivals = sum(step.minutes * min(step.count, step.rivals) for step in steps if step.minutes is not None)
+    rivals = sum(step.minutes * step.rivals for step in steps if step.minutes is not None)
     unknown = " and what is marked ?" if any(step.minutes is None and step.count for step in steps) else ""
     free = free_bytes(runtime) / 1e9
     console.print(f"{_minutes(total)}{unknown} with one worker; {sum(step.gigabytes for step in steps):.2f} GB of the "
                   f"{free:.0f} GB free in {runtime.workdir}")
-    if any(step.rivals and step.count for step in steps):
+    if any(step.rivals for step in steps):
         console.print(f"{_minutes(rivals)} of that for the baselines that study.baselines names, and the best trial again")
     console.print("next: the same command without --dry-run")
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from mtselect.config import Experiment, Sweep
 from mtselect.metrics.base import direction
 from mtselect.recording import dev_pairs, seen_candidates
 from mtselect.reports import figures as plots
 from mtselect.reports import pages
+from mtselect.reports import score_figures as score_plots
+from mtselect.reports import study_figures as study_plots
 from mtselect.reports.score_layout import LEVELS
 from mtselect.reports.verdict import verdict
+from mtselect.search.trials import Study, TrialRow
 from mtselect.significance import PairedResult
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
 from mtselect.stages.lineage import Bench, Lineage
@@ -21,10 +23,6 @@ from mtselect.stages.selection import select_pairs
 from mtselect.stages.sketch_map import MAP
 from mtselect.stages.trial import all_stages, compare_systems
 from mtselect.tracking.base import Tracker
-
-if TYPE_CHECKING:
-    from mtselect.reports.pages import Figure
-    from mtselect.search.trials import Study, TrialRow
 
 # Rivals whose translations stand beside the best trial's, if there are such; else as many others.
 _SIDE_BY_SIDE = ("random", "filter-random", "pool", "untuned")
@@ -44,9 +42,6 @@ def record_study(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, stud
         experiments: run id -> experiment, at each of its finetuning seeds.
         comparisons: rival -> the best trial against it (`compare_rivals`).
     """
-    from mtselect.reports import score_figures as score_plots
-    from mtselect.reports import study_figures as study_plots
-
     objective = sweep.study.objectives[0]
     if not objective.startswith("eval/"):
         return
@@ -85,9 +80,7 @@ def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[s
     return found
 
 
-def _candidates_figure(lineage: Lineage, name: str) -> Figure:
-    from mtselect.reports import study_figures as study_plots
-
+def _candidates_figure(lineage: Lineage, name: str) -> pages.Figure:
     seen = seen_candidates(lineage, select_pairs(lineage))
     assert seen.points is not None
     return study_plots.cluster_figure(seen.points, seen.chosen, seen.labels, seen.pairs, seen.mean, seen.share, name=name)
