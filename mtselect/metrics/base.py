@@ -47,8 +47,8 @@ class Metric(Protocol):
     """
 
     title: str
-    higher_is_better: bool
-    alone: bool
+    higher_is_better: bool = True
+    alone: bool = False
 
     def look(self, scoring: Scoring) -> str | None:
         """What will score, in words, if there is anything to say; called before any work, starts nothing.
@@ -56,12 +56,14 @@ class Metric(Protocol):
         Raises:
             UserError: it cannot score here.
         """
+        return None
 
     def prepare(self, scoring: Scoring) -> None:
         """Load what takes long, so that what is wrong with it is said before hours of work."""
 
     def source(self, scoring: Scoring) -> str | None:
         """Hash of the files that decide its scores, if there are such."""
+        return None
 
     def signature(self, scoring: Scoring) -> str:
         """What decides its scores: names and versions, as sacreBLEU's."""
@@ -78,38 +80,20 @@ class Metric(Protocol):
         """Of a corpus, from its summed statistics [S]; sacreBLEU's scale of 0 to 100."""
 
 
-class PlainMetric:
-    """What most metrics say to what is asked of one: nothing to load, no files, no wish to be alone."""
-
-    higher_is_better = True
-    alone = False
-
-    def look(self, scoring: Scoring) -> str | None:
-        """Nothing."""
-        return None
-
-    def prepare(self, scoring: Scoring) -> None:
-        """Nothing."""
-
-    def source(self, scoring: Scoring) -> str | None:
-        """None."""
-        return None
+class PlainMetric(Metric):
+    """What most metrics are: with nothing to load, no files, no wish to be alone."""
 
 
 METRICS: Plugins[type[Metric]] = Plugins("mtselect.metrics", "METRIC", "evaluation.metrics")
 
 
-class Metrics:
-    """The metrics of a process, each made once: COMET's keeps a process of its own."""
+class Metrics(dict[str, Metric]):
+    """The metrics of a process by their names, each made once: COMET's keeps a process of its own."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Metric] = {}
-
-    def __getitem__(self, name: str) -> Metric:
-        """The metric of a name. Raises ConfigError if there is none."""
-        if name not in self._made:
-            self._made[name] = METRICS.load(name)()
-        return self._made[name]
+    def __missing__(self, name: str) -> Metric:
+        """Make it. Raises ConfigError if there is none."""
+        made = self[name] = METRICS.load(name)()
+        return made
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from mtselect.metrics._comet.client import CometScorer, model_digest
 from mtselect.metrics._comet.install import comet_version
-from mtselect.metrics.base import Scoring
+from mtselect.metrics.base import PlainMetric, Scoring
 
 
-class Comet:
+class Comet(PlainMetric):
     """Scores of `evaluation.comet_model`."""
 
     title = "COMET"
-    higher_is_better = True
     alone = True  # one process, and perhaps one GPU, for all
 
     def __init__(self) -> None:
