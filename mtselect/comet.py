@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _score(arguments: argparse.Namespace, console: Console) -> None:
         counts = ", ".join(f"{path} has {len(column):,}" for path, column in zip(arguments.files, columns, strict=True))
         raise DataError(f"the files must have equally many lines: {counts}")
     sources, hypotheses, *references = columns
-    with CometScorer() as scorer, ConsoleProgress(console).task("COMET", len(sources)) as advance:
+    with closing(CometScorer()) as scorer, ConsoleProgress(console).task("COMET", len(sources)) as advance:
         scores = scorer.score(arguments.model, sources, hypotheses, references[0] if references else None,
                               batch_size=arguments.batch_size, advance=advance)
     console.print(f"{arguments.model}  {sum(scores) / len(scores):.4f}  mean of {len(scores):,} sentences", soft_wrap=True)

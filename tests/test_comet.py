@@ -122,7 +122,8 @@ def oracle(comet: Path, tmp_path_factory: pytest.TempPathFactory) -> Oracle:
 
 @pytest.fixture(scope="session")
 def scorer(comet: Path) -> Iterator[CometScorer]:
-    with CometScorer(threads=1) as scorer:
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(CometScorer()) as scorer:
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield scorer
 
 
@@ -204,7 +205,8 @@ def test_what_the_hub_refuses(comet: Path, tmp_path: Path, monkeypatch: pytest.M
         for name, value in {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0",
                             "HF_HOME": str(tmp_path), "HOME": str(tmp_path), "no_proxy": "127.0.0.1"}.items():
             monkeypatch.setenv(name, value)
-        with CometScorer(comet) as scorer:
+        monkeypatch.setenv("MTSELECT_COMET_ENV", str(comet))
+        with contextlib.closing(CometScorer()) as scorer:
             with pytest.raises(CometError, match=r"'some/gated' is gated: accept its terms .* `hf auth login` or set HF_TOKEN"):
                 scorer.score("some/gated", ["a"], ["b"], ["c"])
             with pytest.raises(CometError, match="there is no 'some/other' on the model hub, or it is private: check the name"):
@@ -310,9 +312,10 @@ def test_a_sweep_that_asks_for_it_is_told_before_any_work(make_lab: Callable[...
     assert "COMET is not installed in" in capsys.readouterr().err and not lab.manifests()
 
 
-def test_not_installed(tmp_path: Path) -> None:
+def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTSELECT_COMET_ENV", str(tmp_path / "none"))
     with pytest.raises(CometError, match=r"COMET is not installed in .*/none: run `python -m mtselect.comet install`"):
-        CometScorer(tmp_path / "none").score("Unbabel/wmt22-comet-da", ["a"], ["b"], ["c"])
+        CometScorer().score("Unbabel/wmt22-comet-da", ["a"], ["b"], ["c"])
 
 
 def test_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +336,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_install_is_whole_or_done_again(tmp_path: Path) -> None:
+def test_install_is_whole_or_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed, then failing, then finishing, then there; with empty packages of the right names."""
     wheels, path = tmp_path / "wheels", tmp_path / "comet"
     pins = [line.split()[0].split("==") for line in REQUIREMENTS.read_text("utf-8").splitlines() if line and line[0] != "#"]
@@ -372,8 +375,9 @@ def test_install_is_whole_or_done_again(tmp_path: Path) -> None:
 
     (path / "lib").rename(tmp_path / "lib")  # it cannot import comet any more: both starts fail, and the error says why
     (path / MARKER).write_text(REQUIREMENTS.read_text("utf-8"))
+    monkeypatch.setenv("MTSELECT_COMET_ENV", str(path))
     with pytest.raises(CometError, match=r"(?s)died twice.*exit code 1.*No module named .*remove .* and run `python -m"):
-        CometScorer(path).score("Unbabel/wmt22-comet-da", ["a"], ["b"], ["c"])
+        CometScorer().score("Unbabel/wmt22-comet-da", ["a"], ["b"], ["c"])
 
 
 def test_no_package_index(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ An index with `kiwi`, 0 to 1 for most models, [N]; rows.npy [N] (in the pool).
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from mtselect.config import Experiment
 from mtselect.metrics._comet.client import CometScorer, model_digest
 from mtselect.stages.candidates import READS, CandidateIndex, candidate_pairs, index_shards, pass_parts
@@ -15,7 +17,7 @@ from mtselect.stages.tokens import POOL_TOKENS
 
 def _run(work: Work) -> None:
     candidates = candidate_pairs(work)
-    with CometScorer() as scorer:
+    with closing(CometScorer()) as scorer:
         for shard, advance in index_shards(work, "CometKiwi", values=("kiwi",)):
             pairs = [candidates[row] for row in shard.rows]
             shard.values["kiwi"][:] = scorer.score(work.experiment.adequacy.kiwi, [pair.src for pair in pairs],

@@ -11,8 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import CometError
@@ -28,15 +27,10 @@ class CometScorer:
     """COMET's scores of any number of models, from one process that is started when first needed and kept.
 
     One request at a time, from any thread. Between requests the process holds no GPU memory but CUDA's own.
-
-    Args:
-        path: COMET's environment; default `install.environment()`.
-        threads: CPU threads of the process; default torch's.
     """
 
-    def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:
-        self.path = environment() if path is None else path
-        self._variables = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    def __init__(self) -> None:
+        self.path = environment()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
@@ -94,12 +88,6 @@ class CometScorer:
         with self._lock:
             self._stop()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _ask(self, request: dict[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
         """Send a request and wait for its answer; a process that dies is started again, once."""
         with self._lock:
@@ -141,7 +129,7 @@ class CometScorer:
         self._stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (as long as the process)
         # In a process group of its own, since Ctrl-C goes to all of the terminal's.
         self._process = subprocess.Popen([python(self.path), "-I", str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._stderr, env={**os.environ, **self._variables}, process_group=0)
+                                         stderr=self._stderr, process_group=0)
         self._end = weakref.finalize(self, _end, self._process, self._stderr)  # also when Python ends
         return self._process
 
@@ -174,11 +162,8 @@ def model_digest(model: str) -> str | None:
 
 def _end(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
     process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout, stderr):
-        with contextlib.suppress(BrokenPipeError):
-            assert stream is not None
-            stream.close()
+    process.communicate()  # closes its pipes, whatever was left in them
+    stderr.close()
 
 
 def _checkpoint(model: str) -> str:
