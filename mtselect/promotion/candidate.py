@@ -79,10 +79,11 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     """
     best, rivals = choose(runs, sweep)
     experiment = _experiment(tracker, best)
-    same, lineage = _replay(bench, experiment, best, from_scratch)
+    same = _replay(bench, experiment, best, from_scratch)
     if not same.passed:
         ask(best, [same])
         raise PromotionRefused(f"{best.name} {same.detail}; nothing else can be promoted, with or without --force")
+    lineage = Lineage(bench, experiment)
     corpus, selection = corpus_of(lineage), select_pairs(lineage)
     described = with_fields(experiment, {"data.licence": licence}) if licence else experiment
     beside = {name: column.kind for name, column in SELECTORS.load(experiment.selection.method).columns.items()}
@@ -113,27 +114,20 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
                      test_set=part_input(lineage, "test"), rivals=kinds, comparisons=comparisons, gates=asked)
 
 
-def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> tuple[Gate, Lineage]:
-    """The gate `replay`, of the store's gradients and weights or of nothing but the sources; and the lineage."""
+def _replay(bench: Bench, experiment: Experiment, best: RecordedRun, from_scratch: bool) -> Gate:
+    """The gate `replay`, of the store's gradients and weights or of nothing but the sources."""
     def ask(lineage: Lineage, recomputed: str) -> Gate:
-        selection = select_pairs(lineage)
-        digest = best.tags["mtselect.selected"]
-        gate = gates.replay(selection.pairs, digest, [], {}, recomputed)
-        if gate.passed:
-            dev = evaluate(lineage, "dev")
-            gate = gates.replay(selection.pairs, digest, dev.scores, best.metrics, recomputed)
-        return gate
+        return gates.replay(select_pairs(lineage).pairs, best.tags["mtselect.selected"],
+                            lambda: evaluate(lineage, "dev").scores, best.metrics, recomputed)
 
-    if not from_scratch:
-        discard_trial(Lineage(bench, experiment))
-        lineage = Lineage(bench, experiment)
-        weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
-        return ask(lineage, "computed again: selection and translations; from the store: corpus, warm-up, gradients, losses, "
-                   f"gate and {weights} (--from-scratch computes all)"), lineage
-    with tempfile.TemporaryDirectory(dir=bench.runtime.workdir, prefix="from-scratch-") as folder:
-        again = Lineage(dataclasses.replace(bench, store=Store(Path(folder))), experiment)
-        gate = ask(again, "computed again: all, warm-up included")
-    return gate, Lineage(bench, experiment)
+    if from_scratch:
+        with tempfile.TemporaryDirectory(dir=bench.runtime.workdir, prefix="from-scratch-") as folder:
+            again = Lineage(dataclasses.replace(bench, store=Store(Path(folder))), experiment)
+            return ask(again, "computed again: all, warm-up included")
+    discard_trial(Lineage(bench, experiment))
+    weights = "finetuned weights" if bench.runtime.keep_models else "what it was finetuned from"
+    return ask(Lineage(bench, experiment), "computed again: selection and translations; from the store: corpus, warm-up, "
+               f"gradients, losses, gate and {weights} (--from-scratch computes all)")
 
 
 def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[RecordedRun]]:

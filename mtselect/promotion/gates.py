@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,24 +31,24 @@ class Gate:
     detail: str
 
 
-def replay(pairs: Sequence[SelectedPair], recorded_digest: str, scores: Sequence[Score], recorded: Mapping[str, float],
-           recomputed: str) -> Gate:
+def replay(pairs: Sequence[SelectedPair], recorded_digest: str, score: Callable[[], Sequence[Score]],
+           recorded: Mapping[str, float], recomputed: str) -> Gate:
     """Computed again from `experiment.yaml`, the same ids come out and the same dev scores.
 
     Args:
         pairs: selected again.
         recorded_digest: of the ids the trial selected.
-        scores: on dev, of the model finetuned again (unless its weights were kept).
+        score: gives the dev scores of the model finetuned again (unless its weights were kept); called only for the same ids.
         recorded: the trial's metrics.
         recomputed: what was computed again, and what was taken from the store.
     """
     if hash_ids(pair.id for pair in pairs) != recorded_digest:
         return Gate(name="replay", passed=False, detail="selects other pairs when computed again: its data or machine changed; "
                     "run the sweep again under another study.name")
-    for score in scores:
-        before = recorded[f"eval/{score.name}"]
-        if abs(score.value - before) > SAME_SCORE:
-            return Gate(name="replay", passed=False, detail=f"scores {score.name} {score.value:.2f} on dev when computed "
+    for one in score():
+        before = recorded[f"eval/{one.name}"]
+        if abs(one.value - before) > SAME_SCORE:
+            return Gate(name="replay", passed=False, detail=f"scores {one.name} {one.value:.2f} on dev when computed "
                         f"again, recorded was {before:.2f}: results are not reproducible here; run the sweep again")
     return Gate(name="replay", passed=True, detail=f"the same {len(pairs):,} ids and dev scores from experiment.yaml; "
                 f"{recomputed}")
