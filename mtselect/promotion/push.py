@@ -6,11 +6,11 @@ same command, and one that was done changes nothing: the hub tells which files i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,18 +140,17 @@ def _is_tagged(api: HfApi, repository: str, tag: str, rows: bytes) -> bool:
     """Whether the tag is there, with these rows. Raises PromotionRefused if it has others."""
     from huggingface_hub import RepoFile
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils.sha import git_hash
 
     try:
         found = api.get_paths_info(repository, [_ROWS], revision=tag, repo_type="dataset")
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return False
-    for file in found:
-        if isinstance(file, RepoFile):
-            git = hashlib.sha1(f"blob {len(rows)}\0".encode() + rows).hexdigest()
-            if (file.lfs.sha256 == hashlib.sha256(rows).hexdigest()) if file.lfs else (file.blob_id == git):
-                return True
-    raise PromotionRefused(f"{repository} has a {tag} already, of another set: push to a repository of this dataset's own, or "
-                           "delete that tag there")
+    hashes = [file.lfs.sha256 if file.lfs else file.blob_id for file in found if isinstance(file, RepoFile)]
+    if not {git_hash(rows), sha256(rows).hexdigest()}.intersection(hashes):
+        raise PromotionRefused(f"{repository} has a {tag} already, of another set: push to a repository of this dataset's own, "
+                               "or delete that tag there")
+    return True
 
 
 @contextmanager
