@@ -13,8 +13,7 @@ from mtselect.reports import figures as plots
 from mtselect.reports import pages
 from mtselect.reports import score_figures as score_plots
 from mtselect.reports import study_figures as study_plots
-from mtselect.reports.score_layout import LEVELS
-from mtselect.reports.verdict import verdict
+from mtselect.reports.verdict import is_rival, verdict
 from mtselect.search.trials import Study, TrialRow
 from mtselect.significance import PairedResult
 from mtselect.stages.evaluation import Evaluation, evaluate, scoring
@@ -106,23 +105,16 @@ def compare_rivals(bench: Bench, sweep: Sweep, rows: Sequence[TrialRow], experim
 
     metric = objective.removeprefix("eval/")
     mine = evaluations(best)
-    rivals = [row for row in rows if _is_rival(row, best)]
+    rivals = [row for row in rows if row.kind == "baseline" and is_rival(row, best)]
     lineage = Lineage(bench, experiments[best.run_id][0])
     return {row.name: compare_systems(lineage, metric, mine, evaluations(row)) for row in rivals}
-
-
-def _is_rival(row: TrialRow, best: TrialRow) -> bool:
-    """Whether a run is a baseline for sets of any size, or for those of the best trial's; the whole pool with as many steps."""
-    steps, method = "finetune/steps", row.params["method"]
-    if row.kind != "baseline" or (method == "pool" and row.metrics[steps] != best.metrics[steps]):
-        return False
-    return method in LEVELS or best.pairs in (row.pairs, row.params.get("budget"))
 
 
 def _record_changes(tracker: Tracker, parent: str, bench: Bench, sweep: Sweep, best: TrialRow, rows: Sequence[TrialRow],
                     experiments: Mapping[str, Sequence[Experiment]]) -> None:
     """A page of the sentences in which the best trial's translation differs most from those of some rivals."""
-    rivals = {str(row.params["method"]): row for row in reversed(rows) if _is_rival(row, best)}  # of a kind the best
+    rivals = {str(row.params["method"]): row for row in reversed(rows)  # of a kind the best
+              if row.kind == "baseline" and is_rival(row, best)}
     shown = sorted(rivals, key=lambda kind: (kind not in _SIDE_BY_SIDE, (*_SIDE_BY_SIDE, kind).index(kind)))
     if not rivals:
         return

@@ -15,7 +15,7 @@ from mtselect.progress import NamedProgress
 from mtselect.promotion import gates
 from mtselect.promotion.gates import Gate
 from mtselect.provenance import part_input
-from mtselect.reports.score_layout import LEVELS
+from mtselect.reports.verdict import is_rival
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import PairedResult, Score
 from mtselect.stages.corpus import Split, corpus_of
@@ -139,15 +139,12 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
     sign = 1 if direction(metric) == "maximize" else -1
     best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
-    size, steps = best.metrics["select/pairs"], best.metrics.get("finetune/steps")
-    rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline"
-              and (run.params["method"] != "pool" or run.metrics.get("finetune/steps") == steps)
-              and (run.params["method"] in LEVELS or run.params.get("budget") == f"{size:.0f}"
-                   or run.metrics.get("select/pairs") == size)}
+    rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline" and is_rival(run, best)}
     missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
     if missing:
-        raise PromotionRefused(f"{best.name} ({size:.0f} pairs) was not compared with {', '.join(sorted(missing))}: let the "
-                               "sweep run to its end, with random and pool in study.baselines")
+        raise PromotionRefused(f"{best.name} ({best.metrics['select/pairs']:.0f} pairs) was not compared with "
+                               f"{', '.join(sorted(missing))}: let the sweep run to its end, with random and pool in "
+                               "study.baselines")
     return best, list(rivals.values())
 
 

@@ -20,8 +20,6 @@ Row = Mapping[str, Any]
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Baselines that any set is compared with, whatever its size.
-LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
 # Kind of run -> legend, matplotlib's marker, colour; in the legend's order.
 _LOOKS = {"trial": ("trials", "o", COLOURS[0]), "again": ("best trial, fresh seeds", "*", COLOURS[6]),
           "random": ("random", "s", COLOURS[1]), "filter-random": ("filter-random: random behind the gate", "D", COLOURS[4]),

@@ -1,4 +1,5 @@
-"""What a study's comparisons say, in sentences: who is surely better than the best trial, who is level, whom it beats."""
+"""Which runs a study's best trial is compared with, and what the comparisons say, in sentences: who is surely better than it,
+who is level, whom it beats."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from mtselect.search.trials import TrialRow
 from mtselect.significance import PairedResult
+from mtselect.tracking.recorded import RecordedRun
 
+# Baselines that any set is compared with, whatever its size.
+_LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
 # What it means that a rival of this kind is better.
 _MEANING = {
     "untuned": "the finetuning does harm here",
@@ -17,6 +21,14 @@ _MEANING = {
     "random": "as many pairs drawn from all win here",
     "filter-random": "as many pairs drawn from what the gate lets through win over the ranking here",
 }
+
+
+def is_rival(run: TrialRow | RecordedRun, best: TrialRow | RecordedRun) -> bool:
+    """Whether a baseline is for sets of any size, or for those of the best trial's; the whole pool with as many steps."""
+    method, size = run.params["method"], best.metrics["select/pairs"]
+    if method == "pool" and run.metrics.get("finetune/steps") != best.metrics.get("finetune/steps"):
+        return False
+    return method in _LEVELS or run.metrics.get("select/pairs") == size or str(run.params.get("budget")) == f"{size:.0f}"
 
 
 def verdict(rows: Sequence[TrialRow], comparisons: Mapping[str, PairedResult]) -> list[str]:
