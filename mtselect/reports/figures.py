@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.metrics.base import METRICS
-from mtselect.reports.score_layout import COLOURS, Array, ScoreLayout, level_label, name_of, run_labels, score_layout
+from mtselect.reports.score_layout import COLOURS, Array, ScoreLayout, level_label, name_of, score_layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,16 +117,16 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
         look = {"fmt": group.marker, "color": group.colour, "elinewidth": 0.8, "label": group.label,
                 "markersize": 10 if group.marker == "*" else 6}
         if layout.is_curve:
-            axes.errorbar(layout.x[some], value[some], yerr=ends, **look)
+            axes.errorbar(layout.place[some], value[some], yerr=ends, **look)
         else:
             axes.errorbar(value[some], layout.place[some], xerr=ends, **look)
     higher = METRICS.load(metric).higher_is_better
     if layout.is_curve:
-        axes.step(layout.x[layout.front], value[layout.front], where="post", color=COLOURS[0], linewidth=1.5, alpha=0.6,
+        axes.step(layout.place[layout.front], value[layout.front], where="post", color=COLOURS[0], linewidth=1.5, alpha=0.6,
                   label="best trial up to a size")
         for i in _named(layout):
-            axes.annotate(name_of(layout.points[i]), (layout.x[i], high[i]), xytext=(0, 3), fontsize=8, ha="center",
-                          textcoords="offset points", bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8})
+            axes.annotate(name_of(layout.points[i]), (layout.place[i], high[i]), xytext=(0, 3), fontsize=8,
+                          ha="center", textcoords="offset points", bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8})
         for row, height in zip(layout.lines, layout.heights, strict=True):
             axes.axhline(row["value"], color="0.35", linestyle=":", linewidth=1)
             axes.annotate(level_label(row, layout.scores), (1.01, height), xycoords=("axes fraction", "data"), va="center",
@@ -136,8 +136,8 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
         axes.margins(x=0.08)
         title = f"Score against pairs selected: further {'up' if higher else 'down'} is better, further left is cheaper"
     else:
-        axes.set_yticks(range(len(layout.shown)), run_labels(layout), fontsize=8)
-        axes.set(xlabel=score_axis, xlim=layout.scores, ylim=(max(1, len(layout.shown)) - 0.5, -0.5))
+        axes.set_yticks(list(layout.ticks), list(layout.ticks.values()), fontsize=8)
+        axes.set(xlabel=score_axis, xlim=layout.scores, ylim=(max(1, len(layout.points)) - 0.5, -0.5))
         title = f"Scores of the runs: further {'right' if higher else 'left'} is better"
     figure.suptitle(title, fontsize=11)
     if layout.points:
@@ -147,10 +147,10 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
 
 def _named(layout: ScoreLayout) -> list[int]:
     """The front's points whose names have room, the best first."""
-    size = np.array([(np.ptp(layout.x) or 1) * 0.07, (layout.scores[1] - layout.scores[0]) * 0.04])
+    size = np.array([(np.ptp(layout.place) or 1) * 0.07, (layout.scores[1] - layout.scores[0]) * 0.04])
     named: dict[int, Array] = {}
     for i in reversed(layout.front):
-        place = np.array([layout.x[i], layout.points[i]["value"]]) / size
+        place = np.array([layout.place[i], layout.points[i]["value"]]) / size
         if all(np.abs(place - other).max() >= 1 for other in named.values()):
             named[i] = place
     return list(named)

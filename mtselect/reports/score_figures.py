@@ -13,7 +13,7 @@ import numpy as np
 
 from mtselect.metrics.base import METRICS
 from mtselect.reports.pages import short_text
-from mtselect.reports.score_layout import COLOURS, level_label, name_of, run_labels, score_layout
+from mtselect.reports.score_layout import COLOURS, level_label, name_of, score_layout
 from mtselect.reports.study_figures import SYMBOLS, empty_figure, named, titled
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
         return empty_figure("Scores of the runs", "none has a score so far.")
     figure = go.Figure()
     if layout.front:
-        figure.add_scatter(x=layout.x[layout.front], y=[points[i]["value"] for i in layout.front], mode="lines",
+        figure.add_scatter(x=layout.place[layout.front], y=[points[i]["value"] for i in layout.front], mode="lines",
                            line={"shape": "hv", "color": COLOURS[0], "width": 2}, opacity=0.6, hoverinfo="skip",
                            name="best trial up to a size")
     for group in layout.groups:
         value, low, high = (np.array([points[i][key] for i in group.rows], float) for key in ("value", "low", "high"))
         ends = {"array": np.maximum(high - value, 0), "arrayminus": np.maximum(value - low, 0), "symmetric": False,
                 "thickness": 1.2, "width": 3}
-        where = {"x": layout.x[group.rows], "y": value, "error_y": ends} if curve else {
-            "x": value, "y": layout.place[group.rows], "error_x": ends}
+        place = layout.place[group.rows]
+        where = {"x": place, "y": value, "error_y": ends} if curve else {"x": value, "y": place, "error_x": ends}
         figure.add_scatter(
             **where, mode="markers", name=html.escape(group.label, quote=False), hovertemplate="%{hovertext}<extra></extra>",
             marker={"symbol": SYMBOLS[group.marker], "color": group.colour, "size": 16 if group.marker == "*" else 11,
@@ -55,12 +55,11 @@ def score_figure(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     seeds = "Trials have one finetuning seed, the others as many as study.finetune_seeds says."
     if not curve:
         figure.update_xaxes(title=axis, range=layout.scores)
-        figure.update_yaxes(tickvals=list(range(len(layout.shown))), ticktext=list(map(named, run_labels(layout))),
-                            range=[len(layout.shown) - 0.5, -0.5], zeroline=False)
-        left_out = len(points) - len(layout.shown)
-        more = f" The {left_out:,} trials of the worst scores are left out." if left_out else ""
+        figure.update_yaxes(tickvals=list(layout.ticks), ticktext=list(map(named, layout.ticks.values())),
+                            range=[len(points) - 0.5, -0.5], zeroline=False)
+        more = f" The {layout.left_out:,} trials of the worst scores are left out." if layout.left_out else ""
         return titled(figure, "Scores of the runs", f"All trials have about as many pairs. Further "
-                      f"{'right' if higher else 'left'} is better.{more} {seeds}", height=190 + 28 * len(layout.shown))
+                      f"{'right' if higher else 'left'} is better.{more} {seeds}", height=190 + 28 * len(points))
     for row, height in zip(layout.lines, layout.heights, strict=True):
         figure.add_hline(y=row["value"], line={"color": "#595959", "width": 1, "dash": "dot"})
         figure.add_annotation(x=0, xref="paper", xanchor="left", y=height, yanchor="bottom", showarrow=False,

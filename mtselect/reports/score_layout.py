@@ -49,35 +49,29 @@ class ScoreLayout:
     """The picture of a study's scores.
 
     Args:
-        points: the runs; of a curve, those that train.
         is_curve: whether the trials' sets differ in size.
-        x: of a curve, a place for each point; those with nearly equal pairs stand side by side.
-        ticks: of a curve, place -> number of pairs.
+        points: the runs to draw: of a curve those that train, by rising pairs; else the baselines and the best of the trials,
+            best first.
+        left_out: trials that are not among them.
+        place: of each point; of a curve those with nearly equal pairs stand side by side.
+        ticks: place -> number of pairs, or the run's name, with its score if that is out of the picture.
         front: of a curve, the points (indices, by rising pairs) of trials that no other trial beats with as few pairs.
         lines: of a curve, baselines that nothing was trained for: a level to compare with.
         heights: a score for each line's name: its own unless another name is there or it is out of the picture.
-        shown: of no curve, the points (indices) best first: the baselines, and the best of the trials.
         scores: the picture's lowest and highest; a level that is far away is beyond them.
-        groups: the points to draw, by kind.
+        groups: the points by kind.
     """
 
-    points: list[Row]
     is_curve: bool
-    x: Array
+    points: list[Row]
+    left_out: int
+    place: Array
     ticks: dict[float, str]
     front: list[int]
     lines: list[Row]
     heights: list[float]
-    shown: list[int]
     scores: tuple[float, float]
     groups: list[Group]
-
-    @property
-    def place(self) -> Array:
-        """Of no curve, the place of each point among those shown, [points]; -1 for the others."""
-        places = np.full(len(self.points), -1)
-        places[self.shown] = np.arange(len(self.shown))
-        return places
 
 
 def score_layout(rows: Sequence[Row], metric: str) -> ScoreLayout:
@@ -88,17 +82,22 @@ def score_layout(rows: Sequence[Row], metric: str) -> ScoreLayout:
     trained = sorted((row for row in rows if row not in levels), key=lambda row: (row["pairs"], row["kind"] == "trial"))
     of_trials = [row["pairs"] for row in trained if row["kind"] == "trial"]
     is_curve = bool(of_trials) and max(of_trials) > _ALIKE * min(of_trials)
-    points, lines = (trained, levels) if is_curve else ([*levels, *trained], [])
-    x, ticks = _places(np.array([row["pairs"] for row in points], float))
     scores = _score_range(trained or levels, levels)
+    if is_curve:
+        points, lines = trained, levels
+        place, ticks = _places(np.array([row["pairs"] for row in points], float))
+    else:
+        points, lines = _best([*levels, *trained], higher), []
+        place = np.arange(len(points))
+        ticks = {i: name_of(row) if scores[0] <= row["value"] <= scores[1] else level_label(row, scores)
+                 for i, row in enumerate(points)}
     heights: list[float] = []
     for row in lines:  # by rising score
         lowest = heights[-1] + 0.06 * (scores[1] - scores[0]) if heights else -np.inf
         heights.append(float(max(np.clip(row["value"], *scores), lowest)))
-    shown = _shown(points, higher)
-    return ScoreLayout(points=points, is_curve=is_curve, x=x, ticks=ticks, front=_front(points, higher) if is_curve else [],
-                       lines=lines, heights=heights, shown=shown, scores=scores,
-                       groups=_groups(points, range(len(points)) if is_curve else shown))
+    return ScoreLayout(is_curve=is_curve, points=points, left_out=len(rows) - len(points) - len(lines), place=place,
+                       ticks=ticks, front=_front(points, higher) if is_curve else [], lines=lines, heights=heights,
+                       scores=scores, groups=_groups(points))
 
 
 def name_of(row: Row) -> str:
@@ -112,20 +111,11 @@ def level_label(row: Row, scores: tuple[float, float]) -> str:
     return f"{name_of(row)} {row['value']:.1f}{beyond}"
 
 
-def run_labels(layout: ScoreLayout) -> list[str]:
-    """Of no curve, what stands beside each of the runs shown: its name, and its score if that is out of the picture."""
-    low, high = layout.scores
-    return [name_of(row) if low <= row["value"] <= high else level_label(row, layout.scores)
-            for row in (layout.points[i] for i in layout.shown)]
-
-
 def _places(sizes: Array) -> tuple[Array, dict[float, str]]:
     """Places of sets of these rising sizes on an axis, log if they differ much, and its ticks.
 
     Marks need room: the places are those nearest to the sizes (least squares) that keep a distance from one another.
     """
-    if not len(sizes):
-        return sizes, {}
     log = sizes[0] > 0 and sizes[-1] >= _LOG * sizes[0]
     scale = np.log10 if log else np.asarray
     true, at = scale(sizes), np.unique(sizes)
@@ -138,21 +128,21 @@ def _places(sizes: Array) -> tuple[Array, dict[float, str]]:
     return isotonic_regression(true - room).x + room, {float(scale(size)): f"{size:,.0f}" for size in at}
 
 
-def _groups(points: Sequence[Row], drawn: Sequence[int]) -> list[Group]:
+def _groups(points: Sequence[Row]) -> list[Group]:
     found: dict[str, list[int]] = {}
-    for i in drawn:
-        found.setdefault(points[i]["method"] if points[i]["kind"] == "baseline" else points[i]["kind"], []).append(i)
+    for i, row in enumerate(points):
+        found.setdefault(row["method"] if row["kind"] == "baseline" else row["kind"], []).append(i)
     others = sorted(found.keys() - _LOOKS.keys())
     looks = {**_LOOKS, **{name: (name, *_MORE[i % len(_MORE)]) for i, name in enumerate(others)}}
     return [Group(label=label if len(found[name]) == 1 else f"{label} ({len(found[name])})", marker=marker, colour=colour,
                   rows=found[name]) for name, (label, marker, colour) in looks.items() if name in found]
 
 
-def _shown(points: Sequence[Row], higher: bool) -> list[int]:
+def _best(rows: Sequence[Row], higher: bool) -> list[Row]:
     """Best first, of the trials `_SHOWN_TRIALS` at most."""
-    order = sorted(range(len(points)), key=lambda i: -points[i]["value"] if higher else points[i]["value"])
-    trials = [i for i in order if points[i]["kind"] == "trial"]
-    return [i for i in order if i not in trials[_SHOWN_TRIALS:]]
+    order = sorted(rows, key=lambda row: -row["value"] if higher else row["value"])
+    trials = [row for row in order if row["kind"] == "trial"][:_SHOWN_TRIALS]
+    return [row for row in order if row["kind"] != "trial" or row in trials]
 
 
 def _score_range(points: Sequence[Row], lines: Sequence[Row]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtselect.reports.score_layout import ScoreLayout, level_label, run_labels, score_layout
+from mtselect.reports.score_layout import ScoreLayout, level_label, score_layout
 from tests.reports.given import rows
 
 
@@ -31,26 +31,26 @@ def test_the_front_is_of_trials_that_none_beats_with_as_few_pairs() -> None:
 def test_points_of_equal_size_stand_side_by_side_and_sizes_stay_apart() -> None:
     layout = a_layout([("gdig", 100, float(i)) for i in range(40)] + [("gdig", 120, 1.0), ("random", 200, 2.0)])
     sizes = sizes_of(layout)
-    assert len(set(layout.x.tolist())) == 42
-    assert layout.x[sizes == 100].max() < layout.x[sizes == 120].min()
+    assert len(set(layout.place.tolist())) == 42
+    assert layout.place[sizes == 100].max() < layout.place[sizes == 120].min()
     assert layout.ticks == {100: "100", 120: "120", 200: "200"}
 
 
 def test_marks_keep_their_distance_and_stay_where_their_sizes_are() -> None:
     rng = np.random.default_rng(0)
     layout = a_layout([("gdig", int(size), 1.0) for size in rng.integers(1000, 3000, 20)] + [("pool", 3500, 2.0)] * 3)
-    gaps, span = np.diff(layout.x), np.ptp(sizes_of(layout))
+    gaps, span = np.diff(layout.place), np.ptp(sizes_of(layout))
     assert gaps.min() == pytest.approx(0.5 / 23 * span)
-    assert (np.diff(sizes_of(layout)) >= 0).all() and abs(layout.x - sizes_of(layout)).max() < 0.1 * span
+    assert (np.diff(sizes_of(layout)) >= 0).all() and abs(layout.place - sizes_of(layout)).max() < 0.1 * span
     alone = a_layout([("gdig", 1000, 1.0), ("gdig", 2000, 1.0), ("gdig", 3000, 1.0)])
-    assert alone.x.tolist() == [1000, 2000, 3000]
+    assert alone.place.tolist() == [1000, 2000, 3000]
 
 
 def test_sizes_that_differ_fourfold_are_on_a_log_scale() -> None:
     layout = a_layout([("gdig", 100, 1.0), ("gdig", 1000, 2.0), ("gdig", 10000, 3.0)])
-    assert layout.x == pytest.approx([2, 3, 4])
+    assert layout.place == pytest.approx([2, 3, 4])
     assert list(layout.ticks.values()) == ["100", "1,000", "10,000"]
-    assert a_layout([("gdig", 100, 1.0), ("gdig", 399, 1.0)]).x.tolist() == [100, 399]
+    assert a_layout([("gdig", 100, 1.0), ("gdig", 399, 1.0)]).place.tolist() == [100, 399]
     crowded = a_layout([("gdig", 900 + i, 1.0) for i in range(0, 200, 20)] + [("pool", 12000, 2.0)])
     assert list(crowded.ticks.values()) == ["1,000", "2,000", "5,000", "10,000"]
     assert list(crowded.ticks) == pytest.approx(np.log10([1000, 2000, 5000, 10000]))
@@ -83,11 +83,12 @@ def test_trials_of_one_size_are_no_curve() -> None:
     given += [("random", 1000, 49.5), ("pool", 9000, -3.0), ("untuned", 0, -99.0)]
     layout = a_layout(given)
     assert not layout.is_curve and not layout.front and not layout.lines
-    names = [layout.points[i]["name"] for i in layout.shown]
+    names = [row["name"] for row in layout.points]
     assert names == ["random50", *(f"gdig{i}" for i in range(49, 29, -1)), "pool51", "untuned52"]  # twenty trials, all rivals
-    assert layout.place[layout.shown].tolist() == list(range(23)) and (layout.place == -1).sum() == 30
+    assert layout.place.tolist() == list(layout.ticks) == list(range(23)) and layout.left_out == 30
     assert [group.label for group in layout.groups] == ["trials (20)", "random", "pool: all, as many steps", "untuned"]
-    assert run_labels(layout)[-1] == "untuned52 -99.0 (below)" and run_labels(layout)[:-1] == names[:-1]
+    *labels, last = layout.ticks.values()
+    assert last == "untuned52 -99.0 (below)" and labels == names[:-1]
     assert a_layout([*given, ("gdig", 900, 1.0)]).is_curve
     fewest = score_layout(rows([("gdig", 10, 1.0), ("gdig", 10, 2.0)]), "ter")
-    assert [fewest.points[i]["name"] for i in fewest.shown] == ["gdig0", "gdig1"], "less is better"
+    assert [row["name"] for row in fewest.points] == ["gdig0", "gdig1"], "less is better"
