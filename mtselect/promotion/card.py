@@ -47,41 +47,36 @@ _LOADING = re.compile(r"(?<=## How to load\n\n).*?(?=\nColumns: )", re.DOTALL)
 _NOT_GIVEN = "not given"
 
 
-def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, study: str, metric: str, picture: Path | None
-                  ) -> str:
+def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, study: str, metric: str) -> str:
     """Write the folder; returns the card without header and picture, for where no file stands beside it.
 
     Args:
-        folder: empty.
+        folder: empty, or with study.png: score against pairs of the whole study.
         candidate: what is promoted.
         name: of the registered dataset.
         alias: it is to have.
         study: it comes from.
         metric: that decided.
-        picture: score against pairs of the whole study, as PNG.
     """
     import pyarrow
     from pyarrow import parquet
 
-    experiment, selection = candidate.experiment, candidate.selection
-    gates, comparisons, scores = candidate.gates, candidate.comparisons, {"dev": candidate.dev, "test": candidate.test}
+    experiment, selection, comparisons = candidate.experiment, candidate.selection, candidate.comparisons
     rows = [pair.row() for pair in selection.pairs]
     write_lines(folder / "selected.jsonl", rows)
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "selected.parquet")
     (folder / "experiment.yaml").write_text(to_yaml(experiment, "experiment"), encoding="utf-8")
-    seen = {split: [asdict(score) for score in some] for split, some in scores.items()}
-    seen["against"] = {rival: asdict(result) for rival, result in comparisons.items()}  # type: ignore[assignment]
-    (folder / "scores.json").write_text(json.dumps(seen, indent=1), encoding="utf-8")
-    (folder / "gates.json").write_text(json.dumps([asdict(gate) for gate in gates], indent=1), encoding="utf-8")
-    if picture is not None:
-        (folder / "study.png").write_bytes(picture.read_bytes())
+    scores = {"dev": [asdict(score) for score in candidate.dev], "test": [asdict(score) for score in candidate.test],
+              "against": {rival: asdict(result) for rival, result in comparisons.items()}}
+    (folder / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
+    (folder / "gates.json").write_text(json.dumps([asdict(gate) for gate in candidate.gates], indent=1), encoding="utf-8")
     data = experiment.data
     text = partial(fill, Path(__file__).with_suffix(".md.jinja"), **vars(candidate), name=name, study=study, metric=metric,
                    data=data, pairs=len(rows), columns=_columns(experiment), how=" ".join(selection.in_words(experiment)),
-                   scores=[(split, score) for split, some in scores.items() for score in some], not_given=_NOT_GIVEN,
-                   finetunings=max((one.n_seeds for one in comparisons.values()), default=1),
+                   scores=[("dev", score) for score in candidate.dev] + [("test", score) for score in candidate.test],
+                   finetunings=max((one.n_seeds for one in comparisons.values()), default=1), not_given=_NOT_GIVEN,
                    loading=FROM_MLFLOW.format(study=study, alias=alias))
-    card = text(picture=picture is not None)
+    card = text(picture=(folder / "study.png").exists())
     (folder / "README.md").write_text(f"---\n{_header(name, data, data.licence, len(rows))}---\n\n{card}", encoding="utf-8")
     return text(picture=False)
 

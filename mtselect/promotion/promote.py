@@ -125,9 +125,10 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
                 **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test},
                 **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
                 **_gate_tags(candidate.gates)}
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as folder:
+            tracker.download(parent, "score_against_pairs.png", Path(folder)).rename(Path(folder) / "study.png")
             card = write_dataset(Path(folder), candidate, name=registry.name, alias=alias, study=sweep.study.name,
-                                 metric=metric, picture=tracker.download(parent, "score_against_pairs.png", Path(aside)))
+                                 metric=metric)
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
         version = known

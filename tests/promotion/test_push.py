@@ -45,7 +45,7 @@ def write_version(folder: Path, study: str, *, gate: Gate = PASSED, licence: str
         experiment=with_fields(Experiment(data=DataConfig(pool="crawl.de-en", seeds="trusted.de-en")), fields),
         dev=[score], test=[score], test_set=DatasetInput(name="test", digest="x", n_rows=3, columns={}),
         rivals={"random-2": "random"}, comparisons={"random-2": against}, gates=[gate])
-    write_dataset(folder, candidate, name=f"mtselect.{study}", alias="champion", study=study, metric="chrf", picture=None)
+    write_dataset(folder, candidate, name=f"mtselect.{study}", alias="champion", study=study, metric="chrf")
     return {"mtselect.selected": selection.digest,
             "mtselect.gate.beats_its_rivals": f"{'passed' if gate.passed else 'failed'}: {gate.detail}"}
 
