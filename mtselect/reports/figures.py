@@ -114,19 +114,17 @@ def score_against_pairs(rows: Sequence[Mapping[str, Any]], metric: str) -> Figur
     for group in layout.groups:
         some = group.rows
         ends = np.maximum([value[some] - low[some], high[some] - value[some]], 0)
-        look = {"fmt": group.marker, "color": group.colour, "elinewidth": 0.8, "label": group.label,
-                "markersize": 10 if group.marker == "*" else 6}
-        if layout.is_curve:
-            axes.errorbar(layout.place[some], value[some], yerr=ends, **look)
-        else:
-            axes.errorbar(value[some], layout.place[some], xerr=ends, **look)
+        place, score = layout.place[some], value[some]
+        where = {"x": place, "y": score, "yerr": ends} if layout.is_curve else {"x": score, "y": place, "xerr": ends}
+        axes.errorbar(**where, fmt=group.marker, color=group.colour, elinewidth=0.8, label=group.label,
+                      markersize=10 if group.marker == "*" else 6)
     higher = METRICS.load(metric).higher_is_better
     if layout.is_curve:
         axes.step(layout.place[layout.front], value[layout.front], where="post", color=COLOURS[0], linewidth=1.5, alpha=0.6,
                   label="best trial up to a size")
         for i in _named(layout):
-            axes.annotate(name_of(layout.points[i]), (layout.place[i], high[i]), xytext=(0, 3), fontsize=8,
-                          ha="center", textcoords="offset points", bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8})
+            axes.annotate(name_of(layout.points[i]), (layout.place[i], high[i]), xytext=(0, 3), textcoords="offset points",
+                          fontsize=8, ha="center", bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8})
         for row, height in zip(layout.lines, layout.heights, strict=True):
             axes.axhline(row["value"], color="0.35", linestyle=":", linewidth=1)
             axes.annotate(level_label(row, layout.scores), (1.01, height), xycoords=("axes fraction", "data"), va="center",

@@ -41,14 +41,8 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class GateReason:
-    """What the gate dropped for one reason.
-
-    Args:
-        look: what these candidates look like.
-        rows: how many they are.
-        noise: share of them with a noise label, 0 to 1; null where the pool has none.
-        examples: evenly from the clearest to the closest.
-    """
+    """What the gate dropped for one reason: what these candidates look like, how many they are, the share of them with a noise
+    label (null where the pool has none), and examples, evenly from the clearest to the closest."""
 
     look: str
     rows: int
@@ -58,14 +52,8 @@ class GateReason:
 
 @dataclass(frozen=True, kw_only=True)
 class Strictness:
-    """What the gate would let through.
-
-    Args:
-        keeps: if it had to let this share of the seeds through.
-        cut: score that it would ask for.
-        passed: how many candidates reach it.
-        noise: share of these with a noise label; null where there are none of either.
-    """
+    """What the gate would let through if it had to let a share `keeps` of the seeds through: the score that it would ask for,
+    how many candidates reach it, and the share of these with a noise label (null where there are none of either)."""
 
     keeps: float
     cut: float

@@ -1,6 +1,6 @@
 """Interactive pictures of a study's candidates and settings (plotly).
 
-Texts come from a noisy pool: every one passes `excerpt` and is escaped before it gets into a figure.
+Texts come from a noisy pool: every one passes `short_text` and is escaped before it gets into a figure.
 """
 
 from __future__ import annotations
