@@ -41,6 +41,7 @@ class Candidate:
         experiment: that replays it.
         selection: the set.
         n_seeds: trusted pairs it was chosen for.
+        metric: that decides.
         dev: scores, means over the study's finetuning seeds.
         test: likewise.
         test_set: what `test` is of.
@@ -53,6 +54,7 @@ class Candidate:
     experiment: Experiment
     selection: Selection
     n_seeds: int
+    metric: str
     dev: list[Score]
     test: list[Score]
     test_set: DatasetInput
@@ -108,9 +110,8 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     kinds = {rival.name: rival.params["method"] for rival in rivals}
     beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in OTHER_STEPS}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))
-    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds),
-                     dev=mean_scores(lineage, evaluations(best, again, "dev")),
-                     test=mean_scores(lineage, test),
+    return Candidate(run=best, experiment=described, selection=selection, n_seeds=len(corpus.seeds), metric=metric,
+                     dev=mean_scores(lineage, evaluations(best, again, "dev")), test=mean_scores(lineage, test),
                      test_set=part_input(lineage, "test"), rivals=kinds, comparisons=comparisons, gates=asked)
 
 

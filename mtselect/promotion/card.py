@@ -47,7 +47,7 @@ _LOADING = re.compile(r"(?<=## How to load\n\n).*?(?=\nColumns: )", re.DOTALL)
 _NOT_GIVEN = "not given"
 
 
-def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, study: str, metric: str) -> str:
+def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, study: str) -> str:
     """Write the folder; returns the card without header and picture, for where no file stands beside it.
 
     Args:
@@ -56,7 +56,6 @@ def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, 
         name: of the registered dataset.
         alias: it is to have.
         study: it comes from.
-        metric: that decided.
     """
     import pyarrow
     from pyarrow import parquet
@@ -71,8 +70,8 @@ def write_dataset(folder: Path, candidate: Candidate, *, name: str, alias: str, 
     (folder / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
     (folder / "gates.json").write_text(json.dumps([asdict(gate) for gate in candidate.gates], indent=1), encoding="utf-8")
     data = experiment.data
-    text = partial(fill, Path(__file__).with_suffix(".md.jinja"), **vars(candidate), name=name, study=study, metric=metric,
-                   data=data, pairs=len(rows), columns=_columns(experiment), how=" ".join(selection.in_words(experiment)),
+    text = partial(fill, Path(__file__).with_suffix(".md.jinja"), **vars(candidate), name=name, study=study, data=data,
+                   pairs=len(rows), columns=_columns(experiment), how=" ".join(selection.in_words(experiment)),
                    scores=[("dev", score) for score in candidate.dev] + [("test", score) for score in candidate.test],
                    finetunings=max((one.n_seeds for one in comparisons.values()), default=1), not_given=_NOT_GIVEN,
                    loading=FROM_MLFLOW.format(study=study, alias=alias))

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mtselect import cli
-from mtselect.config import StudyConfig, Sweep, TrackingConfig
+from mtselect.config import StudyConfig, TrackingConfig
 from mtselect.data.output import check_output, is_output_file, write_rows
 from mtselect.errors import ConfigError, PromotionRefused
 from mtselect.promotion import gates
-from mtselect.promotion.candidate import OTHER_STEPS, Candidate, assess, deciding_metric, read_study
+from mtselect.promotion.candidate import OTHER_STEPS, Candidate, assess, read_study
 from mtselect.promotion.card import write_dataset
 from mtselect.promotion.gates import Gate
 from mtselect.promotion.order import Order
@@ -77,20 +77,19 @@ def promote(order: Order, console: Console) -> None:
     with bench.progress.task("computed again", 1) as advance:
         candidate = assess(bench, tracker, sweep, runs, ask, licence=order.licence, from_scratch=order.from_scratch)
         advance(1)
-    print_comparisons(console, candidate, sweep)
+    _print_comparisons(console, candidate, order.study)
     if not order.dry_run:
         _log(tracker, candidate)
     ask(candidate.run, candidate.gates[-1:])
-    _register(tracker, registry, candidate, sweep, parent, console, force=order.force, dry_run=order.dry_run)
+    _register(order, tracker, registry, candidate, parent, console)
     if order.push is not None and not order.dry_run:
         push(order, registry, console)
 
 
-def print_comparisons(console: Console, candidate: Candidate, sweep: Sweep) -> None:
+def _print_comparisons(console: Console, candidate: Candidate, study: str) -> None:
     """Print test scores and comparisons."""
-    metric = deciding_metric(sweep)
-    table = Table(title=f"{sweep.study.name}: {candidate.run.name} on test, {len(candidate.selection.pairs):,} pairs")
-    for heading in ("against", f"{metric}", f"its {metric}", "difference [95%]", "p"):
+    table = Table(title=f"{study}: {candidate.run.name} on test, {len(candidate.selection.pairs):,} pairs")
+    for heading in ("against", candidate.metric, f"its {candidate.metric}", "difference [95%]", "p"):
         table.add_column(heading, justify="left" if heading == "against" else "right")
     for name, result in candidate.comparisons.items():
         table.add_row(name, f"{result.system:.2f}", f"{result.baseline:.2f}",
@@ -102,33 +101,32 @@ def print_comparisons(console: Console, candidate: Candidate, sweep: Sweep) -> N
         console.print(f"{score.name} on test {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]  {score.signature}")
 
 
-def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, sweep: Sweep, parent: str, console: Console, *,
-              force: bool, dry_run: bool) -> None:
+def _register(order: Order, tracker: MlflowTracker, registry: Registry, candidate: Candidate, parent: str, console: Console
+              ) -> None:
     """The next version, or the one that holds the same ids already; champion or challenger."""
-    digest, metric = candidate.selection.digest, deciding_metric(sweep)
+    digest, metric = candidate.selection.digest, candidate.metric
     value = next(score.value for score in candidate.test if score.name == metric)
     champion = registry.champion()
     reigns = champion is not None and champion.digest == digest
     above = gates.above_champion(metric, value, candidate.test_set.digest, None if champion is None else champion.tags)
-    alias = CHAMPION if reigns or above.passed or force else CHALLENGER
+    alias = CHAMPION if reigns or above.passed or order.force else CHALLENGER
     console.print("it is the champion's own set" if reigns else above.detail, markup=False)
     failed = [gate.name for gate in (*candidate.gates, *([] if reigns else [above])) if not gate.passed]
-    forced = f", by force (not passed: {', '.join(failed)})" if force and failed else ""
-    if dry_run:
+    forced = f", by force (not passed: {', '.join(failed)})" if order.force and failed else ""
+    if order.dry_run:
         would = f"it stays {alias}" if reigns else f"without --dry-run it would become {alias}"
         console.print(f"dry run: nothing was registered; {would} of {registry.name}{forced}", soft_wrap=True)
         return
     known = next((version for version in registry.versions() if version.digest == digest), None)
     if known is None:
-        tags = {"mtselect.study": sweep.study.name, "mtselect.selected": digest,
+        tags = {"mtselect.study": order.study, "mtselect.selected": digest,
                 "mtselect.test_digest": candidate.test_set.digest,
                 **{f"mtselect.test.{score.name}": f"{score.value:.4f}" for score in candidate.test},
                 **{f"mtselect.signature.test.{score.name}": score.signature for score in candidate.test},
                 **_gate_tags(candidate.gates)}
         with tempfile.TemporaryDirectory() as folder:
             tracker.download(parent, "score_against_pairs.png", Path(folder)).rename(Path(folder) / "study.png")
-            card = write_dataset(Path(folder), candidate, name=registry.name, alias=alias, study=sweep.study.name,
-                                 metric=metric)
+            card = write_dataset(Path(folder), candidate, name=registry.name, alias=alias, study=order.study)
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
         version = known
@@ -138,7 +136,7 @@ def _register(tracker: MlflowTracker, registry: Registry, candidate: Candidate, 
                   + ("" if known is None else " (the same set was registered before)") + forced, soft_wrap=True)
     console.print(f"look at it   {tracker.dataset_link(registry.name, version.number)}", soft_wrap=True)
     where = f", uri={address!r}" if (address := _address(tracker.uri)) else ""
-    console.print(f"load it      mtselect.load_set('{sweep.study.name}@{alias}'{where})", soft_wrap=True, markup=False)
+    console.print(f"load it      mtselect.load_set('{order.study}@{alias}'{where})", soft_wrap=True, markup=False)
 
 
 def _address(uri: str) -> str | None:

@@ -41,11 +41,11 @@ def write_version(folder: Path, study: str, *, gate: Gate = PASSED, licence: str
     fields = {"data.licence": licence, "data.src_lang": src_lang, "selection.gate": None, "selection.method": "random"}
     folder.mkdir()
     candidate = Candidate(
-        run=RecordedRun(run_id="1", name="t000", metrics={}, params={}, tags={}), selection=selection, n_seeds=7,
+        run=RecordedRun(run_id="1", name="t000", metrics={}, params={}, tags={}), selection=selection, n_seeds=7, metric="chrf",
         experiment=with_fields(Experiment(data=DataConfig(pool="crawl.de-en", seeds="trusted.de-en")), fields),
         dev=[score], test=[score], test_set=DatasetInput(name="test", digest="x", n_rows=3, columns={}),
         rivals={"random-2": "random"}, comparisons={"random-2": against}, gates=[gate])
-    write_dataset(folder, candidate, name=f"mtselect.{study}", alias="champion", study=study, metric="chrf")
+    write_dataset(folder, candidate, name=f"mtselect.{study}", alias="champion", study=study)
     return {"mtselect.selected": selection.digest,
             "mtselect.gate.beats_its_rivals": f"{'passed' if gate.passed else 'failed'}: {gate.detail}"}
 
