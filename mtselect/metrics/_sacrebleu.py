@@ -33,7 +33,12 @@ class SacreBleu(PlainMetric):
         Raises:
             DataError: there are no sentences, or the numbers of sentences differ.
         """
-        _check_lengths(references, sources=sources, hypotheses=hypotheses)
+        if not references:
+            raise DataError("references must hold at least one sentence, got 0: check data.dev and evaluation.dev_rows")
+        for name, sentences in (("sources", sources), ("hypotheses", hypotheses)):
+            if len(sentences) != len(references):
+                raise DataError(f"{name} must be as many as references ({len(references)}), got {len(sentences)}: "
+                                "pass one per reference, in the same order")
         found = self._sacre(scoring)._extract_corpus_statistics(hypotheses, [references])
         return np.array(found, dtype=np.float64)
 
@@ -48,12 +53,3 @@ class SacreBleu(PlainMetric):
             made.num_refs = 1
             self._made[scoring.tgt_lang] = made
         return self._made[scoring.tgt_lang]
-
-
-def _check_lengths(references: Sequence[str], **texts: Sequence[str]) -> None:
-    if not references:
-        raise DataError("references must hold at least one sentence, got 0: check data.dev and evaluation.dev_rows")
-    for name, sentences in texts.items():
-        if len(sentences) != len(references):
-            raise DataError(f"{name} must be as many as references ({len(references)}), got {len(sentences)}: "
-                            "pass one per reference, in the same order")

@@ -103,10 +103,8 @@ def assess(bench: Bench, tracker: MlflowTracker, sweep: Sweep, runs: list[Record
     # The steps that the trial had, as its rivals.
     again = with_fields(experiment, {"finetune.steps": experiment.finetune.steps_for(len(selection.pairs)) or None})
     test, metric = evaluations(best, again, "test"), deciding_metric(sweep)
-    comparisons = {}
-    for rival in rivals:
-        theirs = evaluations(rival, _experiment(tracker, rival), "test")
-        comparisons[rival.name] = compare_systems(lineage, metric, test, theirs)
+    comparisons = {rival.name: compare_systems(lineage, metric, test, evaluations(rival, _experiment(tracker, rival), "test"))
+                   for rival in rivals}
     kinds = {rival.name: rival.params["method"] for rival in rivals}
     beaten = {name: comparisons[name] for name, kind in kinds.items() if kind not in OTHER_STEPS}
     asked.append(gates.beats_rivals(beaten, metric, [name for name, kind in kinds.items() if kind == "filter-random"]))

@@ -101,11 +101,6 @@ def _header(name: str, data: DataConfig, licence: str | None, n_rows: int) -> st
                            size_categories=[sizes[min(max(len(str(n_rows)) - 3, 0), 4)]], configs=files).to_yaml() + "\n"
 
 
-def licence_of(folder: Path) -> str | None:
-    """That a version was promoted with."""
-    return _data_of(folder).licence
-
-
 def hub_card(folder: Path, *, name: str, alias: str, study: str, licence: str, repository: str, tag: str) -> str:
     """A version's card as it is to stand in a repository of the Hugging Face hub, with header and way to load it written anew.
 
@@ -121,10 +116,10 @@ def hub_card(folder: Path, *, name: str, alias: str, study: str, licence: str, r
     body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
     loading = FROM_HUB.format(repository=repository, tag=tag) + FROM_MLFLOW.format(study=study, alias=alias)
     body = _LOADING.sub(lambda _: loading, body.replace(f", licence {_NOT_GIVEN}\n", f", licence {licence}\n"))
-    return f"---\n{_header(name, _data_of(folder), licence, len(read_lines(folder / 'selected.jsonl')))}---\n{body}"
+    return f"---\n{_header(name, data_of(folder), licence, len(read_lines(folder / 'selected.jsonl')))}---\n{body}"
 
 
-def _data_of(folder: Path) -> DataConfig:
-    """Of `experiment.yaml`, of which another version of mtselect may know other fields."""
+def data_of(folder: Path) -> DataConfig:
+    """What a version was promoted with, of `experiment.yaml`: another version of mtselect may know other fields of it."""
     read = yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8"))
     return validated(DataConfig, read["experiment"]["data"], lenient=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mtselect.errors import ConfigError, HubError, PromotionRefused, UserError
-from mtselect.promotion.card import hub_card, licence_of
+from mtselect.promotion.card import data_of, hub_card
 from mtselect.promotion.order import Order
 from mtselect.remote import first_line, reason
 from mtselect.tracking.fetch import fetch_version
@@ -101,7 +101,7 @@ def push(order: Order, registry: Registry, console: Console) -> None:
     tag = f"v{version.number}"
     with tempfile.TemporaryDirectory() as aside:
         folder, _ = fetch_version(f"models:/{registry.name}/{version.number}", order.uri, Path(aside))
-        if (licence := order.licence or licence_of(folder)) is None:
+        if (licence := order.licence or data_of(folder).licence) is None:
             raise PromotionRefused(NO_LICENCE)
         if order.dry_run:
             console.print(f"dry run: nothing was pushed; without --dry-run version {version.number} would be {tag} of "

@@ -46,9 +46,8 @@ def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, 
 
     figure = go.Figure()
 
-    def draw(rows: Array, label: str, numbers: Array | None, **look: object) -> None:
-        texts = [_hover(pairs[row], benefit[row], share[row], None if numbers is None else numbers[i])
-                 for i, row in enumerate(rows)]
+    def draw(rows: Array, label: str, cluster: int | None, **look: object) -> None:
+        texts = [_hover(pairs[row], benefit[row], share[row], cluster) for row in rows]
         figure.add_scatter(x=points[rows, 0], y=points[rows, 1], mode="markers", name=label, marker=look, hovertext=texts,
                            hovertemplate="%{hovertext}<extra></extra>")
 
@@ -58,9 +57,9 @@ def cluster_figure(points: Array, selected: NDArray[np.bool_], clusters: Array, 
     rows, labels = chosen[some_chosen], np.asarray(clusters)[some_chosen]
     numbers = np.unique(clusters)
     for i, number in enumerate(numbers):
-        here = labels == number
-        draw(rows[here], f"cluster {number} ({np.sum(clusters == number):,})", labels[here], color=COLOURS[i % len(COLOURS)],
-             symbol=list(SYMBOLS.values())[i % len(SYMBOLS)], size=7, line={"width": 0.5, "color": "white"})
+        draw(rows[labels == number], f"cluster {number} ({np.sum(clusters == number):,})", number,
+             color=COLOURS[i % len(COLOURS)], symbol=list(SYMBOLS.values())[i % len(SYMBOLS)], size=7,
+             line={"width": 0.5, "color": "white"})
     figure.update_xaxes(title="first principal component of the gradient sketches")
     figure.update_yaxes(title="second")
     figure.update_layout(legend={"itemsizing": "constant"}, hoverlabel={"align": "left"})
