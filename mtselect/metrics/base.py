@@ -10,6 +10,7 @@ all that intervals and tests need to know of it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -65,9 +66,11 @@ class Metric(Protocol):
         """Hash of the files that decide its scores, if there are such."""
         return None
 
+    @abstractmethod
     def signature(self, scoring: Scoring) -> str:
         """What decides its scores: names and versions, as sacreBLEU's."""
 
+    @abstractmethod
     def statistics(self, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str],
                    scoring: Scoring) -> NDArray[np.float64]:
         """Of each sentence, [n, S].
@@ -76,6 +79,7 @@ class Metric(Protocol):
             UserError: it cannot score here.
         """
 
+    @abstractmethod
     def score(self, totals: NDArray[np.float64], scoring: Scoring) -> float:
         """Of a corpus, from its summed statistics [S]; sacreBLEU's scale of 0 to 100."""
 
