@@ -10,7 +10,7 @@ from mtselect.significance import PairedResult
 from mtselect.tracking.recorded import RecordedRun
 
 # Baselines that any set is compared with, whatever its size.
-_LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
+LEVELS = ("untuned", "few-shot", "pool", "pool-epochs", "pool-cost")
 # What it means that a rival of this kind is better.
 _MEANING = {
     "untuned": "the finetuning does harm here",
@@ -28,7 +28,7 @@ def is_rival(run: TrialRow | RecordedRun, best: TrialRow | RecordedRun) -> bool:
     method, size = run.params["method"], best.metrics["select/pairs"]
     if method == "pool" and run.metrics.get("finetune/steps") != best.metrics.get("finetune/steps"):
         return False
-    return method in _LEVELS or run.metrics.get("select/pairs") == size or str(run.params.get("budget")) == f"{size:.0f}"
+    return method in LEVELS or run.metrics.get("select/pairs") == size or str(run.params.get("budget")) == f"{size:.0f}"
 
 
 def verdict(rows: Sequence[TrialRow], comparisons: Mapping[str, PairedResult]) -> list[str]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from mtselect.config import Experiment
 from mtselect.data.pairs import Corpus
 from mtselect.data.prompts import few_shot_prompt
-from mtselect.reports.score_layout import LEVELS
+from mtselect.reports.verdict import LEVELS
 from mtselect.stages.corpus import corpus_of
 from mtselect.stages.trial import TrialResult, selecting_seconds
 
