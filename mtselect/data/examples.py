@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mtselect.data.tables import Rows
 
 _AT_ONCE = 1 << 20  # token ids that are written together
 
@@ -39,70 +39,42 @@ class Example:
         return len(self.prompt) + len(self.target)
 
 
-class ExampleTable(Sequence[Example]):
-    """Examples on disk, as `write_examples` wrote them, or some of them. Opening it again in another process costs nothing.
+class ExampleTable(Rows[Example]):
+    """Examples on disk, as `write_examples` wrote them.
 
     Args:
         folder: where they are.
+        rows: some of them [n], in this order; all if null.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: NDArray[np.integer] | None = None) -> None:
         # As plain arrays, whose pages are the map's all the same: slices of a memmap take three times as long.
         self._folder = folder
         self._ends: NDArray[np.int64] = np.asarray(np.load(folder / "ends.npy", mmap_mode="r"))
         mapped = np.memmap(folder / "ids.bin", np.int32, "r") if len(self._ends) else np.empty(0, np.int32)
         self._ids: NDArray[np.int32] = np.asarray(mapped)
         self._start: int | None = json.loads((folder / "start.json").read_text(encoding="utf-8"))
-        self._rows: NDArray[np.int64] | None = None
+        self._rows = range(len(self._ends)) if rows is None else rows
 
-    def take(self, rows: NDArray[np.int64]) -> Self:
-        """These rows [n] in this order; nothing is read."""
-        view = type(self).__new__(type(self))
-        view._folder, view._ids, view._ends, view._start = self._folder, self._ids, self._ends, self._start
-        view._rows = rows if self._rows is None else self._rows[rows]
-        return view
-
-    def __reduce__(self) -> tuple[Callable[..., ExampleTable], tuple[Path, NDArray[np.int64] | None]]:
+    def __reduce__(self) -> tuple[type[ExampleTable], tuple[Path, NDArray[np.integer] | None]]:
         """Another process is sent where they are, not what they are."""
-        return _reopen, (self._folder.absolute(), self._rows)
+        return ExampleTable, (self._folder.absolute(), None if isinstance(self._rows, range) else self._rows)
 
-    def __len__(self) -> int:
-        return len(self._ends) if self._rows is None else len(self._rows)
-
-    @overload
-    def __getitem__(self, row: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[Example]: ...
-
-    def __getitem__(self, row: int | slice) -> Example | list[Example]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        if not -len(self) <= row < len(self):
-            raise IndexError(row)
-        place = row % len(self) if self._rows is None else int(self._rows[row])
+    def _at(self, place: int) -> Example:
         begin = int(self._ends[place - 1, 1]) if place else 0
         middle, end = self._ends[place].tolist()
         ids = self._ids[begin:end].tolist()
         return Example(ids[: middle - begin], ids[middle - begin :], self._start)
 
-    @cached_property
+    @property
     def target_lengths(self) -> NDArray[np.int32]:
         """Tokens of each target [N]."""
-        return self._here(self._ends[:, 1] - self._ends[:, 0])
+        return self._here(self._ends[:, 1] - self._ends[:, 0]).astype(np.int32)
 
-    @cached_property
+    @property
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each example [N]."""
-        return self._here(np.diff(self._ends[:, 1], prepend=0))
-
-    def _here(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
-        return (values if self._rows is None else values[self._rows]).astype(np.int32)
-
-
-def _reopen(folder: Path, rows: NDArray[np.int64] | None) -> ExampleTable:
-    table = ExampleTable(folder)
-    return table if rows is None else table.take(rows)
+        return self._here(np.diff(self._ends[:, 1], prepend=0)).astype(np.int32)
 
 
 def write_examples(examples: Iterable[Example], folder: Path) -> None:

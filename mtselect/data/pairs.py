@@ -38,18 +38,18 @@ class PairTable(Table[Pair]):
 
     def among(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """[N]: whether each row's id is one of these."""
-        return self._values(pc.is_in(self._table.column("id"), pa.array(ids, pa.string())))
+        return self._here(pc.is_in(self._table.column("id"), pa.array(ids, pa.string())).to_numpy())
 
     def with_source(self, src: str) -> NDArray[np.bool_]:
         """[N]: whether each row's source sentence is this one."""
-        return self._values(pc.equal(self._table.column("src"), src))
+        return self._here(pc.equal(self._table.column("src"), src).to_numpy())
 
     @property
     def digest(self) -> str:
         """SHA-256 of the ids in their order, which stand for the texts; first 20 hex digits."""
         ids = self._table.column("id")
         hashed = hashlib.sha256()
-        for chunk in (ids if self._rows is None else ids.take(pa.array(self._rows))).chunks:
+        for chunk in (ids if isinstance(self._rows, range) else ids.take(pa.array(self._rows))).chunks:
             hashed.update("".join(chunk.to_pylist()).encode())
         return hashed.hexdigest()[:20]
 
@@ -63,7 +63,7 @@ class LabelTable(Table[str]):
     @property
     def noisy(self) -> NDArray[np.bool_]:
         """[N]: whether each row has one."""
-        return self._values(pc.not_equal(self._table.column("label"), ""))
+        return self._here(pc.not_equal(self._table.column("label"), "").to_numpy())
 
 
 @dataclass(frozen=True, kw_only=True)

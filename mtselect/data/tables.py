@@ -20,30 +20,24 @@ T_co = TypeVar("T_co", covariant=True)
 _BATCH = 4096  # rows that are written, and read in turn, at a time
 
 
-class Table(Sequence[T_co]):
-    """The rows of a file, or some of them; a subclass says what a row is. Opening it again in another process costs nothing.
+class Rows(Sequence[T_co]):
+    """Rows on disk, or some of them; a subclass opens all and says what one is. Opening them again in another process costs
+    nothing."""
 
-    Args:
-        path: an Arrow IPC file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with pa.memory_map(str(path)) as file:
-            self._table = pa.ipc.open_file(file).read_all()  # its buffers keep the map alive
-        self._rows: NDArray[Any] | None = None
+    _rows: range | NDArray[np.integer]  # a range: all
 
     @abstractmethod
-    def _made(self, fields: Mapping[str, Any]) -> T_co:
-        """The row from its columns."""
+    def _at(self, place: int) -> T_co:
+        """The row at a place on disk."""
 
     def take(self, rows: NDArray[np.integer]) -> Self:
         """These rows [n] in this order; nothing is read."""
         view = type(self).__new__(type(self))
-        view._table, view._rows = self._table, rows if self._rows is None else self._rows[rows]
+        vars(view).update(vars(self), _rows=rows if isinstance(self._rows, range) else self._rows[rows])
         return view
 
     def __len__(self) -> int:
-        return len(self._table) if self._rows is None else len(self._rows)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, row: int) -> T_co: ...
@@ -53,23 +47,39 @@ class Table(Sequence[T_co]):
 
     def __getitem__(self, row: int | slice) -> T_co | list[T_co]:
         if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        if not -len(self) <= row < len(self):
-            raise IndexError(row)
-        place = row % len(self) if self._rows is None else int(self._rows[row])
+            return [self[i] for i in range(len(self))[row]]
+        return self._at(int(self._rows[row]))
+
+    def _here(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Numbers, computed for all on disk, of the rows that are here."""
+        return values if isinstance(self._rows, range) else values[self._rows]
+
+
+class Table(Rows[T_co]):
+    """Those of a file; a subclass says what a row is.
+
+    Args:
+        path: an Arrow IPC file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with pa.memory_map(str(path)) as file:
+            self._table = pa.ipc.open_file(file).read_all()  # its buffers keep the map alive
+        self._rows = range(len(self._table))
+
+    @abstractmethod
+    def _made(self, fields: Mapping[str, Any]) -> T_co:
+        """The row from its columns."""
+
+    def _at(self, place: int) -> T_co:
         return self._made({name: self._table.column(name)[place].as_py() for name in self._table.column_names})
 
     def __iter__(self) -> Iterator[T_co]:
-        if self._rows is None:
+        if isinstance(self._rows, range):
             for batch in self._table.to_batches():
                 yield from map(self._made, batch.to_pylist())
         else:
             yield from (self[i] for i in range(len(self)))
-
-    def _values(self, column: Any) -> NDArray[Any]:
-        """Numbers, computed for the whole file, of the rows that are here."""
-        values: NDArray[Any] = column.to_numpy()
-        return values if self._rows is None else values[self._rows]
 
 
 class TableWriter:
