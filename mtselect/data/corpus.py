@@ -16,32 +16,32 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TextIO
 
 import pyarrow as pa
 
 from mtselect.config import DataConfig
 from mtselect.data.normalise import sentence_key
-from mtselect.data.pairs import Corpus, LabelTable, Pair, PairTable, pair_id
-from mtselect.data.rows import Role, SourceRow, read_rows
+from mtselect.data.pairs import Corpus, LabelTable, PairTable, pair_id
+from mtselect.data.rows import Role, read_rows
 from mtselect.data.tables import TableWriter
 from mtselect.errors import DataError
+from mtselect.progress import Advance
 from mtselect.readers.base import EXCERPT_CHARS
-
-RowsRead = Callable[[int], None]
+from mtselect.store import jsonl
 
 ROLES: tuple[Role, ...] = ("test", "dev", "seeds", "pool")  # each may hold nothing of those before it
 SCORED: tuple[Role, ...] = ("dev", "test")  # which a set alone does without
 _PROGRESS_ROWS = 1000
 _EXAMPLES = 3
-_JSON = json.JSONEncoder(ensure_ascii=False)
+_COUNTS = ("read", "usable", "duplicates", "seeds_dropped", "leaked_dropped", "kept", "quarantined")
 _PAIRS = pa.schema([("id", pa.string()), ("src", pa.large_string()), ("tgt", pa.large_string())])
 _LABELS = pa.schema([("label", pa.string())])
 
 
-def build_corpus(config: DataConfig, out: Path, progress: RowsRead | None = None) -> None:
+def build_corpus(config: DataConfig, out: Path, progress: Advance = lambda n: None) -> None:
     """Read the four sources and write them, checked, into the folder `out`.
 
     pool.arrow, seeds.arrow, dev.arrow, test.arrow: id, src, tgt; in the order of their sources.
@@ -60,30 +60,14 @@ def build_corpus(config: DataConfig, out: Path, progress: RowsRead | None = None
             no row, or (unless `data.drop_leaked`) a row of the pool, the seeds or dev leaked.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "quarantine.jsonl").write_text("", "utf-8")
     (out / "labels.arrow").unlink(missing_ok=True)
     summary: dict[str, int] = {}
-    held_out: dict[int, str] = {}
-    seeds: set[int] = set()
-    for role in ROLES:
-        counts: Counter[str] = Counter()
-        fresh: dict[int, str] = {}  # apart, since a split may hold a sentence twice
-        entries = _usable(config, role, out, counts, progress)
-        if role == "pool":
-            entries = _without_seeds(entries, seeds, counts)
-        if role != "test":
-            entries = _without_leaks(entries, config, role, held_out, counts)
-        if role in ("seeds", "pool"):
-            entries = _without_duplicates(entries, counts)
-        for entry in _written(entries, out, role, labelled=role == "pool" and bool(config.label_column)):
-            counts["kept"] += 1
-            if role in SCORED:
-                fresh.setdefault(sentence_key(entry.pair.src), role)
-            elif role == "seeds":
-                seeds.add(sentence_key(entry.pair.src, entry.pair.tgt))
-        held_out |= fresh
-        _refuse_empty(config, role, counts)
-        summary |= _named_counts(role, counts)
+    kept: dict[Role, set[int]] = {}
+    with (out / "quarantine.jsonl").open("w", encoding="utf-8", newline="\n") as quarantine:
+        for role in ROLES:
+            counts, kept[role] = _build_part(config, role, out, quarantine, kept, progress)
+            reasons = sorted(name for name in counts if name.startswith("quarantined/"))
+            summary |= {f"{role}/{name}": counts[name] for name in (*_COUNTS, *reasons)}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
 
 
@@ -95,120 +79,75 @@ def load_corpus(folder: Path) -> Corpus:
                   summary=json.loads((folder / "summary.json").read_text("utf-8")))
 
 
-class _Entry(NamedTuple):
-    """A usable pair on its way through the filters of `build_corpus`."""
+def _build_part(config: DataConfig, role: Role, out: Path, quarantine: TextIO, before: Mapping[Role, set[int]],
+                progress: Advance) -> tuple[Counter[str], set[int]]:
+    """Write the usable rows of a source that are in none of the parts before it.
 
-    line: int
-    pair: Pair
-    label: str
-
-
-def _usable(config: DataConfig, role: Role, out: Path, counts: Counter[str],
-            progress: RowsRead | None) -> Iterator[_Entry]:
-    """The usable rows of a source; the others go to the quarantine, and too many of them stop the run."""
-    unusable: dict[str, list[int]] = {}
-    with (out / "quarantine.jsonl").open("a", encoding="utf-8", newline="\n") as quarantine:
-        for row in _watched(read_rows(config, role), progress):
-            counts["read"] += 1
-            if row.reason is None:
-                counts["usable"] += 1
-                yield _Entry(row.line, Pair(id=pair_id(row.src, row.tgt), src=row.src, tgt=row.tgt), row.label)
-                continue
-            counts["quarantined"] += 1
-            counts[f"quarantined/{row.reason}"] += 1
-            examples = unusable.setdefault(row.reason, [])
-            if len(examples) < _EXAMPLES:
-                examples.append(row.line)
-            fields = {"source": role, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}
-            quarantine.write(_JSON.encode(fields) + "\n")
-    _refuse_unusable(config, role, out, counts, unusable)
-
-
-def _refuse_unusable(config: DataConfig, role: Role, out: Path, counts: Counter[str],
-                     lines: Mapping[str, list[int]]) -> None:
-    share = counts["quarantined"] / max(counts["read"], 1)
-    if share <= config.max_unusable_share:
-        return
-    reason = max(lines, key=lambda reason: counts[f"quarantined/{reason}"])
-    examples = ", ".join(str(line) for line in lines[reason])
-    raise DataError(
-        f"data.{role} ({getattr(config, role)}) has {counts['quarantined']} unusable rows of {counts['read']} "
-        f"({share:.1%}), at most {config.max_unusable_share:.1%} are allowed; most often {reason!r} "
-        f"({counts[f'quarantined/{reason}']} rows, for example line {examples}): see {out / 'quarantine.jsonl'} and "
-        "mend the source, or raise --experiment.data.max_unusable_share")
-
-
-def _without_leaks(entries: Iterable[_Entry], config: DataConfig, role: Role, held_out: Mapping[int, str],
-                   counts: Counter[str]) -> Iterator[_Entry]:
-    """Drop and count the entries whose source sentence is in test or dev; unless allowed, stop at the end."""
-    examples: list[str] = []
-    for entry in entries:
-        where = held_out.get(sentence_key(entry.pair.src))
-        if where is None:
-            yield entry
-            continue
-        counts["leaked_dropped"] += 1
-        if len(examples) < _EXAMPLES:
-            examples.append(f"line {entry.line} {entry.pair.src[:EXCERPT_CHARS]!r} (in {where})")
-    if examples and not config.drop_leaked:
-        raise DataError(
-            f"data.{role} ({getattr(config, role)}) has {counts['leaked_dropped']} rows whose source sentence is also "
-            f"in {'test' if role == 'dev' else 'dev or test'}, none is allowed: {', '.join(examples)}; take these rows out, "
-            "or drop them with --experiment.data.drop_leaked true")
-
-
-def _without_seeds(entries: Iterable[_Entry], seeds: set[int], counts: Counter[str]) -> Iterator[_Entry]:
-    for entry in entries:
-        if sentence_key(entry.pair.src, entry.pair.tgt) in seeds:
-            counts["seeds_dropped"] += 1
-        else:
-            yield entry
-
-
-def _without_duplicates(entries: Iterable[_Entry], counts: Counter[str]) -> Iterator[_Entry]:
-    seen: set[int] = set()
-    for entry in entries:
-        key = int(entry.pair.id, 16)
-        if key in seen:
-            counts["duplicates"] += 1
-            continue
-        seen.add(key)
-        yield entry
-
-
-def _written(entries: Iterable[_Entry], out: Path, role: Role, labelled: bool) -> Iterator[_Entry]:
-    """Write every entry, then hand it on."""
+    Returns:
+        What became of how many rows; and for the parts behind it the keys of its source sentences (dev, test) or pairs (seeds).
+    """
+    counts: Counter[str] = Counter()
+    unusable: dict[str, list[str]] = {}  # reason -> its first lines
+    leaked: list[str] = []
+    ids: set[int] = set()
+    keys: set[int] = set()
     with contextlib.ExitStack() as files:
         pairs = files.enter_context(TableWriter(out / f"{role}.arrow", _PAIRS))
+        labelled = role == "pool" and config.label_column
         labels = files.enter_context(TableWriter(out / "labels.arrow", _LABELS)) if labelled else None
-        for entry in entries:
-            pairs.write(vars(entry.pair))
-            if labels:
-                labels.write({"label": entry.label})
-            yield entry
+        for row in read_rows(config, role):
+            counts["read"] += 1
+            if counts["read"] % _PROGRESS_ROWS == 0:
+                progress(_PROGRESS_ROWS)
+            if row.reason is not None:
+                counts["quarantined"] += 1
+                counts[f"quarantined/{row.reason}"] += 1
+                if counts[f"quarantined/{row.reason}"] <= _EXAMPLES:
+                    unusable.setdefault(row.reason, []).append(str(row.line))
+                quarantine.write(jsonl([{"source": role, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}]))
+                continue
+            counts["usable"] += 1
+            identity, source, pair = pair_id(row.src, row.tgt), sentence_key(row.src), sentence_key(row.src, row.tgt)
+            if pair in before.get("seeds", ()):
+                counts["seeds_dropped"] += 1
+            elif where := [part for part in SCORED if source in before.get(part, ())]:
+                counts["leaked_dropped"] += 1
+                if counts["leaked_dropped"] <= _EXAMPLES:
+                    leaked.append(f"line {row.line} {row.src[:EXCERPT_CHARS]!r} (in {where[0]})")
+            elif role not in SCORED and int(identity, 16) in ids:
+                counts["duplicates"] += 1
+            else:
+                counts["kept"] += 1
+                ids.add(int(identity, 16))
+                if role != "pool":
+                    keys.add(source if role in SCORED else pair)
+                pairs.write({"id": identity, "src": row.src, "tgt": row.tgt})
+                if labels:
+                    labels.write({"label": row.label})
+    progress(counts["read"] % _PROGRESS_ROWS)
+    _check(config, role, out, counts, unusable, leaked)
+    return counts, keys
 
 
-def _refuse_empty(config: DataConfig, role: Role, counts: Counter[str]) -> None:
-    if counts["kept"] == 0 and getattr(config, role) is not None:
+def _check(config: DataConfig, role: Role, out: Path, counts: Counter[str], unusable: Mapping[str, Sequence[str]],
+           leaked: Sequence[str]) -> None:
+    """Raise DataError where too many rows are unusable, some leaked and may not, or none is kept."""
+    source = f"data.{role} ({getattr(config, role)})"
+    share = counts["quarantined"] / max(counts["read"], 1)
+    if share > config.max_unusable_share:
+        reason = max(unusable, key=lambda reason: counts[f"quarantined/{reason}"])
         raise DataError(
-            f"data.{role} ({getattr(config, role)}) must keep at least one pair, got none: of {counts['read']} rows "
+            f"{source} has {counts['quarantined']} unusable rows of {counts['read']} "
+            f"({share:.1%}), at most {config.max_unusable_share:.1%} are allowed; most often {reason!r} "
+            f"({counts[f'quarantined/{reason}']} rows, for example line {', '.join(unusable[reason])}): "
+            f"see {out / 'quarantine.jsonl'} and mend the source, or raise --experiment.data.max_unusable_share")
+    if leaked and not config.drop_leaked:
+        raise DataError(
+            f"{source} has {counts['leaked_dropped']} rows whose source sentence is also "
+            f"in {'test' if role == 'dev' else 'dev or test'}, none is allowed: {', '.join(leaked)}; take these rows out, "
+            "or drop them with --experiment.data.drop_leaked true")
+    if not counts["kept"] and getattr(config, role) is not None:
+        raise DataError(
+            f"{source} must keep at least one pair, got none: of {counts['read']} rows "
             f"{counts['quarantined']} are unusable, {counts['leaked_dropped']} leaked from dev or test and "
             f"{counts['seeds_dropped']} are seeds; give a source with more rows")
-
-
-def _named_counts(role: Role, counts: Counter[str]) -> dict[str, int]:
-    always = ("read", "usable", "duplicates", "seeds_dropped", "leaked_dropped", "kept", "quarantined")
-    reasons = sorted(name for name in counts if name.startswith("quarantined/"))
-    return {f"{role}/{name}": counts[name] for name in (*always, *reasons)}
-
-
-def _watched(rows: Iterable[SourceRow], progress: RowsRead | None) -> Iterator[SourceRow]:
-    waiting = 0
-    for row in rows:
-        yield row
-        waiting += 1
-        if progress and waiting == _PROGRESS_ROWS:
-            progress(waiting)
-            waiting = 0
-    if progress and waiting:
-        progress(waiting)
