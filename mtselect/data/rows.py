@@ -39,6 +39,7 @@ class SourceRow(NamedTuple):
     """One row of a source, usable if `reason` is None.
 
     `line` counts from 1: lines of a .jsonl, .tsv or .csv file (header included), rows elsewhere.
+    `label` is "" (clean) for null, false, 0 and where the row has none.
     `excerpt` is the start of an unusable row, safe to print, and "" for a usable one.
     """
 
@@ -90,30 +91,22 @@ def _row(record: SourceRecord, config: DataConfig, label_column: str | None) -> 
         return SourceRow(record.line, "", "", "", record.reason, record.excerpt)
     raw = [_cell(record.fields, column) for column in (config.src_column, config.tgt_column)]
     src, tgt = (one_line(side) if isinstance(side, str) else "" for side in raw)
-    reason = record.reason or _side_reason(raw) or _length_reason(src, tgt, config.max_chars)
-    if reason:
-        return SourceRow(record.line, "", "", "", reason, " ||| ".join(_excerpt(side) for side in raw))
-    return SourceRow(record.line, src, tgt, _label(record.fields, label_column) if label_column else "", None, "")
+    if reason := record.reason or _reason(raw, src, tgt, config.max_chars):
+        return SourceRow(record.line, "", "", "", reason, " ||| ".join(map(_excerpt, raw)))
+    label = _cell(record.fields, label_column) if label_column else None
+    clean = label in (None, False, _ABSENT)
+    return SourceRow(record.line, src, tgt, "" if clean else printable(one_line(str(label))), None, "")
 
 
-def _label(fields: Mapping[str, object], column: str) -> str:
-    """The label as text; "" (clean) for null, false, 0 and where the row has none."""
-    label = _cell(fields, column)
-    return "" if label in (None, False, _ABSENT) else printable(one_line(str(label)))
-
-
-def _side_reason(sides: list[object]) -> str | None:
-    if _ABSENT in sides:
+def _reason(raw: list[object], src: str, tgt: str, max_chars: int) -> str | None:
+    """Why a row cannot be used, by its sides as they are and on one line."""
+    if _ABSENT in raw:
         return NOT_A_ROW
-    texts = [side for side in sides if isinstance(side, str)]
+    texts = [side for side in raw if isinstance(side, str)]
     if any(ESCAPED_BYTE.search(text) for text in texts):
         return NOT_UTF8
-    if len(texts) < len(sides) or any(_UNTEXTUAL.search(text) for text in texts):
+    if len(texts) < len(raw) or any(_UNTEXTUAL.search(text) for text in texts):
         return NOT_TEXT
-    return None
-
-
-def _length_reason(src: str, tgt: str, max_chars: int) -> str | None:
     if not src or not tgt:
         return EMPTY_SIDE
     return TOO_LONG if max(len(src), len(tgt)) > max_chars else None
@@ -121,19 +114,17 @@ def _length_reason(src: str, tgt: str, max_chars: int) -> str | None:
 
 def _with_columns(records: Iterable[SourceRecord], source: str, columns: list[str]) -> Iterator[SourceRecord]:
     """The records, once it is clear that each column exists: in the first rows, at the latest in the last."""
-    missing = list(columns)
-    names: list[str] | None = None
-    probed = 0
+    missing, names, probed = columns, list[str](), 0
     for record in records:
         if missing and record.fields is not None:
-            fields = record.fields
-            names = names or list(column_names(fields))
-            missing = [column for column in missing if _cell(fields, column) is _ABSENT]
+            names = names or list(column_names(record.fields))
+            missing = [column for column in missing if _cell(record.fields, column) is _ABSENT]
             probed += 1
             if probed == _PROBED_ROWS:
                 _refuse_missing(source, columns, missing, names)
         yield record
-    _refuse_missing(source, columns, missing if names is not None else [], names or [])
+    if probed:
+        _refuse_missing(source, columns, missing, names)
 
 
 def _refuse_missing(source: str, columns: list[str], missing: list[str], names: list[str]) -> None:
