@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtselect.errors import ConfigError
@@ -61,13 +61,12 @@ def _tsv(rows: Rows) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    packed: Mapping[str, Callable[[bytes], bytes]] = {".gz": lambda data: gzip.compress(data, mtime=0), ".zst": _zstandard}
-    data = packed.get(path.suffix.lower(), bytes)(text.encode())
+    data = text.encode()
+    match path.suffix.lower():
+        case ".gz":
+            data = gzip.compress(data, mtime=0)
+        case ".zst":
+            import pyarrow
+
+            data = pyarrow.compress(data, codec="zstd", asbytes=True)
     write_whole(path, lambda part: part.write_bytes(data))
-
-
-def _zstandard(data: bytes) -> bytes:
-    import pyarrow
-
-    compressed: bytes = pyarrow.compress(data, codec="zstd", asbytes=True)
-    return compressed
