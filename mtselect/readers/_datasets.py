@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mtselect.errors import DataError
 from mtselect.readers._arrow import BATCH_ROWS, batch_records, top_columns
-from mtselect.readers.base import SourceRecord, forms
+from mtselect.readers.base import Reader, SourceRecord, forms
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,8 +26,20 @@ def load_split(source: str, name: str, config: str | None, split: str, revision:
                         f"check name, configuration, split and network; {forms()}") from error
 
 
-def dataset_records(dataset: Dataset, columns: list[str]) -> Iterator[SourceRecord]:
-    """Its rows."""
-    names = top_columns(dataset.column_names, columns)
-    chosen = dataset.select_columns(names) if names else dataset
-    return batch_records(chosen.with_format("arrow").iter(batch_size=BATCH_ROWS))
+class DatasetReader(Reader):
+    """What their readers have in common. A subclass has `open`."""
+
+    @abstractmethod
+    def open(self, source: str) -> Dataset:
+        """The dataset of a source. Raises DataError."""
+
+    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
+        """Of the dataset."""
+        dataset = self.open(source)
+        names = top_columns(dataset.column_names, columns)
+        chosen = dataset.select_columns(names) if names else dataset
+        return batch_records(chosen.with_format("arrow").iter(batch_size=BATCH_ROWS))
+
+    def count(self, source: str) -> int:
+        """Of the dataset."""
+        return len(self.open(source))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mtselect.readers.base import OnePath, existing
+from mtselect.readers.base import Reader, existing
 from mtselect.readers.moses import LANGUAGE
 
 
-class DirectedFile(OnePath):
+class DirectedFile(Reader):
     """What their readers have in common. A subclass has `suffix`, a pattern."""
 
     suffix: str

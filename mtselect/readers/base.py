@@ -7,7 +7,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol, cast
+from typing import IO, NamedTuple, cast
 
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import DataError
@@ -35,18 +35,19 @@ class SourceRecord(NamedTuple):
     excerpt: str = ""
 
 
-class Reader(Protocol):
-    """A form of sources.
+class Reader:
+    """A form of sources. One that is no file and no folder has its own `fingerprint`."""
 
-    Attributes:
-        about: the sources that it takes, for messages: `.tsv`, `hub:NAME:SPLIT`.
-    """
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """The sources that it takes, for messages: `.tsv`, `hub:NAME:SPLIT`."""
 
-    about: str
-
+    @abstractmethod
     def takes(self, source: str) -> bool:
         """Whether a source is of this form; by its name, or what it is on disk."""
 
+    @abstractmethod
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Its rows in order, one at a time where the form allows it.
 
@@ -58,37 +59,24 @@ class Reader(Protocol):
             DataError: it is missing, or cannot be read at all. OSError is said by the caller.
         """
 
-    def count(self, source: str) -> int | None:
-        """About how many rows there are; null if that is only known when they are read."""
-
-    def fingerprint(self, source: str) -> str:
-        """A text that changes when the content does."""
-
-    def pinned(self, source: str) -> str:
-        """The source with what its name stands for now."""
-
-
-class OnePath:
-    """What readers whose source is a file or a folder have in common."""
-
     def path(self, source: str) -> Path:
-        """Where it is. Raises DataError if it is missing."""
+        """Where a file or folder is. Raises DataError if it is missing."""
         return existing(source)
 
     def count(self, source: str) -> int | None:
-        """Unknown."""
+        """About how many rows there are; null if that is only known when they are read."""
         return None
 
     def fingerprint(self, source: str) -> str:
-        """SHA-256 of its bytes, or over the names and digests of a folder's files."""
+        """A text that changes when the content does: SHA-256 of a file's bytes, or over the names and digests of a folder's."""
         return path_digest(self.path(source))
 
     def pinned(self, source: str) -> str:
-        """A path is itself."""
+        """The source with what its name stands for now; a path is itself."""
         return source
 
 
-class FileReader(OnePath):
+class FileReader(Reader):
     """What readers of a file known by its suffix have in common. A subclass has `suffixes` and `read`."""
 
     suffixes: tuple[str, ...] = ()

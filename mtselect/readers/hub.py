@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mtselect.errors import DataError
 from mtselect.hub import located, pin
-from mtselect.readers._datasets import dataset_records, load_split
-from mtselect.readers.base import SourceRecord
+from mtselect.readers._datasets import DatasetReader, load_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,12 +19,12 @@ class HubSplit(NamedTuple):
     """What a source names, as `datasets.load_dataset` takes it; the name may be a folder's."""
 
     name: str
-    revision: str | None
     config: str | None
     split: str
+    revision: str | None
 
 
-class Hub:
+class Hub(DatasetReader):
     """By `datasets`."""
 
     about = "hub:NAME[@REVISION][:CONFIG]:SPLIT"
@@ -35,13 +33,9 @@ class Hub:
         """By its first letters."""
         return source.startswith("hub:")
 
-    def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Of the split."""
-        return dataset_records(_open(source), columns)
-
-    def count(self, source: str) -> int:
-        """Of the split."""
-        return len(_open(source))
+    def open(self, source: str) -> Dataset:
+        """The split."""
+        return load_split(source, *hub_split(source))
 
     def fingerprint(self, source: str) -> str:
         """The name itself, which `pinned` pins to a commit."""
@@ -57,12 +51,7 @@ def hub_split(source: str) -> HubSplit:
     """Of a source of this form. Raises DataError if it is of another."""
     match = _parts(source)
     name, revision = located(match["name"])
-    return HubSplit(name, revision, match["config"], match["split"])
-
-
-def _open(source: str) -> Dataset:
-    there = hub_split(source)
-    return load_split(source, there.name, there.config, split=there.split, revision=there.revision)
+    return HubSplit(name, match["config"], match["split"], revision)
 
 
 def _parts(source: str) -> re.Match[str]:

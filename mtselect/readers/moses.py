@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 from mtselect.data.fingerprint import file_digest
 from mtselect.errors import DataError
 from mtselect.readers._lines import TOO_LONG, lines
-from mtselect.readers.base import ZIPPED, SourceRecord, count_lines, existing, forms, open_file
+from mtselect.readers.base import ZIPPED, Reader, SourceRecord, count_lines, existing, forms, open_file
 
 LANGUAGE = r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]+)*"  # de, deu_Latn, pt_BR
 _DASHED = re.compile(rf"(?P<stem>.+)\.(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE})")
@@ -31,7 +31,7 @@ class Sides(NamedTuple):
     languages: tuple[str, str]
 
 
-class Moses:
+class Moses(Reader):
     """Streams."""
 
     about = "BASE.SRC-TGT or BASE.{SRC,TGT} (files BASE.SRC and BASE.TGT, each [.gz|.zst])"
@@ -58,10 +58,6 @@ class Moses:
         """SHA-256 over both files' digests."""
         sides = sides_of(source)
         return hashlib.sha256(f"{file_digest(sides.src)} {file_digest(sides.tgt)}".encode()).hexdigest()
-
-    def pinned(self, source: str) -> str:
-        """Files are themselves."""
-        return source
 
 
 def side_names(source: str) -> tuple[str, str] | None:
