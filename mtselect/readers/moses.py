@@ -19,8 +19,9 @@ from mtselect.readers._lines import TOO_LONG, lines
 from mtselect.readers.base import ZIPPED, Reader, SourceRecord, count_lines, existing, forms, open_file
 
 LANGUAGE = r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]+)*"  # de, deu_Latn, pt_BR
-_DASHED = re.compile(rf"(?P<stem>.+)\.(?P<src>{LANGUAGE})-(?P<tgt>{LANGUAGE})")
-_BRACED = re.compile(r"(?P<stem>.+)\{(?P<src>[^{},]+),(?P<tgt>[^{},]+)\}(?P<end>[^{},]*)")
+# What both names begin with, the two endings that tell them apart, and what both end with.
+_DASHED = re.compile(rf"(.+\.)({LANGUAGE})-({LANGUAGE})()")
+_BRACED = re.compile(r"(.+)\{([^{},]+),([^{},]+)\}([^{},]*)")
 
 
 class Sides(NamedTuple):
@@ -62,31 +63,29 @@ class Moses(Reader):
 
 def side_names(source: str) -> tuple[str, str] | None:
     """The two files that a source stands for, by its name alone; null where it stands for no two."""
-    if braced := _BRACED.fullmatch(source):
-        stem, src, tgt, end = braced.groups()
-        return f"{stem}{src}{end}", f"{stem}{tgt}{end}"
-    if dashed := _DASHED.fullmatch(source):
-        stem, src, tgt = dashed.groups()
-        return f"{stem}.{src}", f"{stem}.{tgt}"
-    return None
+    match = _match(source)
+    return None if match is None else (f"{match[1]}{match[2]}{match[4]}", f"{match[1]}{match[3]}{match[4]}")
 
 
 def sides_of(source: str) -> Sides:
     """The two files. Raises DataError naming those that were looked for."""
-    if braced := _BRACED.fullmatch(source):
-        stem, src, tgt, end = braced.groups()
-        return Sides(existing(f"{stem}{src}{end}"), existing(f"{stem}{tgt}{end}"), (src, tgt))
-    dashed = _DASHED.fullmatch(source)
-    assert dashed, source
-    stem, src, tgt = dashed.groups()
-    stems = [stem, f"{stem}.{src}-{tgt}", f"{stem}.{tgt}-{src}"]
-    for one in stems:
-        found = [_file(f"{one}.{language}") for language in (src, tgt)]
+    match = _match(source)
+    assert match, source
+    begin, src, tgt, end = match.groups()
+    if match.re is _BRACED:
+        return Sides(existing(f"{begin}{src}{end}"), existing(f"{begin}{tgt}{end}"), (src, tgt))
+    begins = [begin, f"{begin}{src}-{tgt}.", f"{begin}{tgt}-{src}."]
+    for one in begins:
+        found = [_file(f"{one}{language}") for language in (src, tgt)]
         if found[0] and found[1]:
             return Sides(found[0], found[1], (src, tgt))
-    looked = ", ".join(f"{one}.{language}" for one in stems for language in (src, tgt))
+    looked = ", ".join(f"{one}{language}" for one in begins for language in (src, tgt))
     raise DataError(f"{source} stands for two files, and no two of {looked} (each perhaps .gz or .zst) are in "
                     f"{Path(source).expanduser().absolute().parent}: correct the path; {forms()}")
+
+
+def _match(source: str) -> re.Match[str] | None:
+    return _BRACED.fullmatch(source) or _DASHED.fullmatch(source)
 
 
 def side_by_side(src: IO[bytes], tgt: IO[bytes], languages: tuple[str, str], names: str) -> Iterator[SourceRecord]:
