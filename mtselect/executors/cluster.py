@@ -136,15 +136,15 @@ def find_room(runtime: RuntimeConfig, nodes: Sequence[Mapping[str, float]], devi
                           f"largest node ({about}), got {devices}: lower it")
     if wants_gpu:
         share = min((int(node["CPU"] // node["GPU"]) for node in nodes if node.get("GPU", 0) >= 1), default=1)
-        each = Room(gpus=devices, cores=runtime.threads or devices * max(1, share), pieces=0, about="")
+        each_gpus, each_cores = devices, runtime.threads or devices * max(1, share)
     else:
-        each = Room(gpus=0, cores=max(devices, runtime.threads or 1), pieces=0, about="")
-    pieces = sum(int(min(node["CPU"] // each.cores, node.get("GPU", 0) // each.gpus if each.gpus else node["CPU"]))
+        each_gpus, each_cores = 0, max(devices, runtime.threads or 1)
+    pieces = sum(int(min(node["CPU"] // each_cores, node.get("GPU", 0) // each_gpus if each_gpus else node["CPU"]))
                  for node in nodes)
     if not pieces:
-        raise ClusterError(f"no node has room for a piece of work, which takes {each.gpus} GPUs and {each.cores} cores "
+        raise ClusterError(f"no node has room for a piece of work, which takes {each_gpus} GPUs and {each_cores} cores "
                            f"({about}): lower runtime.threads, or set runtime.accelerator to cpu")
-    return Room(gpus=each.gpus, cores=each.cores, pieces=pieces, about=f"{about}: {pieces} pieces at a time")
+    return Room(gpus=each_gpus, cores=each_cores, pieces=pieces, about=f"{about}: {pieces} pieces at a time")
 
 
 def _check_nodes(nodes: list[dict[str, Any]], workdir: Path) -> None:
@@ -170,23 +170,19 @@ def _check_nodes(nodes: list[dict[str, Any]], workdir: Path) -> None:
                 raise RayError(f"no answer within {_LOOK_SECONDS:.0f} s")
             failed, theirs = ray.get(asking)
         except RayError as error:
-            if node["NodeID"] not in [one["NodeID"] for one in _working_nodes()]:
-                continue
-            faults.append(f"node {name} does not answer ({first_line(error)}): look at Ray's logs there, or stop Ray there")
+            if node["NodeID"] in [one["NodeID"] for one in _working_nodes()]:
+                faults.append(f"node {name} does not answer ({first_line(error)}): look at Ray's logs there, or stop Ray there")
             continue
-        faults += [_version_fault(name, package, theirs[package], wanted) for package, wanted in ours.items()
-                   if theirs[package] != wanted]
+        for package, wanted in ours.items():
+            if theirs[package] != wanted:
+                there = f"{package} {theirs[package]}" if theirs[package] else f"no {package}"
+                faults.append(f"node {name} has {there}, this machine {wanted}: install the same there")
         if not trace.exists():
             faults.append(f"node {name} does not share runtime.workdir {str(workdir)!r} with this machine"
                           f"{failed and f' ({failed})'}: mount one folder of all nodes there, and set runtime.workdir to it")
         trace.unlink(missing_ok=True)
     if faults:
         raise Faults(*faults)
-
-
-def _version_fault(node: str, package: str, found: str | None, wanted: str) -> str:
-    there = f"{package} {found}" if found else f"no {package}"
-    return f"node {node} has {there}, this machine {wanted}: install the same there"
 
 
 def _looker() -> Callable[[str, list[str]], tuple[str, dict[str, str | None]]]:
