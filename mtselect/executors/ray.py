@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -34,24 +34,7 @@ from mtselect.store import LookingStore, NotStored
 _RETRIES = 5  # of a task whose node died, before it is the task that kills nodes
 _SEEN_SECONDS = 60  # a file system over a network shows this machine what a node wrote
 
-Piece = Callable[[Bench, OnEpoch | None], object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a piece is told beside itself.
-
-    Args:
-        folder: working directory of the study's process.
-        runtime: of the piece.
-        batch: its number on the board.
-        asks: whether it waits at the end of an epoch.
-    """
-
-    folder: str
-    runtime: RuntimeConfig
-    batch: int
-    asks: bool
+Piece = Callable[..., object]  # given a bench, and `on_epoch`
 
 
 class Ray:
@@ -96,7 +79,9 @@ class Ray:
         """A thread for each trial that there is room for. Only the one that holds the desk goes on, so that Optuna and the
         record are asked by one at a time."""
         def run() -> None:
-            with self._at_desk():
+            with self._desk:
+                if self._stopped:
+                    raise KeyboardInterrupt
                 lane()
 
         self._desk.release()
@@ -117,7 +102,7 @@ class Ray:
     def run_trial(self, experiment: Experiment, on_epoch: OnEpoch | None = None) -> TrialResult:
         """As one task."""
         if not self._is_there(experiment, EVALUATION["dev"]):
-            for error in self._do([partial(_try, experiment=experiment)], self._training, on_epoch=on_epoch):
+            for error in self._do([partial(run_trial, experiment=experiment)], self._training, on_epoch=on_epoch):
                 raise error
             self._wait_until_there(experiment, EVALUATION["dev"])
         return run_trial(self.bench, experiment)
@@ -125,42 +110,36 @@ class Ray:
     def ahead(self, experiments: Sequence[Experiment]) -> None:
         """A task each."""
         missing = [one for one in experiments if not self._is_there(one, EVALUATION["dev"])]
-        self._do([partial(_try, experiment=one) for one in missing], self._training, "finetune")
+        self._do([partial(run_trial, experiment=one) for one in missing], self._training, "finetune")
 
     def _do(self, pieces: Sequence[Piece], room: Room, name: str = "", on_epoch: OnEpoch | None = None) -> list[UserError]:
         """Run pieces as a batch, each where there is room of its kind, shown as one task of a name if there are several;
         returns what a user can mend of what went wrong."""
         import ray
 
-        order = Order(folder=str(Path.cwd()), runtime=replace(self.bench.runtime, threads=room.cores),
-                      batch=next(self._batches), asks=on_epoch is not None)
+        runtime, batch = replace(self.bench.runtime, threads=room.cores), next(self._batches)
         task = self._work.options(num_cpus=room.cores, num_gpus=self._gpu * room.gpus, max_retries=_RETRIES)
-        waiting = [task.remote(piece, order, self._board) for piece in pieces]
+        waiting = [task.remote(piece, str(Path.cwd()), runtime, self._board, batch, on_epoch is not None) for piece in pieces]
         bars, errors = Bars(self.bench.progress), []
+        at_a_time = f"{name}, {min(len(pieces), room.pieces)} at a time"
+        shown: contextlib.AbstractContextManager[Advance] = (
+            self.bench.progress.task(at_a_time, len(pieces)) if len(pieces) > 1 else contextlib.nullcontext(lambda n: None))
         try:
-            with self._several(name, len(pieces), room) as advance:
+            with shown as advance:
                 while waiting:
                     with self._away():
                         done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
-                    self._hear(order.batch, bars, on_epoch)
+                    self._hear(batch, bars, on_epoch)
                     advance(len(done))
                     errors += [error for one in done if (error := _outcome(one)) is not None]
         except BaseException:
-            self._board.end.remote(order.batch)  # a piece may miss that it was cancelled, and would wait for ever
+            self._board.end.remote(batch)  # a piece may miss that it was cancelled, and would wait for ever
             for one in waiting:
                 ray.cancel(one)
             raise
         finally:
             bars.close()
         return errors
-
-    @contextlib.contextmanager
-    def _several(self, name: str, count: int, room: Room) -> Iterator[Advance]:
-        if count < 2:
-            yield lambda n: None
-            return
-        with self.bench.progress.task(f"{name}, {min(count, room.pieces)} at a time", count) as advance:
-            yield advance
 
     def _hear(self, batch: int, bars: Bars, on_epoch: OnEpoch | None) -> None:
         import ray
@@ -172,13 +151,6 @@ class Ray:
                 self._board.let_pass.remote(batch, message.amount)
             else:
                 bars.show(message)
-
-    @contextlib.contextmanager
-    def _at_desk(self) -> Iterator[None]:
-        with self._desk:
-            if self._stopped:
-                raise KeyboardInterrupt
-            yield
 
     @contextlib.contextmanager
     def _away(self) -> Iterator[None]:
@@ -205,21 +177,33 @@ class Ray:
                 time.sleep(POLL_SECONDS)
 
 
-def work(piece: Piece, order: Order, board: Any) -> UserError | None:
-    """The task: a piece, on whatever node it is; returns what a user can mend."""
+def work(piece: Piece, folder: str, runtime: RuntimeConfig, board: Any, batch: int, asks: bool) -> UserError | None:
+    """The task: a piece, on whatever node it is.
+
+    Args:
+        piece: does the work.
+        folder: working directory of the study's process.
+        runtime: of the piece.
+        board: the actor.
+        batch: the piece's number there.
+        asks: whether it waits at the end of an epoch.
+
+    Returns:
+        What a user can mend.
+    """
     import ray
 
     def on_epoch(epoch: int, dev_loss: float) -> None:
-        board.say.remote(order.batch, Message(kind="epoch", who=sender(), amount=epoch, loss=dev_loss))
-        while not (passed := ray.get(board.may_pass.remote(order.batch, epoch))):
+        board.say.remote(batch, Message(kind="epoch", who=sender(), amount=epoch, loss=dev_loss))
+        while not (passed := ray.get(board.may_pass.remote(batch, epoch))):
             if passed is None:
                 raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
 
-    with contextlib.chdir(order.folder):
-        bench = replace(_bench(order.runtime), progress=SentProgress(partial(board.say.remote, order.batch)))
+    with contextlib.chdir(folder):
+        bench = replace(_bench(runtime), progress=SentProgress(partial(board.say.remote, batch)))
         try:
-            piece(bench, on_epoch if order.asks else None)
+            piece(bench, on_epoch=on_epoch if asks else None)
         except UserError as error:
             return error
     return None
@@ -256,14 +240,10 @@ def _outcome(done: Any) -> UserError | None:
     return error
 
 
-def _fill(bench: Bench, _: OnEpoch | None, *, experiment: Experiment, stage: tuple[str, str], part: tuple[int, int]) -> None:
+def _fill(bench: Bench, on_epoch: OnEpoch | None, experiment: Experiment, stage: tuple[str, str],
+          part: tuple[int, int]) -> None:
     """Compute a stage, or a part of it."""
     Lineage(replace(bench, part=part), experiment).entry(getattr(import_module(stage[0]), stage[1]))
-
-
-def _try(bench: Bench, on_epoch: OnEpoch | None, *, experiment: Experiment) -> None:
-    """Select, finetune, evaluate on dev."""
-    run_trial(bench, experiment, on_epoch)
 
 
 def _place(stage: Stage) -> tuple[str, str]:

@@ -100,7 +100,7 @@ def node_with(cluster: Any, tmp_path: Path) -> Iterator[Callable[[str], None]]:
 def tampered(folder: Path) -> Callable[..., Any]:
     """`executors.ray.work` with small shards. Where `folder` has a file `NAME.stop`, the first piece on a node other than the
     driver's that is in a bar of this name stops there for good, and writes its node's id to `NAME.stopped`."""
-    def work(piece: Any, order: Any, board: Any) -> Any:
+    def work(*given: Any) -> Any:
         import contextlib
         import time
 
@@ -129,7 +129,7 @@ def tampered(folder: Path) -> Callable[..., Any]:
 
         SentProgress.task = task
         try:
-            return executor.work(piece, order, board)
+            return executor.work(*given)
         finally:
             SentProgress.task = original
 
