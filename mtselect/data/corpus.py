@@ -26,7 +26,7 @@ from mtselect.config import DataConfig
 from mtselect.data.normalise import sentence_key
 from mtselect.data.pairs import Corpus, LabelTable, PairTable, pair_id
 from mtselect.data.rows import Role, read_rows
-from mtselect.data.tables import TableWriter
+from mtselect.data.tables import table_writer
 from mtselect.errors import DataError
 from mtselect.progress import Advance
 from mtselect.readers.base import EXCERPT_CHARS
@@ -92,9 +92,9 @@ def _build_part(config: DataConfig, role: Role, out: Path, quarantine: TextIO, b
     ids: set[int] = set()
     keys: set[int] = set()
     with contextlib.ExitStack() as files:
-        pairs = files.enter_context(TableWriter(out / f"{role}.arrow", _PAIRS))
+        write_pair = files.enter_context(table_writer(out / f"{role}.arrow", _PAIRS))
         labelled = role == "pool" and config.label_column
-        labels = files.enter_context(TableWriter(out / "labels.arrow", _LABELS)) if labelled else None
+        write_label = files.enter_context(table_writer(out / "labels.arrow", _LABELS)) if labelled else None
         for row in read_rows(config, role):
             counts["read"] += 1
             if counts["read"] % _PROGRESS_ROWS == 0:
@@ -121,9 +121,9 @@ def _build_part(config: DataConfig, role: Role, out: Path, quarantine: TextIO, b
                 ids.add(int(identity, 16))
                 if role != "pool":
                     keys.add(source if role in SCORED else pair)
-                pairs.write({"id": identity, "src": row.src, "tgt": row.tgt})
-                if labels:
-                    labels.write({"label": row.label})
+                write_pair({"id": identity, "src": row.src, "tgt": row.tgt})
+                if write_label:
+                    write_label({"label": row.label})
     progress(counts["read"] % _PROGRESS_ROWS)
     _check(config, role, out, counts, unusable, leaked)
     return counts, keys

@@ -7,9 +7,9 @@ reads 57,000 a second in turn and 32,000 one by one, where this reads 850,000 an
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 import numpy as np
@@ -82,30 +82,23 @@ class Table(Rows[T_co]):
             yield from (self[i] for i in range(len(self)))
 
 
-class TableWriter:
-    """Context manager that writes rows, whose columns and types are the schema's, to a file."""
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """Yields what writes a row, whose columns and types are the schema's, to a file; none if the block raises."""
+    rows: list[Mapping[str, object]] = []
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_file(self._file, schema)
-        self._schema, self._rows = schema, list[Mapping[str, object]]()
+    def flush() -> None:
+        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+        rows.clear()
 
-    def write(self, row: Mapping[str, object]) -> None:
-        """Append a row."""
-        self._rows.append(row)
-        if len(self._rows) == _BATCH:
-            self._flush()
+    def write(row: Mapping[str, object]) -> None:
+        rows.append(row)
+        if len(rows) == _BATCH:
+            flush()
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._file:
-            if kind is None:
-                self._flush()
-                self._writer.close()
+    with pa.OSFile(str(path), "wb") as file:
+        writer = pa.ipc.new_file(file, schema)
+        yield write
+        if rows:
+            flush()
+        writer.close()

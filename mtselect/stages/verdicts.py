@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mtselect.config import Experiment, SelectionConfig
 from mtselect.data.pairs import PairTable
-from mtselect.data.tables import TableWriter
+from mtselect.data.tables import table_writer
 from mtselect.selection.gate import bound
 from mtselect.selectors.base import SELECTORS
 from mtselect.stages.candidates import candidate_rows
@@ -33,9 +33,9 @@ def _run(work: Work) -> None:
     experiment, pool = work.experiment, work.read(POOL)
     choice = choose(work)
     candidates = np.isin(choice.rows, candidate_rows(experiment, work.read(POOL_TOKENS)))  # `pool` takes from others, too
-    with TableWriter(work.out / "verdicts.arrow", SCHEMA) as table:
+    with table_writer(work.out / "verdicts.arrow", SCHEMA) as write:
         for verdict in compress(_verdicts(choice, experiment.selection, pool), candidates):
-            table.write(verdict)
+            write(verdict)
 
 
 def _verdicts(choice: Choice, chosen: SelectionConfig, pool: PairTable) -> Iterator[dict[str, object]]:

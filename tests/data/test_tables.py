@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtselect.data import tables
-from mtselect.data.tables import Table, TableWriter
+from mtselect.data.tables import Table, table_writer
 
 SCHEMA = pa.schema([("text", pa.string()), ("numbers", pa.list_(pa.int32()))])
 ROWS = st.lists(st.fixed_dictionaries({"text": st.text(), "numbers": st.lists(st.integers(0, 9))}), min_size=1, max_size=9)
@@ -28,9 +28,9 @@ class Plain(Table[dict[str, Any]]):
 
 
 def written(rows: list[dict[str, Any]], path: Path) -> Plain:
-    with TableWriter(path, SCHEMA) as table:
+    with table_writer(path, SCHEMA) as write:
         for row in rows:
-            table.write(row)
+            write(row)
     return Plain(path)
 
 
@@ -60,8 +60,8 @@ def test_no_rows_at_all(tmp_path: Path) -> None:
 
 def test_what_failed_half_way_is_no_table(tmp_path: Path) -> None:
     def fail() -> None:
-        with TableWriter(tmp_path / "rows.arrow", SCHEMA) as table:
-            table.write({"text": "a", "numbers": [1]})
+        with table_writer(tmp_path / "rows.arrow", SCHEMA) as write:
+            write({"text": "a", "numbers": [1]})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
