@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from mtselect.data.fingerprint import file_digest
 from mtselect.errors import DataError
@@ -22,14 +22,6 @@ LANGUAGE = r"[A-Za-z]{2,3}(?:_[A-Za-z0-9]+)*"  # de, deu_Latn, pt_BR
 # What both names begin with, the two endings that tell them apart, and what both end with.
 _DASHED = re.compile(rf"(.+\.)({LANGUAGE})-({LANGUAGE})()")
 _BRACED = re.compile(r"(.+)\{([^{},]+),([^{},]+)\}([^{},]*)")
-
-
-class Sides(NamedTuple):
-    """Both files, and the endings that tell them apart."""
-
-    src: Path
-    tgt: Path
-    languages: tuple[str, str]
 
 
 class Moses(Reader):
@@ -43,22 +35,22 @@ class Moses(Reader):
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
         """Line by line."""
-        sides = sides_of(source)
-        with open_file(sides.src) as src, open_file(sides.tgt) as tgt:
-            yield from side_by_side(src, tgt, sides.languages, f"{sides.src} and {sides.tgt}")
+        src, tgt, languages = _sides(source)
+        with open_file(src) as one, open_file(tgt) as other:
+            yield from side_by_side(one, other, languages, f"{src} and {tgt}")
 
     def count(self, source: str) -> int:
         """Lines of either. Raises DataError if one has more."""
-        sides = sides_of(source)
-        counts = [count_lines(sides.src), count_lines(sides.tgt)]
-        if counts[0] != counts[1]:
-            raise _unequal(f"{sides.src} and {sides.tgt}", f"{counts[0]:,} and {counts[1]:,} lines")
-        return counts[0]
+        src, tgt, _ = _sides(source)
+        one, other = count_lines(src), count_lines(tgt)
+        if one != other:
+            raise _unequal(f"{src} and {tgt}", f"{one:,} and {other:,} lines")
+        return one
 
     def fingerprint(self, source: str) -> str:
         """SHA-256 over both files' digests."""
-        sides = sides_of(source)
-        return hashlib.sha256(f"{file_digest(sides.src)} {file_digest(sides.tgt)}".encode()).hexdigest()
+        src, tgt, _ = _sides(source)
+        return hashlib.sha256(f"{file_digest(src)} {file_digest(tgt)}".encode()).hexdigest()
 
 
 def side_names(source: str) -> tuple[str, str] | None:
@@ -67,18 +59,18 @@ def side_names(source: str) -> tuple[str, str] | None:
     return None if match is None else (f"{match[1]}{match[2]}{match[4]}", f"{match[1]}{match[3]}{match[4]}")
 
 
-def sides_of(source: str) -> Sides:
-    """The two files. Raises DataError naming those that were looked for."""
+def _sides(source: str) -> tuple[Path, Path, tuple[str, str]]:
+    """Both files, and the endings that tell them apart. Raises DataError naming those that were looked for."""
     match = _match(source)
     assert match, source
     begin, src, tgt, end = match.groups()
     if match.re is _BRACED:
-        return Sides(existing(f"{begin}{src}{end}"), existing(f"{begin}{tgt}{end}"), (src, tgt))
+        return existing(f"{begin}{src}{end}"), existing(f"{begin}{tgt}{end}"), (src, tgt)
     begins = [begin, f"{begin}{src}-{tgt}.", f"{begin}{tgt}-{src}."]
     for one in begins:
         found = [_file(f"{one}{language}") for language in (src, tgt)]
         if found[0] and found[1]:
-            return Sides(found[0], found[1], (src, tgt))
+            return found[0], found[1], (src, tgt)
     looked = ", ".join(f"{one}{language}" for one in begins for language in (src, tgt))
     raise DataError(f"{source} stands for two files, and no two of {looked} (each perhaps .gz or .zst) are in "
                     f"{Path(source).expanduser().absolute().parent}: correct the path; {forms()}")
