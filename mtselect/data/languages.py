@@ -64,7 +64,7 @@ def guessed_languages(data: DataConfig) -> tuple[str, str] | None:
         DataError: they cannot be read.
     """
     rows = [row for row in islice(read_rows(data, "seeds"), _LOOKED_AT) if row.reason is None]
-    src, tgt = (guessed_language(sentences) for sentences in ([row.src for row in rows], [row.tgt for row in rows]))
+    src, tgt = guessed_language([row.src for row in rows]), guessed_language([row.tgt for row in rows])
     return (src, tgt) if src and tgt and src != tgt else None
 
 

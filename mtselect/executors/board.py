@@ -88,19 +88,19 @@ class SentProgress:
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Say it now and then."""
         self.say(Message(kind="begin", who=sender(), name=name, amount=total))
-        done, said, since = 0, 0, time.monotonic()
+        unsaid, since = 0, time.monotonic()
 
         def advance(n: int) -> None:
-            nonlocal done, said, since
-            done += n
+            nonlocal unsaid, since
+            unsaid += n
             if time.monotonic() - since >= _SAY_SECONDS:
-                self.say(Message(kind="advance", who=sender(), name=name, amount=done - said))
-                said, since = done, time.monotonic()
+                self.say(Message(kind="advance", who=sender(), name=name, amount=unsaid))
+                unsaid, since = 0, time.monotonic()
 
         try:
             yield advance
         finally:
-            self.say(Message(kind="end", who=sender(), name=name, amount=done - said))
+            self.say(Message(kind="end", who=sender(), name=name, amount=unsaid))
 
 
 class Bars:
