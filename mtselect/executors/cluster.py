@@ -77,12 +77,12 @@ def connected(runtime: RuntimeConfig) -> Iterator[tuple[Room, Room]]:
     import ray
 
     head = _head(runtime)
-    options: dict[str, Any] = {"include_dashboard": False} if head is None else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if head is not None:
             _require_answer(head)
-        ray.init(address=head or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(address=head or "local", include_dashboard=False if head is None else None, log_to_driver=False,
+                 logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"the Ray cluster {f'at {head} ' if head else ''}cannot be used ({first_line(error)}): start its "
                            "head with `ray start --head`, join this machine with `ray start --address`, correct "
