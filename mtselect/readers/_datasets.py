@@ -34,12 +34,10 @@ class DatasetReader(Reader):
         """The dataset of a source. Raises DataError."""
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Of the dataset."""
         dataset = self.open(source)
         names = top_columns(dataset.column_names, columns)
         chosen = dataset.select_columns(names) if names else dataset
         return batch_records(chosen.with_format("arrow").iter(batch_size=BATCH_ROWS))
 
     def count(self, source: str) -> int:
-        """Of the dataset."""
         return len(self.open(source))

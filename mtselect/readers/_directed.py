@@ -15,7 +15,6 @@ class DirectedFile(Reader):
     suffix: str
 
     def takes(self, source: str) -> bool:
-        """By the suffix."""
         return self._match(source) is not None
 
     def path(self, source: str) -> Path:

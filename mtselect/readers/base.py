@@ -88,13 +88,11 @@ class FileReader(Reader):
         return " ".join(f"{suffix}[.gz|.zst]" if self.zipped else suffix for suffix in self.suffixes)
 
     def takes(self, source: str) -> bool:
-        """By the suffix."""
         path = Path(source)
         zipped = self.zipped and path.suffix.lower() in ZIPPED
         return (Path(path.stem) if zipped else path).suffix.lower() in self.suffixes and not path.expanduser().is_dir()
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Of the file."""
         with open_file(self.path(source)) as stream:
             yield from self.read(stream)
 

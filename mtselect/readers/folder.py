@@ -19,11 +19,9 @@ class Folder(DatasetReader):
     about = "a folder that Hugging Face datasets can open"
 
     def takes(self, source: str) -> bool:
-        """What is one."""
         return Path(source).expanduser().is_dir()
 
     def open(self, source: str) -> Dataset:
-        """Of a folder."""
         from datasets import load_from_disk
 
         path = self.path(source)

@@ -30,11 +30,9 @@ class Hub(DatasetReader):
     about = "hub:NAME[@REVISION][:CONFIG]:SPLIT"
 
     def takes(self, source: str) -> bool:
-        """By its first letters."""
         return source.startswith("hub:")
 
     def open(self, source: str) -> Dataset:
-        """The split."""
         return load_split(source, *hub_split(source))
 
     def fingerprint(self, source: str) -> str:

@@ -18,7 +18,6 @@ class Json(FileReader):
     suffixes = (".json",)
 
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
-        """Of the list."""
         opening = cast(BufferedReader, stream).peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         if opening != b"[":
             yield from Jsonl().read(stream)

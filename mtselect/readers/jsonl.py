@@ -18,7 +18,6 @@ class Jsonl(FileReader):
     suffixes = (".jsonl",)
 
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
-        """Line by line."""
         for number, text in lines(stream):
             if text is None:
                 yield SourceRecord(number, None, TOO_LONG, "(line not read)")

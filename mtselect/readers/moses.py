@@ -34,7 +34,6 @@ class Moses(Reader):
         return side_names(source) is not None and not Path(source).expanduser().exists()
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Line by line."""
         src, tgt, languages = _sides(source)
         with open_file(src) as one, open_file(tgt) as other:
             yield from side_by_side(one, other, languages, f"{src} and {tgt}")

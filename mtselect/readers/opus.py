@@ -24,7 +24,6 @@ class Opus(DirectedFile):
     suffix = r"\.zip"
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Line by line."""
         path, (name, asked) = self.path(source), self.parts(source)
         try:
             with zipfile.ZipFile(path) as archive:

@@ -16,7 +16,6 @@ class Parquet(FileReader):
     zipped = False
 
     def records(self, source: str, columns: list[str]) -> Iterator[SourceRecord]:
-        """Of the file."""
         import pyarrow.parquet as pq
         from pyarrow import ArrowException
 

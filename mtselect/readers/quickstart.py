@@ -21,7 +21,6 @@ class Quickstart(Jsonl):
     about = "quickstart:pool|seeds|dev|test"
 
     def takes(self, source: str) -> bool:
-        """By its first letters."""
         return source.startswith("quickstart:")
 
     def path(self, source: str) -> Path:

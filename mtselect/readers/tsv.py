@@ -17,7 +17,6 @@ class Tsv(TableReader):
     suffixes = (".tsv",)
 
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
-        """Line by line."""
         header: list[str] | None = None
         for number, text in lines(stream):
             if text is None:
