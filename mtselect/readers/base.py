@@ -7,7 +7,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple, Protocol, cast
 
 from mtselect.data.fingerprint import path_digest
 from mtselect.errors import DataError
@@ -35,7 +35,7 @@ class SourceRecord(NamedTuple):
     excerpt: str = ""
 
 
-class Reader:
+class Reader(Protocol):
     """A form of sources. One that is no file and no folder has its own `fingerprint`."""
 
     @property
@@ -96,9 +96,9 @@ class FileReader(Reader):
         with open_file(self.path(source)) as stream:
             yield from self.read(stream)
 
-    @abstractmethod
     def read(self, stream: IO[bytes]) -> Iterator[SourceRecord]:
-        """Rows of an open file."""
+        """Rows of an open file, unless the subclass has its own `records`."""
+        raise NotImplementedError
 
 
 class TableReader(FileReader):

@@ -100,15 +100,15 @@ def verdicts_output(experiment: Experiment) -> Output[pa.Table]:
 def why(lineage: Lineage, rows: Sequence[int]) -> list[str]:
     """Of pairs of the pool, which may be no candidates, why they are in the set or not."""
     experiment, tokens = lineage.experiment, POOL_TOKENS.read(lineage)
-    candidates = candidate_rows(experiment, tokens)
+    candidates, lengths = candidate_rows(experiment, tokens), tokens.lengths
     reasons = verdicts_output(experiment).read(lineage)["why"]
     found = []
     for row in rows:
         place = int(np.searchsorted(candidates, row))
         if place < len(candidates) and candidates[place] == row:
             found.append(reasons[place].as_py())
-        elif tokens.lengths[row] > experiment.model.max_tokens:
-            found.append(f"out: {tokens.lengths[row]} tokens, model.max_tokens is {experiment.model.max_tokens}")
+        elif lengths[row] > experiment.model.max_tokens:
+            found.append(f"out: {lengths[row]} tokens, model.max_tokens is {experiment.model.max_tokens}")
         elif SELECTORS.load(experiment.selection.method).excludes:
             found.append("out: the warm-up learns it, and warmup.exclude leaves such pairs out")
         else:
