@@ -8,12 +8,14 @@ import yaml
 
 
 def fill(template: Path, **values: object) -> str:
-    """The text of a template, none of whose values may be missing. Its filter `yaml` writes a value as YAML on one line."""
-    from jinja2 import Environment, StrictUndefined
+    """The text of a template, none of whose values may be missing; in HTML they are escaped. Its filter `yaml` writes a value
+    as YAML on one line."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = Environment(loader=FileSystemLoader(template.parent), autoescape=select_autoescape(["html"]),
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["yaml"] = _one_line
-    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+    return environment.get_template(template.name).render(values)
 
 
 def _one_line(value: object) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mtselect.reports.figures import gate_histogram
+from mtselect.template import fill
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -241,8 +243,4 @@ def _svg(figure: Drawing) -> str:
 
 
 def _render(template: str, title: str, **values: object) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    pages = Environment(loader=PackageLoader("mtselect.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                        keep_trailing_newline=True)
-    return pages.get_template(template).render(title=short_text(title), **values)
+    return fill(Path(__file__).parent / "templates" / template, title=short_text(title), **values)
