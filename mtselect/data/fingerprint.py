@@ -6,6 +6,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from mtselect.hub import is_local
+
 
 def path_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, or over the names and digests of a folder's files."""
@@ -26,3 +28,8 @@ def file_digest(path: Path) -> str:
 def _digest_of(path: Path, *version: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def local_digest(name: str) -> str | None:
+    """Of what a file or folder holds; null for a name on the hub, which says by itself what it stands for."""
+    return path_digest(Path(name)) if is_local(name) else None

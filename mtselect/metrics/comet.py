@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mtselect.metrics._comet.client import CometScorer, model_digest
+from mtselect.data.fingerprint import local_digest
+from mtselect.metrics._comet.client import CometScorer
 from mtselect.metrics._comet.install import comet_version
 from mtselect.metrics.base import PlainMetric, Scoring
 
@@ -37,7 +38,7 @@ class Comet(PlainMetric):
 
     def source(self, scoring: Scoring) -> str | None:
         """Of a model that is a folder or a file."""
-        return model_digest(scoring.settings.comet_model)
+        return local_digest(scoring.settings.comet_model)
 
     def signature(self, scoring: Scoring) -> str:
         """Model and version."""

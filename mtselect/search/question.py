@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 from mtselect.config import Experiment, Sweep, validated
-from mtselect.data.fingerprint import path_digest
+from mtselect.data.fingerprint import local_digest
 from mtselect.errors import ConfigError
-from mtselect.hub import is_local
 from mtselect.metrics.base import direction
 from mtselect.readers.base import source_fingerprint
 
@@ -38,8 +36,8 @@ def content(experiment: Experiment) -> dict[str, str]:
     """Fingerprints of what the sources hold, and the model's folder if it is one."""
     sources = {role: getattr(experiment.data, role) for role in ("pool", "seeds", "dev", "test")}
     found = {role: source_fingerprint(source) for role, source in sources.items() if source is not None}
-    if experiment.model.name is not None and is_local(experiment.model.name):
-        found["model"] = path_digest(Path(experiment.model.name))
+    if (name := experiment.model.name) and (digest := local_digest(name)):
+        found["model"] = digest
     return {name: digest[:20] for name, digest in found.items()}
 
 

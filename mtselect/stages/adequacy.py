@@ -14,9 +14,8 @@ from joblib import cpu_count
 
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, RuntimeConfig
-from mtselect.data.fingerprint import path_digest
+from mtselect.data.fingerprint import local_digest
 from mtselect.data.pairs import Pair
-from mtselect.hub import is_local
 from mtselect.selection.features import trigram_overlap
 from mtselect.selectors.base import Adequacy
 from mtselect.stages.candidates import READS, candidate_pairs, index_shards, pass_parts
@@ -54,8 +53,8 @@ def comparer(experiment: Experiment, runtime: RuntimeConfig) -> Callable[[Sequen
 
 def encoder_digest(experiment: Experiment) -> list[str]:
     """What an encoder's folder holds; a name is what it says."""
-    name = experiment.adequacy.encoder
-    return [path_digest(Path(name))] if is_local(name) else []
+    digest = local_digest(experiment.adequacy.encoder)
+    return [digest] if digest else []
 
 
 ADEQUACY = Stage(name="adequacy", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,

@@ -6,11 +6,9 @@ A named model is its own output: a folder, known by its files, or a pinned hub n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mtselect.config import Experiment
-from mtselect.data.fingerprint import path_digest
-from mtselect.hub import is_local
+from mtselect.data.fingerprint import local_digest
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Lineage, Stage, Work
 from mtselect.stages.models import Weights
@@ -40,7 +38,7 @@ class BaseModel:
         name = lineage.experiment.model.name
         if name is None:
             return lineage.key(BASE)
-        return path_digest(Path(name)) if is_local(name) else name
+        return local_digest(name) or name
 
     def read(self, lineage: Lineage) -> Weights:
         return Weights(name=lineage.experiment.model.name or str(lineage.path(BASE)))

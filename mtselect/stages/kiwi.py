@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import closing
 
 from mtselect.config import Experiment
-from mtselect.metrics._comet.client import CometScorer, model_digest
+from mtselect.data.fingerprint import local_digest
+from mtselect.metrics._comet.client import CometScorer
 from mtselect.stages.candidates import READS, CandidateIndex, candidate_pairs, index_shards, pass_parts
 from mtselect.stages.corpus import POOL
 from mtselect.stages.lineage import Output, Stage, Work
@@ -25,8 +26,8 @@ def _run(work: Work) -> None:
 
 
 def _sources(experiment: Experiment) -> list[str]:
-    digest = model_digest(experiment.adequacy.kiwi)
-    return [] if digest is None else [digest]
+    digest = local_digest(experiment.adequacy.kiwi)
+    return [digest] if digest else []
 
 
 KIWI = Stage(name="kiwi", version=1, parts=pass_parts, inputs=lambda _: [POOL, POOL_TOKENS], run=_run,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mtselect.data.fingerprint import path_digest
 from mtselect.errors import CometError
 from mtselect.metrics._comet.install import INSTALL, environment, is_installed, python
 
@@ -153,11 +152,6 @@ class CometScorer:
         text = os.pread(self._stderr.fileno(), TAIL, max(0, size - TAIL)).decode(errors="replace")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return "\n  ".join([f"{how}; its last lines:", *text.splitlines()[-LINES:]])
-
-
-def model_digest(model: str) -> str | None:
-    """Of a model that is a folder or a file; a name on the hub is what it says."""
-    return path_digest(Path(model)) if Path(model).exists() else None
 
 
 def _end(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
