@@ -32,7 +32,7 @@ from mtselect.stages.gradients import GRADIENTS
 from mtselect.stages.lineage import Bench, Lineage, Stage, depends_on
 from mtselect.stages.models import scored_model
 from mtselect.stages.trial import selecting_stages, shared_stages
-from mtselect.store import LookingStore, NotStored
+from mtselect.store import NotStored
 from mtselect.training.language_model import Model, empty_model, n_parameters
 
 _CHARACTERS = 4.0  # of a token
@@ -64,7 +64,7 @@ class Step:
 
 def cached_stages(bench: Bench, experiment: Experiment) -> set[Stage]:
     """The stages all trials share whose output is in the store; one that is not hides those after it."""
-    looking = Lineage(replace(bench, store=LookingStore(bench.store.root)), experiment)
+    looking = Lineage(bench.looking(), experiment)
     found: set[Stage] = set()
     for stage in shared_stages(experiment):
         try:

@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
@@ -104,9 +103,9 @@ def referenced(bench: Bench, experiment: Experiment) -> set[Path]:
     from mtselect.stages.corpus import CORPUS
     from mtselect.stages.lineage import Lineage
     from mtselect.stages.trial import all_stages
-    from mtselect.store import LookingStore, NotStored
+    from mtselect.store import NotStored
 
-    lineage = Lineage(replace(bench, store=LookingStore(bench.store.root)), experiment)
+    lineage = Lineage(bench.looking(), experiment)
     name = experiment.model.name
     if name is not None and "@" not in name and not is_local(name):
         raise StorageError(f"its model {name!r} is no folder any more")

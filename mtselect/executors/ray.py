@@ -29,7 +29,7 @@ from mtselect.remote import first_line
 from mtselect.stages.evaluation import EVALUATION
 from mtselect.stages.lineage import Bench, Lineage, Stage
 from mtselect.stages.trial import TrialResult, run_trial
-from mtselect.store import LookingStore, NotStored
+from mtselect.store import NotStored
 
 _RETRIES = 5  # of a task whose node died, before it is the task that kills nodes
 _SEEN_SECONDS = 60  # a file system over a network shows this machine what a node wrote
@@ -163,9 +163,8 @@ class Ray:
             raise KeyboardInterrupt
 
     def _is_there(self, experiment: Experiment, stage: Stage) -> bool:
-        looking = replace(self.bench, store=LookingStore(self.bench.store.root))
         with contextlib.suppress(NotStored):
-            Lineage(looking, experiment).entry(stage)
+            Lineage(self.bench.looking(), experiment).entry(stage)
             return True
         return False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from mtselect.config import Experiment, RuntimeConfig
 from mtselect.metrics.base import Metrics
 from mtselect.progress import OnEpoch, Progress
-from mtselect.store import Entry, Recipe, Store
+from mtselect.store import Entry, LookingStore, Recipe, Store
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -39,6 +39,10 @@ class Bench:
     progress: Progress
     metrics: Metrics = field(default_factory=Metrics)
     part: tuple[int, int] = (0, 1)
+
+    def looking(self) -> Bench:
+        """The same, where what is not in the store is not computed: it raises NotStored."""
+        return replace(self, store=LookingStore(self.store.root))
 
 
 class Input(Protocol[T_co]):
