@@ -83,11 +83,11 @@ def _set_metrics(results: Sequence[TrialResult]) -> dict[str, float]:
     return metrics
 
 
-def scores_as_metrics(scores: Sequence[Score]) -> dict[str, float]:
-    """`eval/<name>` and its interval's ends, scores first (the UI opens on what was logged first)."""
-    metrics = {f"eval/{score.name}": score.value for score in scores}
+def scores_as_metrics(scores: Sequence[Score], prefix: str = "eval") -> dict[str, float]:
+    """`<prefix>/<name>` and its interval's ends, scores first (the UI opens on what was logged first)."""
+    metrics = {f"{prefix}/{score.name}": score.value for score in scores}
     for score in scores:
-        metrics |= {f"eval/{score.name}_low": score.low, f"eval/{score.name}_high": score.high}
+        metrics |= {f"{prefix}/{score.name}_low": score.low, f"{prefix}/{score.name}_high": score.high}
     return metrics
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from mtselect.config import Experiment, Sweep
-from mtselect.metrics.base import direction
+from mtselect.metrics.base import sign
 from mtselect.recording import dev_pairs, seen_candidates
 from mtselect.reports import figures as plots
 from mtselect.reports import pages
@@ -66,7 +66,7 @@ def differences_to_baselines(rows: Sequence[TrialRow], objective: str) -> dict[s
     """Run id of every trial -> how much better it scores than the untuned model, and than sets of its size, drawn from all or
     behind its gate, on average, where there are such. Named so that they stand behind the score in MLflow's columns, which are
     in alphabetical order."""
-    better = 1 if direction(objective) == "maximize" else -1
+    better = sign(objective)
     untuned = [row.metrics[objective] for row in rows if row.params["method"] == "untuned"]
     found = {}
     for row in rows:

@@ -104,3 +104,8 @@ def direction(objective: str) -> Literal["minimize", "maximize"]:
     """Most scores go up; what is selected (pairs, noise) goes down."""
     up = objective.startswith("eval/") and METRICS.load(objective.removeprefix("eval/")).higher_is_better
     return "maximize" if up else "minimize"
+
+
+def sign(objective: str) -> Literal[1, -1]:
+    """What a score is multiplied by so that more is better."""
+    return 1 if direction(objective) == "maximize" else -1

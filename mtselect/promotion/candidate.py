@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtselect.config import Experiment, Sweep, budget_pairs, parse, with_fields
 from mtselect.errors import PromotionRefused
-from mtselect.metrics.base import direction
+from mtselect.metrics.base import sign
 from mtselect.progress import NamedProgress
 from mtselect.promotion import gates
 from mtselect.promotion.gates import Gate
@@ -136,8 +136,8 @@ def choose(runs: list[RecordedRun], sweep: Sweep) -> tuple[RecordedRun, list[Rec
     trials = [run for run in runs if run.tags["mtselect.kind"] == "trial" and run.metrics.get("select/pairs")]
     if not trials:
         raise PromotionRefused(f"study {sweep.study.name!r} has no finished trial that selected a pair: run the sweep first")
-    sign = 1 if direction(metric) == "maximize" else -1
-    best = max(trials, key=lambda run: (sign * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
+    better = sign(metric)
+    best = max(trials, key=lambda run: (better * run.metrics[metric], -int(run.tags["mtselect.trial"])))  # Optuna's, if equal
     rivals = {run.name: run for run in runs if run.tags["mtselect.kind"] == "baseline" and is_rival(run, best)}
     missing = {"random", "pool", *sweep.study.baselines} - {run.params["method"] for run in rivals.values()}
     if missing:

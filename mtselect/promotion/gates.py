@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtselect.config import DataConfig
 from mtselect.data.normalise import normalise
 from mtselect.data.pairs import Pair, pair_id
-from mtselect.metrics.base import direction
+from mtselect.metrics.base import sign
 from mtselect.store import hash_ids
 
 if TYPE_CHECKING:
@@ -142,6 +142,6 @@ def above_champion(metric: str, value: float, test_digest: str, champion: Mappin
     if before is None or champion.get("mtselect.test_digest") != test_digest:
         return Gate(name=name, passed=False, detail="the champion was scored on another test set or with another metric, so "
                     "that the two cannot be compared: --force makes this one the champion")
-    better = value > float(before) if direction(f"eval/{metric}") == "maximize" else value < float(before)
+    better = sign(f"eval/{metric}") * (value - float(before)) > 0
     return Gate(name=name, passed=better,
                 detail=f"{metric} on test {value:.2f}, the champion's is {float(before):.2f}")

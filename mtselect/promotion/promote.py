@@ -130,7 +130,8 @@ def _register(order: Order, tracker: MlflowTracker, registry: Registry, candidat
             version = registry.register(Path(folder), candidate.run.run_id, tags, card)
     else:
         version = known
-    tracker.log_scores(candidate.run.run_id, version.model_id, _test_metrics(candidate), candidate.test_set)
+    tracker.log_scores(candidate.run.run_id, version.model_id, scores_as_metrics(candidate.test, "test"),
+                       candidate.test_set)
     (registry.crown if alias == CHAMPION else registry.challenge)(version.number)
     console.print(f"[green]{registry.name}[/] version {version.number} is {alias}"
                   + ("" if known is None else " (the same set was registered before)") + forced, soft_wrap=True)
@@ -171,12 +172,8 @@ def _gate_tags(gates: Sequence[Gate]) -> dict[str, str]:
             for gate in gates}
 
 
-def _test_metrics(candidate: Candidate) -> dict[str, float]:
-    return {name.replace("eval/", "test/"): value for name, value in scores_as_metrics(candidate.test).items()}
-
-
 def _log(tracker: MlflowTracker, candidate: Candidate) -> None:
-    metrics = _test_metrics(candidate)
+    metrics = scores_as_metrics(candidate.test, "test")
     for name, result in candidate.comparisons.items():
         kind = candidate.rivals[name]
         metrics |= {f"test/p_value_against_{kind}": result.p_value, f"test/difference_to_{kind}": result.difference}

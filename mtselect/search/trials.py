@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import optuna
 import psutil
 
-from mtselect.metrics.base import direction
+from mtselect.metrics.base import sign
 from mtselect.tracking.base import Kind
 
 Study = optuna.Study
@@ -81,8 +81,8 @@ def study_rows(study: optuna.Study, objective: str) -> list[TrialRow]:
         if "row" in trial.user_attrs:
             row = TrialRow(**trial.user_attrs["row"])
             rows.setdefault(row.name, row)
-    sign = -1 if direction(objective) == "maximize" else 1
-    return sorted(rows.values(), key=lambda row: (objective not in row.metrics, sign * row.metrics.get(objective, 0.0)))
+    better = sign(objective)
+    return sorted(rows.values(), key=lambda row: (objective not in row.metrics, -better * row.metrics.get(objective, 0.0)))
 
 
 def worker_name() -> str:

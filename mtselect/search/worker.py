@@ -17,13 +17,13 @@ from mtselect import cli
 from mtselect.config import Experiment, Sweep
 from mtselect.errors import ClusterError, NonFiniteError, StorageError, UserError
 from mtselect.executors.base import Executor
+from mtselect.metrics.base import sign
 from mtselect.progress import LINE_SECONDS, Advance, OnEpoch
 from mtselect.recording import record_corpus, record_gradients, record_trial, trial_metrics, trial_params
 from mtselect.remote import causes, redact
 from mtselect.reports.tables import final_table, proof_table, scores_text, study_note
 from mtselect.reports.verdict import verdict
 from mtselect.resolve import trial_experiment
-from mtselect.search.question import directions
 from mtselect.search.rivals import Rival, rivals_of
 from mtselect.search.samplers import make_sampler, suggest
 from mtselect.search.storage import dashboard_arguments
@@ -236,11 +236,11 @@ class Worker:
         """Report each epoch's dev loss and stop the trial if the pruner says so."""
         if self.sweep.study.pruner == "none":
             return None
-        sign = -1 if directions(self.sweep)[0] == "maximize" else 1
+        falling = -sign(self.sweep.study.objectives[0])
 
         def on_epoch(epoch: int, dev_loss: float) -> None:
             with contextlib.suppress(StorageError):  # waited for long enough: what was trained is worth keeping
-                trial.report(sign * dev_loss, epoch)
+                trial.report(falling * dev_loss, epoch)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
