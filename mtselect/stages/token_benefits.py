@@ -10,7 +10,7 @@ from mtselect.data.prompts import texts_of_tokens
 from mtselect.stages.corpus import SEEDS
 from mtselect.stages.curvature import FITTED
 from mtselect.stages.lineage import Lineage
-from mtselect.stages.models import encode, load_scored, to_device
+from mtselect.stages.models import encode, load_scored
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.training.gradient_module import run_gradient_pass, token_benefits
 from mtselect.training.language_model import tracked_layers
@@ -27,8 +27,8 @@ def benefits_of_tokens(lineage: Lineage, pairs: Sequence[Pair]) -> list[list[tup
         mean = MeanSeed()
         run_gradient_pass(lm, layers, seeds, mean, batch_size=bench.runtime.batch_size, accelerator=bench.runtime.accelerator,
                           advance=advance)
-        to_device(lm, bench.runtime)
         direction = mean.preconditioned(FITTED.read(lineage), experiment.attribution.damping)
-        values = token_benefits(lm, layers, direction, examples, batch_size=bench.runtime.batch_size, advance=advance)
+        values = token_benefits(lm, layers, direction, examples, batch_size=bench.runtime.batch_size,
+                                accelerator=bench.runtime.accelerator, advance=advance)
     return [list(zip(texts_of_tokens(lm.tokenizer, example.target), benefits.tolist(), strict=True))
             for example, benefits in zip(examples, values, strict=True)]

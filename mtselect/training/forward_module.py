@@ -1,4 +1,4 @@
-"""Forward passes alone: what is read of each example, as a LightningModule.
+"""Forward passes alone: what is read of each example.
 
 The loss is summed over target tokens and EOS. The vector of hidden states is
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,32 +21,9 @@ from torch import Tensor, nn
 from mtselect.data.examples import Example
 from mtselect.errors import NonFiniteError
 from mtselect.progress import Advance
-from mtselect.training.batching import Batch, loader
-from mtselect.training.language_model import LanguageModel, target_logits, target_losses
-from mtselect.training.trainer import make_trainer
-
-Read = Callable[[nn.Module, Batch], Tensor]
-
-
-class ForwardModule(L.LightningModule):
-    """Collects what is read.
-
-    Args:
-        model: causal LM or encoder-decoder.
-        read: of a batch, [B, ...].
-        found: [N, ...], filled in.
-        advance: called with the number of examples done.
-    """
-
-    def __init__(self, model: nn.Module, read: Read, found: NDArray[Any], advance: Advance) -> None:
-        super().__init__()
-        self.model = model.eval()
-        self._read, self._found, self._advance = read, found, advance
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Read one batch."""
-        self._found[batch.rows.cpu().numpy()] = self._read(self.model, batch).cpu().numpy()
-        self._advance(len(batch.rows))
+from mtselect.training.batching import Batch
+from mtselect.training.language_model import LanguageModel, Model, target_logits, target_losses
+from mtselect.training.trainer import run_pass
 
 
 def example_losses(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
@@ -79,11 +55,11 @@ def example_states(lm: LanguageModel, examples: Sequence[Example], *, batch_size
     return states
 
 
-def _losses(model: nn.Module, batch: Batch) -> Tensor:
+def _losses(model: Model, batch: Batch) -> Tensor:
     return target_losses(target_logits(model, batch).float(), batch.targets).double()
 
 
-def _states(model: nn.Module, batch: Batch) -> Tensor:
+def _states(model: Model, batch: Batch) -> Tensor:
     decoder = {} if batch.decoder_ids is None else {"decoder_input_ids": batch.decoder_ids}
     found = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, output_hidden_states=True,
                   **decoder)
@@ -95,11 +71,14 @@ def _states(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.normalize(torch.einsum("btd,bt->bd", hidden.float(), weights.float()), dim=1)
 
 
-def _read_all(lm: LanguageModel, examples: Sequence[Example], read: Read, found: NDArray[Any], batch_size: int,
-              accelerator: str, advance: Advance) -> None:
+def _read_all(lm: LanguageModel, examples: Sequence[Example], read: Callable[[Model, Batch], Tensor], found: NDArray[Any],
+              batch_size: int, accelerator: str, advance: Advance) -> None:
+    """Fill in found [N, ...] with what is read of each batch, [B, ...]."""
+    def look(batch: Batch) -> None:
+        found[batch.rows.cpu().numpy()] = read(lm.model, batch).cpu().numpy()
+
     if examples:
-        make_trainer(accelerator=accelerator).predict(ForwardModule(lm.model, read, found, advance),
-                                                      loader(examples, batch_size, lm.pad_id), return_predictions=False)
+        run_pass(lm, examples, look, batch_size=batch_size, accelerator=accelerator, advance=advance)
 
 
 def _check(found: NDArray[Any], said: str, section: str) -> None:

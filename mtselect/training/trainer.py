@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
+
+from mtselect.data.examples import Example
+from mtselect.progress import Advance
+from mtselect.training.batching import Batch, loader
+from mtselect.training.language_model import LanguageModel, Model
 
 
 def make_trainer(*, accelerator: str, devices: int = 1, strategy: str = "ddp", **arguments: Any) -> L.Trainer:
@@ -33,3 +39,23 @@ def make_trainer(*, accelerator: str, devices: int = 1, strategy: str = "ddp", *
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     return L.Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False,
                      enable_model_summary=False, enable_progress_bar=False, **arguments)
+
+
+class _Pass(L.LightningModule):
+    """Shows each batch to a function, which is given it where Lightning has put the model."""
+
+    def __init__(self, model: Model, look: Callable[[Batch], None], advance: Advance) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self._look, self._advance = look, advance
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        self._look(batch)
+        self._advance(len(batch.rows))
+
+
+def run_pass(lm: LanguageModel, examples: Sequence[Example], look: Callable[[Batch], None], *, batch_size: int,
+             accelerator: str, advance: Advance, rows: range | None = None, inference_mode: bool = True) -> None:
+    """Look at all examples, or some rows of them, in batches of like length, which are where the model is for that long."""
+    make_trainer(accelerator=accelerator, inference_mode=inference_mode).predict(
+        _Pass(lm.model, look, advance), loader(examples, batch_size, lm.pad_id, rows=rows), return_predictions=False)

@@ -28,7 +28,7 @@ def prepared(tiny: SimpleNamespace, architecture: str, pattern: str) -> tuple[An
 
 
 def benefits(lm: Any, layers: Any, direction: dict[str, torch.Tensor], examples: Any) -> list[torch.Tensor]:
-    return token_benefits(lm, layers, direction, examples, batch_size=4, advance=lambda n: None)
+    return token_benefits(lm, layers, direction, examples, batch_size=4, accelerator="cpu", advance=lambda n: None)
 
 
 def one_by_one(lm: Any, layers: Any, direction: dict[str, torch.Tensor], example: Any, tiny: SimpleNamespace) -> list[float]:
