@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtselect.data.examples import Example, lengths_of
@@ -79,28 +78,23 @@ class Batch:
 
 def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""
-    some = [examples[row] for row in rows]
-    if some[0].start is not None:
-        return _collate_encoder_decoder(rows, some, pad_id)
-    lengths = np.array([len(example) for example in some])
-    input_ids = np.full((len(rows), lengths.max()), pad_id, np.int64)  # numpy: a torch tensor for each row takes twice as long
-    targets = np.full_like(input_ids, -100)
-    for i, example in enumerate(some):
-        n_prompt, end = len(example.prompt), len(example)
-        input_ids[i, :end] = example.prompt + example.target
-        targets[i, n_prompt - 1 : end - 1] = example.target
-    mask = np.arange(input_ids.shape[1]) < lengths[:, None]
-    return Batch(rows=torch.as_tensor(rows), input_ids=torch.from_numpy(input_ids), mask=torch.from_numpy(mask),
-                 targets=torch.from_numpy(targets))
+    some, decoder_ids = [examples[row] for row in rows], None
+    if (start := some[0].start) is None:
+        read = [example.prompt + example.target for example in some]
+        targets = [[-100] * (len(example.prompt) - 1) + example.target + [-100] for example in some]
+    else:
+        read, targets = [example.prompt for example in some], [example.target for example in some]
+        decoder_ids = _padded([[start, *example.target[:-1]] for example in some], pad_id)
+    input_ids, lengths = _padded(read, pad_id), torch.tensor([len(ids) for ids in read])
+    return Batch(rows=torch.as_tensor(rows), input_ids=input_ids, mask=torch.arange(input_ids.shape[1]) < lengths[:, None],
+                 targets=_padded(targets, -100), decoder_ids=decoder_ids)
 
 
-def _collate_encoder_decoder(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
-    sources = [torch.tensor(example.prompt) for example in examples]
-    targets = [torch.tensor(example.target) for example in examples]
-    decoder_ids = [torch.tensor([example.start, *example.target[:-1]]) for example in examples]
-    return Batch(rows=torch.as_tensor(rows), input_ids=pad_sequence(sources, True, pad_id),
-                 mask=pad_sequence([torch.ones_like(source, dtype=torch.bool) for source in sources], True, False),
-                 targets=pad_sequence(targets, True, -100), decoder_ids=pad_sequence(decoder_ids, True, pad_id))
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    padded = np.full((len(rows), max(map(len, rows))), value, np.int64)  # numpy: a torch tensor a row takes twice as long
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def sorted_batches(lengths: NDArray[np.int32], batch_size: int, rows: range | None = None) -> list[Rows]:
