@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 
 from mtselect.data.examples import Example, lengths_of
 
@@ -116,34 +116,26 @@ def shuffled_batches(lengths: NDArray[np.int32], batch_size: int, rng: np.random
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-class _Collated(Dataset[Batch]):
-    """Indexed by the rows of a batch."""
+class _Epochs(IterableDataset[Batch]):
+    """Yields batches: the same every epoch, or new ones of all examples from a generator."""
 
-    def __init__(self, examples: Sequence[Example], pad_id: int) -> None:
-        self._examples, self._pad_id = examples, pad_id
-
-    def __getitem__(self, rows: Rows) -> Batch:
-        return collate(rows, self._examples, self._pad_id)
-
-
-class _Epochs(Sampler[Rows]):
-    """Yields the rows of each batch: the same every epoch, or new ones of all examples from a generator."""
-
-    def __init__(self, lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator | None, rows: range) -> None:
-        self._lengths, self._batch_size, self._rng, self._rows = lengths, batch_size, rng, rows
+    def __init__(self, examples: Sequence[Example], batch_size: int, pad_id: int, rng: np.random.Generator | None, rows: range
+                 ) -> None:
+        self._examples, self._batch_size, self._pad_id, self._rng, self._rows = examples, batch_size, pad_id, rng, rows
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __iter__(self) -> Iterator[Rows]:
-        if self._rng is None:
-            return iter(sorted_batches(self._lengths, self._batch_size, self._rows))
-        return iter(shuffled_batches(self._lengths, self._batch_size, self._rng))
+    def __iter__(self) -> Iterator[Batch]:
+        lengths = lengths_of(self._examples)
+        batches = (sorted_batches(lengths, self._batch_size, self._rows) if self._rng is None
+                   else shuffled_batches(lengths, self._batch_size, self._rng))
+        return (collate(rows, self._examples, self._pad_id) for rows in batches)
 
 
 def loader(examples: Sequence[Example], batch_size: int, pad_id: int,
            rng: np.random.Generator | None = None, rows: range | None = None) -> DataLoader[Batch]:
     """Batches sorted by length, over all examples or some rows of them; or of all, shuffled anew each epoch, if a generator is
     given."""
-    sampler = _Epochs(lengths_of(examples), batch_size, rng, range(len(examples)) if rows is None else rows)
-    return DataLoader(_Collated(examples, pad_id), sampler=sampler, batch_size=None)
+    rows = range(len(examples)) if rows is None else rows
+    return DataLoader(_Epochs(examples, batch_size, pad_id, rng, rows), batch_size=None)

@@ -37,6 +37,7 @@ def make_trainer(*, accelerator: str, devices: int = 1, strategy: str = "ddp", *
     warnings.filterwarnings("ignore", message="predict returned None")
     warnings.filterwarnings("ignore", message="You defined a `validation_step` but")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__`")
     return L.Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False,
                      enable_model_summary=False, enable_progress_bar=False, **arguments)
 
