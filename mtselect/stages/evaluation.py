@@ -76,9 +76,8 @@ def _translate(work: Work, weights: Weights, pairs: Sequence[Pair], split: Split
     to_device(lm, runtime)
     prompts = encode_prompts([pair.src for pair in pairs], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with work.bench.progress.task(f"translate {split}", len(prompts)) as advance:
-        return decode(lm.model, lm.tokenizer, prompts, experiment.evaluation, pad_id=lm.pad_id,
-                      batch_size=4 * runtime.batch_size, dtype=experiment.model.dtype, advance=advance,
-                      decoder_start=lm.decoder_start)
+        return decode(lm, prompts, experiment.evaluation, batch_size=4 * runtime.batch_size, dtype=experiment.model.dtype,
+                      advance=advance)
 
 
 def scoring(experiment: Experiment, progress: Progress) -> Scoring:

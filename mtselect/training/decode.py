@@ -14,20 +14,19 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from mtselect.config import EvaluationConfig
-from mtselect.data.prompts import Tokenizer, target_frame
+from mtselect.data.prompts import target_frame
 from mtselect.progress import Advance
-from mtselect.training.language_model import Model
+from mtselect.training.language_model import LanguageModel
 
 
-def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], config: EvaluationConfig, *, pad_id: int,
-           batch_size: int, dtype: str, advance: Advance, decoder_start: int | None = None) -> list[str]:
+def decode(lm: LanguageModel, prompts: Sequence[list[int]], config: EvaluationConfig, *, batch_size: int, dtype: str,
+           advance: Advance) -> list[str]:
     """Translate prompts (token ids), in batches of like length; hypotheses come back in the prompts' order.
 
     Greedy for `num_beams` 1, else beam search; generation stops at EOS, `stop` or `max_new_tokens`, and padding is never
     generated. Whitespace runs, newlines too, become one space, so that a hypothesis is one line.
-    `decoder_start` is an encoder-decoder's (`LanguageModel`).
     """
-    model.eval()
+    model, tokenizer, pad_id = lm.model.eval(), lm.tokenizer, lm.pad_id
     fresh = type(model.generation_config)
     # `generate` fills in from it what it is not told; below LoRA adapters it may be the model's own that is called.
     for part in (model, model.get_base_model()) if hasattr(model, "get_base_model") else (model,):
@@ -37,13 +36,13 @@ def decode(model: Model, tokenizer: Tokenizer, prompts: Sequence[list[int]], con
                      suppress_tokens=[pad_id] if pad_id != tokenizer.eos_token_id else None,
                      stop_strings=None if config.stop is None else [config.stop])
     side, first = "left", None  # token of the hypothesis; null: the one behind the prompt
-    if decoder_start is not None:  # sources are padded as in training: positions of some models count from the left
+    if lm.decoder_start is not None:  # sources are padded as in training: positions of some models count from the left
         side = "right"
-        settings.decoder_start_token_id, head = target_frame(tokenizer, decoder_start)
+        settings.decoder_start_token_id, head = target_frame(tokenizer, lm.decoder_start)
         settings.forced_bos_token_id, first = head[0] if head else None, 1 + len(head)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     hypotheses = [""] * len(prompts)
-    device = next(model.parameters()).device
+    device = model.device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

@@ -11,7 +11,7 @@ import torch
 
 from mtselect.config import EvaluationConfig, ModelConfig
 from mtselect.training.decode import decode, decoding_signature
-from mtselect.training.language_model import add_lora, build_small_llama, load_model
+from mtselect.training.language_model import LanguageModel, add_lora, build_small_llama, load_model
 
 SETTINGS = EvaluationConfig(max_new_tokens=12)
 
@@ -20,6 +20,9 @@ class Spelled:
     """A tokenizer whose tokens are their numbers."""
 
     eos_token_id = 2
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
 
     def __call__(self, text: str = "", text_target: str = "", **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [self.eos_token_id]}
@@ -32,8 +35,8 @@ def decoded(tiny: SimpleNamespace, config: EvaluationConfig = SETTINGS, **theirs
     lm = tiny.model("llama")
     for name, value in theirs.items():
         setattr(lm.model.generation_config, name, value)
-    prompts = [example.prompt for example in tiny.examples(6)]
-    return decode(lm.model, Spelled(), prompts, config, pad_id=tiny.pad, batch_size=4, dtype="float32", advance=lambda n: None)
+    return decode(LanguageModel(model=lm.model, tokenizer=Spelled(tiny.pad)), [example.prompt for example in tiny.examples(6)],
+                  config, batch_size=4, dtype="float32", advance=lambda n: None)
 
 
 THEIRS: list[dict[str, Any]] = [
@@ -52,8 +55,8 @@ def translated(tiny: SimpleNamespace, lora: bool, **theirs: Any) -> list[str]:
     model = add_lora(lm.model, ModelConfig(lora_rank=2)) if lora else lm.model
     for name, value in theirs.items():
         setattr(lm.model.generation_config, name, value)
-    return decode(model, Spelled(), [example.prompt for example in tiny.examples(6)], SETTINGS, pad_id=tiny.pad, batch_size=4,
-                  dtype="float32", advance=lambda n: None, decoder_start=tiny.start)
+    return decode(LanguageModel(model=model, tokenizer=Spelled(tiny.pad)), [example.prompt for example in tiny.examples(6)],
+                  SETTINGS, batch_size=4, dtype="float32", advance=lambda n: None)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -80,8 +83,8 @@ def test_padding_is_never_generated(tiny: SimpleNamespace) -> None:
     lm = tiny.model("llama")
     lm.model.lm_head.register_forward_hook(lambda module, inputs, logits: first(logits))
     assert lm.model.generate(torch.tensor([[1, 5, 7]]), max_new_tokens=12, do_sample=False).tolist()[0][3:] == [tiny.pad] * 12
-    texts = decode(lm.model, Spelled(), [[1, 5, 7]], SETTINGS, pad_id=tiny.pad, batch_size=1, dtype="float32",
-                   advance=lambda n: None)
+    texts = decode(LanguageModel(model=lm.model, tokenizer=Spelled(tiny.pad)), [[1, 5, 7]], SETTINGS, batch_size=1,
+                   dtype="float32", advance=lambda n: None)
     assert len(texts[0].split()) > 1
 
 
@@ -95,8 +98,7 @@ def test_a_hypothesis_ends_at_stop(tmp_path: Path) -> None:
 
     def one(config: EvaluationConfig) -> tuple[str, int]:
         steps.clear()
-        texts = decode(lm.model, lm.tokenizer, prompts, config, pad_id=lm.pad_id, batch_size=1, dtype="float32",
-                       advance=lambda n: None)
+        texts = decode(lm, prompts, config, batch_size=1, dtype="float32", advance=lambda n: None)
         return texts[0], len(steps)
 
     long, many = one(EvaluationConfig(max_new_tokens=40))

@@ -191,8 +191,8 @@ def test_decoding_equals_generation_one_by_one(beams: int, learned: SimpleNamesp
         expected.append(" ".join(tokenizer.decode(ids[0, 1 + len(extra) :], skip_special_tokens=True).split()))
         assert ids[0, 0] == made.start
         assert not extra or ids[0, 1] == made.code
-    found = decode(model, tokenizer, prompts, EvaluationConfig(num_beams=beams, max_new_tokens=20), pad_id=made.lm.pad_id,
-                   batch_size=3, dtype="float32", advance=lambda n: None, decoder_start=made.lm.decoder_start)
+    found = decode(made.lm, prompts, EvaluationConfig(num_beams=beams, max_new_tokens=20), batch_size=3, dtype="float32",
+                   advance=lambda n: None)
     assert found == expected
     assert sum(one == pair.tgt for one, pair in zip(found, PAIRS, strict=True)) >= 2
 
