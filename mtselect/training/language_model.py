@@ -62,8 +62,9 @@ def pinned(name: str) -> str:
     if is_local(name):
         return name
     found = pin(name, "model")
-    if "@" not in found:
-        raise ModelError(_not_loaded(name, OSError("it is no folder, and neither the hub nor its cache knows it")))
+    with _loading(name):
+        if "@" not in found:
+            raise OSError("it is no folder, and neither the hub nor its cache knows it")
     return found
 
 
@@ -71,11 +72,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of a hub name or folder. Raises ModelError if there is none or it has no EOS."""
     from transformers import AutoTokenizer
 
-    try:
-        repository, revision = located(name)
-        tokenizer = AutoTokenizer.from_pretrained(repository, **_revision(revision))
-    except Exception as error:  # Marian's and M2M100's want sentencepiece; files that are damaged
-        raise ModelError(_not_loaded(name, error)) from error
+    with _loading(name):
+        tokenizer = AutoTokenizer.from_pretrained(**_place(name))
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.name {name!r}: its tokenizer has no EOS token: choose a model whose tokenizer has one")
     return tokenizer
@@ -83,21 +81,31 @@ def load_tokenizer(name: str) -> Tokenizer:
 
 def decoder_start(name: str) -> int | None:
     """Token that the decoder of an encoder-decoder begins with; None if the hub name or folder is a causal LM's."""
-    try:
+    with _loading(name):
         return _decoder_start(_read_config(name))
-    except Exception as error:  # files that are damaged
-        raise ModelError(_not_loaded(name, error)) from error
 
 
 def _read_config(name: str) -> Any:
     from transformers import AutoConfig
 
+    return AutoConfig.from_pretrained(**_place(name))
+
+
+def _place(name: str) -> dict[str, str]:
+    """Of a hub name or folder, as `from_pretrained` wants it."""
     repository, revision = located(name)
-    return AutoConfig.from_pretrained(repository, **_revision(revision))
+    return {"pretrained_model_name_or_path": repository, "revision": revision or "main"}
 
 
-def _revision(revision: str | None) -> dict[str, str]:
-    return {} if revision is None else {"revision": revision}
+@contextmanager
+def _loading(name: str | None) -> Iterator[None]:
+    """What goes wrong in the block is a ModelError."""
+    try:
+        yield
+    except Exception as error:  # no such name or package, damaged files, other shapes or kinds: each library has its classes
+        raise ModelError(f"model.name {str(name)!r} cannot be loaded ({first_line(error)}): give a folder with a causal LM or "
+                         "an encoder-decoder, a hub name this machine can reach, or null for the small built-in model"
+                         ) from error
 
 
 def _decoder_start(config: Any) -> int | None:
@@ -123,18 +131,11 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | Non
     Raises:
         ModelError: there is no such model, it is neither a causal LM nor an encoder-decoder, or bitsandbytes is not installed.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     _hush()
-    tokenizer = load_tokenizer(name)
-    kind = AutoModelForCausalLM if decoder_start(name) is None else AutoModelForSeq2SeqLM
-    repository, revision = located(name)
-    try:
-        model = kind.from_pretrained(repository, dtype=dtype, **_revision(revision), **_attention(device),
-                                     **({} if quantize is None else _four_bits(dtype, device)))
-    except ModelError:
-        raise
-    except Exception as error:  # weights cut off, of other shapes, in a form of their own: each library has its classes
-        raise ModelError(_not_loaded(name, error)) from error
+    tokenizer, kind = load_tokenizer(name), _kind(name)
+    quantization = {} if quantize is None else _four_bits(dtype, device)
+    with _loading(name):
+        model = kind.from_pretrained(**_place(name), dtype=dtype, **_attention(device), **quantization)
     if quantize is not None:
         _leave_packed_as_saved(model)
     if adapter is not None:
@@ -144,6 +145,13 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | Non
         if merge and quantize is None:
             model = model.merge_and_unload()
     return LanguageModel(model=model, tokenizer=tokenizer)
+
+
+def _kind(name: str | None) -> Any:
+    """The class of transformers that a hub name or folder is loaded with; null is the small Llama."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForCausalLM if name is None or decoder_start(name) is None else AutoModelForSeq2SeqLM
 
 
 def _attention(device: torch.device | None) -> dict[str, str]:
@@ -225,16 +233,9 @@ def empty_model(config: ModelConfig) -> Model:
     Raises:
         ModelError: there is no such model.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    decodes = config.name is not None and decoder_start(config.name) is not None
-    shape = _small_llama(config, config.vocab_size) if config.name is None else _read_config(config.name)
-    kind: Any = AutoModelForSeq2SeqLM if decodes else AutoModelForCausalLM
-    try:
-        with torch.device("meta"):
-            return kind.from_config(shape)
-    except Exception as error:  # of another kind, such as images; sizes out of bounds
-        raise ModelError(_not_loaded(str(config.name), error)) from error
+    kind = _kind(config.name)
+    with _loading(config.name), torch.device("meta"):
+        return kind.from_config(_small_llama(config, config.vocab_size) if config.name is None else _read_config(config.name))
 
 
 def n_parameters(model: Model) -> int:
@@ -329,8 +330,3 @@ def _hush() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _not_loaded(name: str, error: Exception) -> str:
-    return (f"model.name {name!r} cannot be loaded ({first_line(error)}): give a folder with a causal LM or an "
-            "encoder-decoder, a hub name this machine can reach, or null for the small built-in model")

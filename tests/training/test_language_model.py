@@ -115,7 +115,7 @@ def test_a_folder_with_a_tokenizer_and_no_model_is_named(folder: Path, tmp_path:
 
 
 def test_a_package_the_tokenizer_wants_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_sentencepiece(name: str) -> None:
+    def without_sentencepiece(**_: str) -> None:
         raise ImportError("\nMarianTokenizer requires the SentencePiece library\nand more")
 
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", without_sentencepiece)
