@@ -167,8 +167,8 @@ def test_translations_are_made_in_the_models_dtype(lora_rank: int, make_lab: Cal
     """Weights of 7B in float32 are 28 GB. Adapters stay apart, in float32, as they were trained."""
     seen: list[set[torch.dtype]] = [set(), set()]
 
-    def decode(model: Any, tokenizer: Any, prompts: Any, *_: Any, **__: Any) -> list[str]:
-        for name, weight in model.named_parameters():
+    def decode(lm: LanguageModel, prompts: Any, *_: Any, **__: Any) -> list[str]:
+        for name, weight in lm.model.named_parameters():
             seen["lora_" in name].add(weight.dtype)
         return [""] * len(prompts)
 

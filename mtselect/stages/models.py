@@ -50,8 +50,7 @@ def load_weights(experiment: Experiment, runtime: RuntimeConfig, name: str, dtyp
                  adapter: str | None = None) -> LanguageModel:
     """A model in the experiment's dtype unless another is asked for, in 4 bits where it says so, and its adapters apart."""
     model = experiment.model
-    return load_model(name, dtype or getattr(torch, model.dtype), adapter=adapter, merge=False, quantize=model.quantize,
-                device=compute_device(runtime.accelerator))
+    return load_model(name, dtype or getattr(torch, model.dtype), adapter, model.quantize, compute_device(runtime.accelerator))
 
 
 def load_scored(experiment: Experiment, runtime: RuntimeConfig, weights: Weights) -> LanguageModel:

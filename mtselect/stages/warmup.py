@@ -27,8 +27,9 @@ def _run(work: Work) -> None:
     model = lm.model
     if experiment.model.lora_rank:
         model.save_pretrained(work.out / "adapter")
-        model = (model.merge_and_unload() if experiment.model.quantize is None else
-                 load_model(base.name, getattr(torch, experiment.model.dtype), adapter=str(work.out / "adapter")).model)
+        if experiment.model.quantize is not None:  # adapters are merged into weights that are not
+            model = load_model(base.name, getattr(torch, experiment.model.dtype), str(work.out / "adapter")).model
+        model = model.merge_and_unload()
     model.save_pretrained(work.out / "model")
     lm.tokenizer.save_pretrained(work.out / "model")
 

@@ -116,15 +116,14 @@ def _decoder_start(config: Any) -> int | None:
     return int(config.bos_token_id if start is None else start)
 
 
-def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, merge: bool = True,
-         quantize: str | None = None, device: torch.device | None = None) -> LanguageModel:
-    """Load weights from a hub name or folder, and LoRA adapters from another folder, merged into them or apart.
+def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | None = None, quantize: str | None = None,
+               device: torch.device | None = None) -> LanguageModel:
+    """Load weights from a hub name or folder, and LoRA adapters from another folder, which stay apart.
 
     Args:
         name: hub name or folder.
         dtype: of the weights; of what is computed from them if they are quantised.
         adapter: folder of the adapters.
-        merge: into the weights; quantised ones stay apart all the same.
         quantize: `nf4`, or null.
         device: it is to compute on; null is the CPU. Quantised weights are put there, others by who uses them.
 
@@ -142,8 +141,6 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, adapter: str | Non
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter)
-        if merge and quantize is None:
-            model = model.merge_and_unload()
     return LanguageModel(model=model, tokenizer=tokenizer)
 
 
