@@ -22,7 +22,7 @@ Shapes as in gradients.py: B examples with M tokens, I inputs, O outputs; Q seed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -57,10 +57,6 @@ class Factors:
     left: Float[Tensor, "seeds outputs rank"]
     right: Float[Tensor, "seeds rank inputs"]
     mean: Float[Tensor, "outputs inputs"]
-
-    def truncated(self, rank: int) -> Factors:
-        """The same of a lower rank."""
-        return replace(self, left=self.left[:, :, :rank], right=self.right[:, :rank])
 
     def remainder(self) -> Float[Tensor, "outputs inputs"]:
         """R [O, I]: what is cut off, in the mean over seeds."""
