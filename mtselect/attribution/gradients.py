@@ -14,9 +14,9 @@ cross-attention, see the source's tokens and the others the target's, so M and T
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,18 +53,12 @@ class Captured:
         """Tokens of each example at a layer."""
         return self.source_lengths.get(name, self.lengths)
 
-    def sources(self) -> dict[str, str]:
-        """Layer -> the first layer that holds the same a."""
-        first: dict[int, str] = {}
-        return {name: first.setdefault(id(a), name) for name, (a, _) in self.layers.items()}
-
-
-def by_source(sources: Mapping[str, str]) -> list[list[str]]:
-    """The layers of `Captured.sources`, those that share an input together."""
-    found: dict[str, list[str]] = {}
-    for name, source in sources.items():
-        found.setdefault(source, []).append(name)
-    return list(found.values())
+    def groups(self) -> list[list[str]]:
+        """The layers, those that hold the same a together."""
+        found: dict[int, list[str]] = {}
+        for name, (a, _) in self.layers.items():
+            found.setdefault(id(a), []).append(name)
+        return list(found.values())
 
 
 @runtime_checkable
@@ -105,20 +99,18 @@ class Capture:
         self._at_source: set[str] = set()
         self._inputs: dict[str, Tensor] = {}
         self._output_gradients: dict[str, Tensor] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Capture:
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._forward_hook(name)))
+            self._hooks.enter_context(layer.register_forward_hook(self._forward_hook(name)))
         if self._encoder is not None:
-            self._handles += [self._encoder.register_forward_pre_hook(self._encoder_begins),
-                              self._encoder.register_forward_hook(self._encoder_ends)]
+            self._hooks.enter_context(self._encoder.register_forward_pre_hook(self._encoder_begins))
+            self._hooks.enter_context(self._encoder.register_forward_hook(self._encoder_ends))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
         self._inputs.clear()  # these hold the graph, whose hooks hold this object: only a collection would free it
         self._encoded = None
 

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, add_squares, by_source, cast, product, wide
+from mtselect.attribution.gradients import Captured, add_squares, cast, product, wide
 from mtselect.errors import NonFiniteError
 
 # Covariances wider than _SMALLEST are summed in _BLOCKS block rows: 5/8 of the products for 4.
@@ -53,8 +53,7 @@ class LayerCurvature:
 
     def to(self, device: str | torch.device) -> LayerCurvature:
         """The same on another device."""
-        return LayerCurvature(basis_a=self.basis_a.to(device), basis_s=self.basis_s.to(device),
-                              eigenvalues=self.eigenvalues.to(device))
+        return LayerCurvature(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     def damped(self, damping: float) -> Float[Tensor, "outputs inputs"]:
         """L + damping * mean(L), [O, I]; a layer without any gradient (L = 0) gets tiny."""
@@ -76,7 +75,7 @@ def rotated_tokens(captured: Captured, curvature: Mapping[str, LayerCurvature], 
     Their G is Q_S^T G Q_A: T (I^2 + O^2) for what costs O I (O + I) when the dense G is turned. An input that layers share is
     turned once where they hold the same basis too. Of a curvature that is read from disk one layer is there at a time.
     """
-    for names in by_source(captured.sources()):
+    for names in captured.groups():
         basis: Tensor | None = None
         for name in names:
             a, g = captured.layers[name]
@@ -98,20 +97,20 @@ class Covariances:
         self._statistics = statistics
         self._a: dict[str, Tensor] = {}
         self._s: dict[str, Tensor] = {}
-        self._sources: dict[str, str] = {}
-        self.n_tokens: dict[str, int] = {}  # of the first layer that reads an input
-        self.n_examples = 0
+        self._groups: list[list[str]] = []  # what is of their input stands under the first one's name
+        self._n_tokens: dict[str, int] = {}
+        self._n_examples = 0
 
     def update(self, captured: Captured) -> None:
         """Add a batch."""
-        for name, source in captured.sources().items():
-            self._sources[name] = source
-            a, g = captured.layers[name]
-            if source == name:
-                _add_gram(self._a, name, cast(a, self._statistics))
-                self.n_tokens[name] = self.n_tokens.get(name, 0) + len(a)
-            _add_gram(self._s, name, cast(g, self._statistics))
-        self.n_examples += len(captured.lengths)
+        self._groups = captured.groups()
+        for names in self._groups:
+            a, first = captured.layers[names[0]][0], names[0]
+            _add_gram(self._a, first, cast(a, self._statistics))
+            self._n_tokens[first] = self._n_tokens.get(first, 0) + len(a)
+            for name in names:
+                _add_gram(self._s, name, cast(captured.layers[name][1], self._statistics))
+        self._n_examples += len(captured.lengths)
 
     def eigenbasis(self) -> Curvature:
         """The K-FAC curvature: eigenvectors of A and S, eigenvalues T s a^T. Once: the sums are freed on the way.
@@ -119,13 +118,14 @@ class Covariances:
         Raises:
             NonFiniteError: a factor holds NaN or infinity, or cannot be decomposed; names the layer.
         """
-        inputs = {name: _eigh(self._a.pop(name), name, self.n_tokens[name]) for name in list(self._a)}
         curvature = {}
-        for name, source in self._sources.items():
-            a_values, a_vectors = inputs[source]
-            s_values, s_vectors = _eigh(self._s.pop(name), name, self.n_tokens[source])
-            eigenvalues = self.n_tokens[source] / self.n_examples * torch.outer(s_values, a_values)
-            curvature[name] = LayerCurvature(basis_a=a_vectors, basis_s=s_vectors, eigenvalues=eigenvalues)
+        for names in self._groups:
+            n_tokens = self._n_tokens[names[0]]
+            a_values, a_vectors = _eigh(self._a.pop(names[0]), names[0], n_tokens)
+            for name in names:
+                s_values, s_vectors = _eigh(self._s.pop(name), name, n_tokens)
+                eigenvalues = n_tokens / self._n_examples * torch.outer(s_values, a_values)
+                curvature[name] = LayerCurvature(basis_a=a_vectors, basis_s=s_vectors, eigenvalues=eigenvalues)
         return curvature
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtselect.attribution.gradients import Captured, by_source
+from mtselect.attribution.gradients import Captured
 from mtselect.attribution.kfac import Covariances, EigenvalueRefit, LayerCurvature
 from mtselect.attribution.memory import layer_groups
 
@@ -30,6 +30,9 @@ class _Spilled:
     device: torch.device
 
 
+_Kept = Tensor | _Spilled
+
+
 class Record:
     """Keeps a gradient pass (a GradientConsumer); what it gives back does not depend on where it is kept.
 
@@ -40,57 +43,50 @@ class Record:
 
     def __init__(self, memory_bytes: int = 2**62, folder: Path | None = None) -> None:
         self._left = memory_bytes
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - it lives as long as the record
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the record
         self._end = 0
-        self._batches: list[Captured] = []  # without their layers
-        self._sources: dict[str, str] = {}
-        self._inputs: dict[str, list[Tensor | _Spilled]] = {}
-        self._gradients: dict[str, list[Tensor | _Spilled]] = {}
+        self._batches: list[tuple[Captured, dict[str, tuple[_Kept, _Kept]]]] = []  # without their layers, and these
+        self._groups: list[list[str]] = []
 
     def update(self, captured: Captured) -> None:
         """Keep a batch."""
-        self._batches.append(replace(captured, layers={}))
-        self._sources = captured.sources()
-        for name, source in self._sources.items():
-            a, g = captured.layers[name]
-            if source == name:
-                self._inputs.setdefault(name, []).append(self._keep(a))
-            self._gradients.setdefault(name, []).append(self._keep(g))
+        self._groups, kept = captured.groups(), {}
+        for names in self._groups:
+            a = self._keep(captured.layers[names[0]][0])
+            kept |= {name: (a, self._keep(captured.layers[name][1])) for name in names}
+        self._batches.append((replace(captured, layers={}), kept))
 
     def groups(self) -> list[list[str]]:
         """The layers, those that share an input together."""
-        return by_source(self._sources)
+        return self._groups
 
     def shape(self, name: str) -> tuple[int, int]:
         """(O, I) of a layer."""
-        return self._gradients[name][0].shape[1], self._inputs[self._sources[name]][0].shape[1]
+        a, g = self._batches[0][1][name]
+        return g.shape[1], a.shape[1]
 
     def batches(self, group: Sequence[str]) -> Iterator[Captured]:
         """The recorded batches with some layers of one group."""
-        for i, batch in enumerate(self._batches):
-            a = self._read(self._inputs[self._sources[group[0]]][i])
-            yield replace(batch, layers={name: (a, self._read(self._gradients[name][i])) for name in group})
+        for batch, kept in self._batches:
+            a = self._read(kept[group[0]][0])
+            yield replace(batch, layers={name: (a, self._read(kept[name][1])) for name in group})
 
-    def _keep(self, tensor: Tensor) -> Tensor | _Spilled:
+    def _keep(self, tensor: Tensor) -> _Kept:
         if tensor.nbytes <= self._left:
             self._left -= tensor.nbytes
             return tensor
         place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
         self._end += tensor.nbytes
         self._file.seek(place.offset)
-        left = _bytes(tensor.to("cpu").contiguous())
-        while left:
-            left = left[self._file.write(left) :]
+        self._file.write(_bytes(tensor.to("cpu").contiguous()))
         return place
 
-    def _read(self, place: Tensor | _Spilled) -> Tensor:
+    def _read(self, place: _Kept) -> Tensor:
         if isinstance(place, Tensor):
             return place
         tensor = torch.empty(place.shape, dtype=place.dtype)
         self._file.seek(place.offset)
-        left = _bytes(tensor)
-        while left:
-            left = left[self._file.readinto(left) :]
+        self._file.readinto(_bytes(tensor))
         return tensor.to(place.device)
 
 

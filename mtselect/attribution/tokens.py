@@ -14,6 +14,7 @@ Source of the forward-mode rule: Baydin et al. 2018 (arXiv 1502.05767), section 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -65,17 +66,15 @@ def along(losses: Callable[[], Tensor], layers: Mapping[str, nn.Module], directi
     Raises:
         ModelError: the model holds an operation that has no forward mode, as BLOOM's activation.
     """
-    handles = [layer.register_forward_hook(_moved(direction[name])) for name, layer in layers.items()]
     try:
         # The fused kernels of attention have no forward mode.
-        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), ExitStack() as hooks:
+            for name, layer in layers.items():
+                hooks.enter_context(layer.register_forward_hook(_moved(direction[name])))
             tangent: Tensor | None = forward_ad.unpack_dual(losses()).tangent  # type: ignore[no-untyped-call]
     except NotImplementedError as error:
         raise ModelError("benefits of single tokens need derivatives in forward mode, and this model has an operation without: "
                          f"score with a Llama, Qwen, Gemma, Mistral, GPT-2, Marian or T5 model ({error})") from error
-    finally:
-        for handle in handles:
-            handle.remove()
     assert tangent is not None
     return tangent
 
