@@ -61,6 +61,12 @@ class Layout:
         """The rows of each shard, in order."""
         return [range(begin, min(begin + self.shard_rows, self.n_rows)) for begin in range(0, self.n_rows, self.shard_rows)]
 
+    def arrays(self, n: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+        """Shape and dtype of each array in a shard of n rows."""
+        sketched = {"sketches": ((n, self.width), np.float16), "norms": ((n,), np.float32)} if self.width else {}
+        return {**sketched, **{name: ((n, width), np.float32) for name, width in self.columns.items()},
+                **dict.fromkeys(self.values, ((n,), np.float64))}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shard:
@@ -110,10 +116,7 @@ class IndexWriter:
 
     def missing(self) -> list[range]:
         """The rows of each shard of this writer's part that is not there yet."""
-        return self._missing(self._layout.shards()[self._part])
-
-    def _missing(self, shards: list[range]) -> list[range]:
-        return [rows for rows in shards if not _shard_path(self._folder, rows).exists()]
+        return [rows for rows in self._layout.shards()[self._part] if not _shard_path(self._folder, rows).exists()]
 
     def shards(self) -> Iterator[Shard]:
         """The missing shards, one after the other, each finished when the next one is asked for.
@@ -126,9 +129,9 @@ class IndexWriter:
             StorageError: the disk is full; found before a shard is filled, not while.
         """
         for rows in self._layout.shards()[self._part]:
-            if self._missing([rows]):
+            if not _shard_path(self._folder, rows).exists():
                 yield from self._fill(rows)
-        if not self._missing(self._layout.shards()):
+        if all(_shard_path(self._folder, rows).exists() for rows in self._layout.shards()):
             self._finish()
 
     def _fill(self, rows: range) -> Iterator[Shard]:
@@ -136,14 +139,19 @@ class IndexWriter:
         part, start = aside(path), time.monotonic()
         shutil.rmtree(part, ignore_errors=True)
         try:
-            shard = self._reserve(part, rows)
-            yield shard
-            numbers: list[NDArray[Any]] = [shard.norms, *shard.values.values()]
+            part.mkdir()
+            arrays = {name: reserve(part / f"{name}.npy", *kind) for name, kind in self._layout.arrays(len(rows)).items()}
+            numbers = [array for array in arrays.values() if array.ndim == 1]
+            for one in numbers:
+                one[:] = _UNFILLED
+            yield Shard(rows=rows, sketches=arrays.get("sketches", np.empty(0, np.float16)),
+                        norms=arrays.get("norms", np.empty(0, np.float32)),
+                        columns={name: arrays[name] for name in self._layout.columns},
+                        values={name: arrays[name] for name in self._layout.values})
             for one in numbers:
                 _check_filled(one, rows)
-            for array in (shard.sketches, *shard.columns.values(), *numbers):
-                if isinstance(array, np.memmap):
-                    array.flush()
+            for array in arrays.values():
+                array.flush()
             (part / _SECONDS).write_text(f"{time.monotonic() - start:.3f}", encoding="utf-8")
             part.rename(path)
         except OSError as error:
@@ -152,20 +160,6 @@ class IndexWriter:
                                    "same command; finished shards are kept") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
-
-    def _reserve(self, part: Path, rows: range) -> Shard:
-        part.mkdir()
-        sketches: NDArray[np.float16] = np.empty((len(rows), 0), np.float16)
-        norms: NDArray[np.float32] = np.empty(0, np.float32)
-        if self._layout.width:
-            sketches = reserve(part / "sketches.npy", (len(rows), self._layout.width), np.float16)
-            norms = reserve(part / "norms.npy", (len(rows),), np.float32)
-        columns = {name: reserve(part / f"{name}.npy", (len(rows), width), np.float32)
-                   for name, width in self._layout.columns.items()}
-        values = {name: reserve(part / f"{name}.npy", (len(rows),), np.float64) for name in self._layout.values}
-        for one in (norms, *values.values()):
-            one[:] = _UNFILLED
-        return Shard(rows=rows, sketches=sketches, norms=norms, columns=columns, values=values)
 
     def _finish(self) -> None:
         shards = [_shard_path(self._folder, rows) for rows in self._layout.shards()]
@@ -224,12 +218,11 @@ class SketchIndex:
         """An array of a shard. Mapped anew each time: pages of a map that lives on would count as this process's memory."""
         rows = self._shards[number]
         path = _shard_path(self._folder, rows) / f"{name}.npy"
-        widths = {"sketches": self._layout.width, **self._layout.columns}
-        shape = (len(rows), widths[name]) if name in widths else (len(rows),)
         try:
             array: NDArray[Any] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(path, str(error)) from error
+        shape, _ = self._layout.arrays(len(rows))[name]
         if array.shape != shape:
             raise _damaged(path, f"its shape is {array.shape}, not {shape}")
         return array
