@@ -50,7 +50,8 @@ class Record:
 
     def update(self, captured: Captured) -> None:
         """Keep a batch."""
-        self._groups, kept = captured.groups(), {}
+        kept: dict[str, tuple[_Kept, _Kept]] = {}
+        self._groups = captured.groups()
         for names in self._groups:
             a = self._keep(captured.layers[names[0]][0])
             kept |= {name: (a, self._keep(captured.layers[name][1])) for name in names}

@@ -44,6 +44,11 @@ class Batch:
     targets: Tensor
     decoder_ids: Tensor | None = None
 
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model of transformers is called with."""
+        decoder = {} if self.decoder_ids is None else {"decoder_input_ids": self.decoder_ids}
+        return {"input_ids": self.input_ids, "attention_mask": self.mask.long(), **decoder}
+
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The batch on a device; Lightning calls it."""
         moved = {name: tensor.to(device, non_blocking=non_blocking)

@@ -60,9 +60,7 @@ def _losses(model: Model, batch: Batch) -> Tensor:
 
 
 def _states(model: Model, batch: Batch) -> Tensor:
-    decoder = {} if batch.decoder_ids is None else {"decoder_input_ids": batch.decoder_ids}
-    found = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, output_hidden_states=True,
-                  **decoder)
+    found = model(**batch.inputs(), use_cache=False, output_hidden_states=True)
     if batch.decoder_ids is None:
         hidden, mask = found.hidden_states[-1], batch.mask
     else:

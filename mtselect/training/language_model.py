@@ -291,12 +291,8 @@ def target_logits(model: Model, batch: Batch) -> Tensor:
     The output head is given only these positions, whatever the architecture does around it.
     """
     wanted = batch.targets != -100
-    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted],))
-    decoder = {} if batch.decoder_ids is None else {"decoder_input_ids": batch.decoder_ids}
-    try:
-        logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, **decoder).logits
-    finally:
-        handle.remove()
+    with model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted],)):
+        logits: Tensor = model(**batch.inputs(), use_cache=False).logits
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
