@@ -7,6 +7,7 @@ g [M, O] per layer and batch, in the model's dtype.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,6 @@ class Record:
     def __init__(self, memory_bytes: int = 2**62, folder: Path | None = None) -> None:
         self._left = memory_bytes
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the record
-        self._end = 0
         self._batches: list[tuple[Captured, dict[str, tuple[_Kept, _Kept]]]] = []  # without their layers, and these
         self._groups: list[list[str]] = []
 
@@ -76,9 +76,8 @@ class Record:
         if tensor.nbytes <= self._left:
             self._left -= tensor.nbytes
             return tensor
-        place = _Spilled(offset=self._end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
-        self._end += tensor.nbytes
-        self._file.seek(place.offset)
+        end = self._file.seek(0, os.SEEK_END)
+        place = _Spilled(offset=end, shape=tensor.shape, dtype=tensor.dtype, device=tensor.device)
         self._file.write(_bytes(tensor.to("cpu").contiguous()))
         return place
 

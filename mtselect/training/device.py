@@ -81,9 +81,8 @@ def device_memory(device: torch.device) -> Memory:
 
 def device_dtype(device: torch.device) -> str:
     """`auto` of `model.dtype` and `attribution.statistics`: bfloat16 where the device multiplies in it, else float32."""
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    capable = (torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda"
+               else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return "bfloat16" if capable else "float32"
 
 

@@ -46,7 +46,10 @@ def run_gradient_pass(lm: LanguageModel, layers: Mapping[str, nn.Module], exampl
             logits = target_logits(model, batch)
             targets = batch.targets if uniforms is None else _drawn(logits.detach(), batch, torch.as_tensor(uniforms))
             losses = target_losses(logits, targets)
-            _check_finite(losses, batch.rows)
+            finite = torch.isfinite(losses)
+            if not finite.all():
+                raise NonFiniteError(f"the loss of row {int(batch.rows[~finite][0])} is NaN or infinite at the model that "
+                                     "scores: lower warmup.learning_rate, or set model.dtype to float32")
             losses.sum().backward()  # type: ignore[no-untyped-call]
             captured = (capture.take(batch.rows, batch.mask) if encoder is None
                         else capture.take(batch.rows, batch.targets != -100, source_mask=batch.mask))
@@ -92,10 +95,3 @@ def token_benefits(lm: LanguageModel, layers: Mapping[str, nn.Module], direction
 
     run_pass(lm, examples, look, batch_size=batch_size, accelerator=accelerator, advance=advance, inference_mode=False)
     return [found[row] for row in range(len(examples))]
-
-
-def _check_finite(losses: Tensor, rows: Tensor) -> None:
-    finite = torch.isfinite(losses)
-    if not finite.all():
-        raise NonFiniteError(f"the loss of row {int(rows[~finite][0])} is NaN or infinite at the model that scores: "
-                             "lower warmup.learning_rate, or set model.dtype to float32")
