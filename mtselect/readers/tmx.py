@@ -88,7 +88,7 @@ def _segments(unit: _Element) -> Iterator[tuple[str, str]]:
 
 
 def _text(element: _Element) -> Iterator[str]:
-    if element.tag not in _CODES:
+    if isinstance(element.tag, str) and element.tag not in _CODES:  # that of a comment is a function
         yield element.text or ""
         for child in element:
             yield from _text(child)

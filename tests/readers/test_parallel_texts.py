@@ -190,6 +190,11 @@ def test_markup_leaves_its_text_and_no_codes(tmp_path: Path) -> None:
     assert texts(rows_of(path)) == [("Drücken Sie hier & dort", "Press here & there")]
 
 
+def test_comments_in_a_segment_are_no_text(tmp_path: Path) -> None:
+    path = tmx(tmp_path / "m.tmx", unit(de="Drücken <!-- checked -->Sie <?memory of=1?>hier", en="Press <!-- by A. -->here"))
+    assert texts(rows_of(path)) == [("Drücken Sie hier", "Press here")]
+
+
 def test_a_unit_without_a_side_is_quarantined_at_its_line(tmp_path: Path) -> None:
     rows = rows_of(tmx(tmp_path / "m.tmx", unit(de="a", en="b"), unit(de="c", fr="d"), unit(de="e", en=" ")))
     assert reasons(rows) == {8: "column missing", 9: "empty side"}
