@@ -51,6 +51,7 @@ def select(pool: Pairs, seeds: Pairs, *, model: str | Path | None = None, budget
     Raises:
         UserError: of its kinds (`mtselect.errors`), saying what is wrong and what to do.
     """
+    cli.before_torch()
     from datasets import Dataset
 
     from mtselect.stages.selection import select_pairs
@@ -81,6 +82,7 @@ def score(pool: Pairs, seeds: Pairs, *, signals: Sequence[Signal] = SIGNALS, mod
     Raises:
         UserError: as for `select`.
     """
+    cli.before_torch()
     from mtselect.stages.scores import open_scores, scores_stage
 
     stage = scores_stage(signals)
@@ -116,10 +118,10 @@ def _sweep(pool: Pairs, seeds: Pairs, model: str | Path | None, src_lang: str | 
     given = {"pool": pool, "seeds": seeds, "dev": dev, "test": test}
     sources = {f"data.{role}": None if pairs is None else as_source(role, pairs, workdir) for role, pairs in given.items()}
     asked = {**own, "model.name": None if model is None else str(model), "data.src_lang": src_lang, "data.tgt_lang": tgt_lang}
-    fields = {**sources, **{name: value for name, value in asked.items() if value is not None}, **(settings or {})}
+    set_ones = {name.removeprefix("experiment."): value for name, value in (settings or {}).items()}
+    fields = {**sources, **{name: value for name, value in asked.items() if value is not None}, **set_ones}
     runtime = {name.removeprefix("runtime."): value for name, value in fields.items() if name.startswith("runtime.")}
-    experiment = with_fields(Experiment(), {name.removeprefix("experiment."): value for name, value in fields.items()
-                                            if not name.startswith("runtime.")})
+    experiment = with_fields(Experiment(), {name: value for name, value in fields.items() if not name.startswith("runtime.")})
     missing = [side for side in ("src_lang", "tgt_lang") if f"data.{side}" not in fields]
     if missing:
         languages = dict(zip(("src_lang", "tgt_lang"), _languages(experiment.data), strict=True))

@@ -110,13 +110,18 @@ def quickstart_file() -> Path:
     return packaged if packaged.exists() else Path(__file__).parent.parent / "sweeps" / "quickstart.yaml"
 
 
-def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
-    """Set torch's threads and open the stage store."""
+def before_torch() -> None:
+    """Set what torch and its libraries read once, when they are loaded."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin for long stall each other on a shared machine (20 times slower was seen); those that never spin are
     # slow on an idle one (2.5 times). This many turns was as fast as the default when idle.
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages, as fresh small ones cost more than copying
+
+
+def make_bench(runtime: RuntimeConfig, console: Console) -> Bench:
+    """Set torch's threads and open the stage store."""
+    before_torch()
     import torch
     from joblib import cpu_count
 

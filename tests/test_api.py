@@ -195,13 +195,16 @@ def test_a_server_that_is_not_there_is_told_as_python_names_it(tmp_path: Path) -
 def test_languages_come_from_names_then_seeds(pool: Rows, seeds: Rows, tmp_path: Path) -> None:
     from mtselect.api import _sweep
 
-    def asked(source: Any, src: str | None = None, tgt: str | None = None, seeds: Any = seeds) -> tuple[str, str]:
-        data = _sweep(source, seeds, None, src, tgt, None, None, {}, None, tmp_path).experiment.data
+    def asked(source: Any, src: str | None = None, tgt: str | None = None, seeds: Any = seeds, settings: Any = None
+              ) -> tuple[str, str]:
+        data = _sweep(source, seeds, None, src, tgt, None, None, {}, settings, tmp_path).experiment.data
         return data.src_lang, data.tgt_lang
 
     assert asked(pool) == ("German", "English")
     assert asked("crawl.cs-en") == ("Czech", "English")
     assert asked("crawl.cs-en", src="ces_Latn") == ("ces_Latn", "English")
+    assert asked(pool, settings={"data.src_lang": "Swabian"}) == ("Swabian", "English")
+    assert asked(pool, settings={"experiment.data.src_lang": "Swabian"}) == ("Swabian", "English")
     with pytest.raises(ConfigError, match=r"src_lang and tgt_lang must be given where neither a source's name .*: name"):
         asked(pool, tgt="English", seeds=[("日本", "1"), ("a", "2"), ("ñandú así", "3"), ("привет", "4")])
 
