@@ -30,7 +30,7 @@ def _train(work: Work) -> None:
     experiment, start = work.experiment, work.read(WARM_MODEL)
     examples = encode(experiment, start.name, work.read(SEEDS)[:])
     config = TrainConfig(epochs=EPOCHS, **{name: getattr(experiment.finetune, name) for name in _TRAINING})
-    lm = train(work, start, examples, [], config, EPOCHS * -(-len(examples) // config.batch_size), "seeded")
+    lm = train(work, start, examples, [], config, "seeded")
     keep(work, lm)
 
 
@@ -47,7 +47,8 @@ def _measure(work: Work) -> None:
     for shard, advance in index_shards(work, "pool losses after the seeds", values=("loss",)):
         examples = [candidates[row] for row in shard.rows]
         shard.values["loss"][:] = example_losses(lm, examples, batch_size=4 * runtime.batch_size,
-                                                 accelerator=runtime.accelerator, advance=advance, section="finetune")
+                                                 accelerator=runtime.accelerator, advance=advance, section="finetune",
+                                                 first=shard.rows.start)
 
 
 DROPS = Stage(name="drops", version=1, parts=pass_parts, inputs=lambda _: [POOL_TOKENS, WARM_MODEL, TRAINED], run=_measure,

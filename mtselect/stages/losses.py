@@ -34,7 +34,7 @@ def _run(work: Work) -> None:
     others = other_rows(len(candidates), experiment.seed)
     for shard, advance in index_shards(work, "pool losses", passes=2, values=NAMES):
         examples, with_others = ([candidates[row] for row in rows] for rows in (shard.rows, others[shard.rows]))
-        fill_losses(lm, examples, with_others, shard.values, runtime, advance)
+        fill_losses(lm, examples, with_others, shard.values, runtime, advance, shard.rows.start)
 
 
 def other_rows(n_rows: int, seed: int) -> NDArray[np.int64]:
@@ -46,11 +46,13 @@ def other_rows(n_rows: int, seed: int) -> NDArray[np.int64]:
 
 
 def fill_losses(lm: LanguageModel, examples: Sequence[Example], with_others: Sequence[Example],
-                values: Mapping[str, NDArray[np.float64]], runtime: RuntimeConfig, advance: Advance) -> None:
-    """Losses of examples, and of their targets after the sources of others, into arrays of `NAMES`."""
+                values: Mapping[str, NDArray[np.float64]], runtime: RuntimeConfig, advance: Advance, first: int = 0) -> None:
+    """Losses of examples, and of their targets after the sources of others, into arrays of `NAMES`; `first` is what errors call
+    the first row."""
     swapped = [Example(other.prompt, example.target, example.start)
                for example, other in zip(examples, with_others, strict=True)]
-    run = partial(example_losses, lm, batch_size=4 * runtime.batch_size, accelerator=runtime.accelerator, advance=advance)
+    run = partial(example_losses, lm, batch_size=4 * runtime.batch_size, accelerator=runtime.accelerator, advance=advance,
+                  first=first)
     values["loss"][:], values["other"][:] = run(examples), run(swapped)
     values["tokens"][:] = [len(example.target) for example in examples]
 

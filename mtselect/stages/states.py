@@ -32,7 +32,7 @@ def _run(work: Work) -> None:
         vectors = run(seeds, advance=advance)
     write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
     for shard, advance in index_shards(work, "pool states", columns={"states": vectors.shape[1]}):
-        shard.columns["states"][:] = run([candidates[row] for row in shard.rows], advance=advance)
+        shard.columns["states"][:] = run([candidates[row] for row in shard.rows], advance=advance, first=shard.rows.start)
 
 
 STATES = Stage(name="states", version=1, parts=pass_parts, inputs=lambda _: [SEEDS, POOL_TOKENS, WARM_MODEL], run=_run,

@@ -27,31 +27,32 @@ from mtselect.training.trainer import run_pass
 
 
 def example_losses(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
-                   advance: Advance, section: str = "warmup") -> NDArray[np.float64]:
+                   advance: Advance, section: str = "warmup", first: int = 0) -> NDArray[np.float64]:
     """Cross-entropy of each example, [N], summed over its target tokens and EOS.
 
     Args:
         section: of the sweep file, that the model was trained by last, for errors.
+        first: what errors call the first row.
 
     Raises:
         NonFiniteError: one is NaN or infinite; names its row.
     """
     losses = np.zeros(len(examples))
     _read_all(lm, examples, _losses, losses, batch_size, accelerator, advance)
-    _check(losses, "the loss of row {} is", section)
+    _check(losses, "the loss of row {} is", section, first)
     return losses
 
 
 def example_states(lm: LanguageModel, examples: Sequence[Example], *, batch_size: int, accelerator: str,
-                   advance: Advance) -> NDArray[np.float32]:
-    """Vectors [N, D] of examples, of unit length.
+                   advance: Advance, first: int = 0) -> NDArray[np.float32]:
+    """Vectors [N, D] of examples, of unit length; `first` is what errors call the first row.
 
     Raises:
         NonFiniteError: one is NaN or infinite; names its row.
     """
     states = np.zeros((len(examples), lm.model.config.get_text_config().hidden_size), np.float32)
     _read_all(lm, examples, _states, states, batch_size, accelerator, advance)
-    _check(states, "the hidden states of row {} are", "warmup")
+    _check(states, "the hidden states of row {} are", "warmup", first)
     return states
 
 
@@ -79,8 +80,8 @@ def _read_all(lm: LanguageModel, examples: Sequence[Example], read: Callable[[Mo
         run_pass(lm, examples, look, batch_size=batch_size, accelerator=accelerator, advance=advance)
 
 
-def _check(found: NDArray[Any], said: str, section: str) -> None:
+def _check(found: NDArray[Any], said: str, section: str, first: int) -> None:
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
-        raise NonFiniteError(f"{said.format(bad[0, 0])} NaN or infinite at the model that scores: lower "
+        raise NonFiniteError(f"{said.format(first + bad[0, 0])} NaN or infinite at the model that scores: lower "
                              f"{section}.learning_rate, or set model.dtype to float32")

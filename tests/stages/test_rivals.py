@@ -14,6 +14,7 @@ import torch
 from mtselect.attribution.index import SketchIndex
 from mtselect.config import Experiment, load, parse
 from mtselect.data.examples import Example
+from mtselect.errors import NonFiniteError
 from mtselect.gate_record import view_gate
 from mtselect.plugins import part_names
 from mtselect.progress import SilentProgress
@@ -37,7 +38,7 @@ from mtselect.stages.tokens import POOL_TOKENS
 from mtselect.stages.trial import shared_stages
 from mtselect.stages.warmup import WARM_MODEL
 from mtselect.store import Store
-from mtselect.training.forward_module import example_states
+from mtselect.training.forward_module import example_losses, example_states
 from mtselect.training.language_model import LanguageModel
 
 BUDGET = 20
@@ -224,6 +225,18 @@ def test_a_drop_is_the_share_of_the_loss_that_training_on_the_seeds_takes(study:
     assert all(means[one] < lowest_left + 1e-2 for one in means.keys() & chosen)
     seeds = encode(experiment, WARM_MODEL.read(lineage).name, SEEDS.read(lineage)[:])
     assert np.mean([loss(after, seed) for seed in seeds]) < np.mean([loss(before, seed) for seed in seeds])
+
+
+@pytest.mark.parametrize(("read", "said"), [(example_losses, "the loss of row 4096 is NaN.*lower warmup.learning_rate"),
+                                            (example_states, "the hidden states of row 4096 are NaN")])
+def test_a_row_of_a_later_shard_is_called_by_its_number(study: tuple[Bench, Experiment], read: Callable[..., Any], said: str
+                                                        ) -> None:
+    bench, base = study
+    lm = load_weights(base, bench.runtime, WARM_MODEL.read(Lineage(bench, base)).name)
+    for parameter in lm.model.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match=said):
+        read(lm, [Example([5, 6, 7], [8, 9])], batch_size=2, accelerator="cpu", advance=lambda n: None, first=4096)
 
 
 def test_states_are_weighted_means_of_the_last_layer(study: tuple[Bench, Experiment]) -> None:
