@@ -113,6 +113,10 @@ class TrainConfig(Section):
     ramp_share: Share = Field(default=0.1, description="share of the steps in which the learning rate rises from 0.")
     max_grad_norm: Positive = Field(default=1.0, description="gradients with a larger norm are scaled down to it.")
 
+    def steps_for(self, n_pairs: int) -> int:
+        """Optimiser steps on a set of so many pairs."""
+        return self.epochs * -(-n_pairs // self.batch_size)
+
 
 @section
 class FinetuneConfig(TrainConfig):
@@ -126,8 +130,8 @@ class FinetuneConfig(TrainConfig):
         "seed, and the best of them and its rivals again at `study.finetune_seeds` others.")
 
     def steps_for(self, n_pairs: int) -> int:
-        """Optimiser steps on a set of so many pairs."""
-        return self.epochs * -(-n_pairs // self.batch_size) if self.steps is None else self.steps if n_pairs else 0
+        """Those that were asked for, or of the epochs."""
+        return super().steps_for(n_pairs) if self.steps is None else self.steps if n_pairs else 0
 
 
 @section

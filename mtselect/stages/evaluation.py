@@ -26,9 +26,10 @@ from mtselect.significance import Score, score
 from mtselect.stages.corpus import Pairs, Split
 from mtselect.stages.finetune import FINETUNE, TUNED_MODEL
 from mtselect.stages.lineage import Bench, Lineage, Stage, Work
-from mtselect.stages.models import Weights, load_weights, to_device
+from mtselect.stages.models import Weights, load_weights
 from mtselect.store import derive_seed, read_lines, write_lines
 from mtselect.training.decode import decode, decoding_signature
+from mtselect.training.device import compute_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,9 @@ def _translate(work: Work, weights: Weights, pairs: Sequence[Pair], split: Split
     experiment, runtime = work.experiment, work.bench.runtime
     # As it was trained: adapters stay apart, since what they add to a bfloat16 weight is lost in its last digits.
     lm = load_weights(experiment, runtime, weights.name, adapter=weights.adapter)
-    to_device(lm, runtime)
+    device = compute_device(runtime.accelerator)
+    if lm.model.device.type != device.type:  # of 4 bits it is there, and cannot be moved
+        lm.model.to(device)
     prompts = encode_prompts([pair.src for pair in pairs], lm.tokenizer, experiment.data, experiment.model, lm.decoder_start)
     with work.bench.progress.task(f"translate {split}", len(prompts)) as advance:
         return decode(lm, prompts, experiment.evaluation, batch_size=4 * runtime.batch_size, dtype=experiment.model.dtype,

@@ -30,7 +30,7 @@ def _run(work: Work) -> None:
     held_out = work.read(DEV)[: experiment.evaluation.dev_rows]
     examples = encode(experiment, start.name, [*pairs, *held_out])
     purpose = f"finetune {config.seed}" if config.seed else "finetune"
-    lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, config.steps_for(len(pairs)), purpose)
+    lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, purpose)
     keep(work, lm)
 
 

@@ -77,13 +77,6 @@ def encode(experiment: Experiment, name: str, pairs: Sequence[Pair]) -> list[Exa
     return encode_pairs(pairs, load_tokenizer(name), experiment.data, experiment.model, decoder_start(name))
 
 
-def to_device(lm: LanguageModel, runtime: RuntimeConfig) -> None:
-    """Move a model to where it is to work, unless it is there."""
-    device = compute_device(runtime.accelerator)
-    if lm.model.device.type != device.type:
-        lm.model.to(device)
-
-
 def memory_beside(lm: LanguageModel, runtime: RuntimeConfig) -> int:
     """Bytes that may be taken beside a loaded model: of what is free now, and of what is planned with (`runtime.memory_gb`)."""
     device = compute_device(runtime.accelerator)

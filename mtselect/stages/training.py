@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -22,7 +22,7 @@ from mtselect.training.language_model import LanguageModel, add_lora
 
 
 def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Sequence[Example], config: TrainConfig,
-          n_steps: int, purpose: str) -> LanguageModel:
+          purpose: str) -> LanguageModel:
     """Train on the examples and write curve and cost.
 
     Args:
@@ -31,7 +31,6 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
         examples: training set.
         held_out: its loss closes each epoch; may be empty.
         config: optimiser and schedule.
-        n_steps: optimiser steps.
         purpose: of the seed.
     """
     experiment, runtime, name = work.experiment, work.bench.runtime, work.stage.name
@@ -42,7 +41,8 @@ def train(work: Work, start: Weights, examples: Sequence[Example], held_out: Seq
     if lora:
         with torch.random.fork_rng():  # peft draws the adapters' first weights
             torch.manual_seed(derive_seed(experiment.seed, f"{purpose}: adapters"))
-            lm = LanguageModel(model=add_lora(lm.model, experiment.model), tokenizer=lm.tokenizer)
+            lm = replace(lm, model=add_lora(lm.model, experiment.model))
+    n_steps = config.steps_for(len(examples))
     n_pairs = pairs_trained(n_steps, len(examples), config.batch_size)
     with work.bench.progress.task(f"{name}: {n_steps:,} steps", n_pairs) as advance:
         trained = finetune(lm, examples, held_out, config, runtime, n_steps=n_steps, name=name, advance=advance,

@@ -23,7 +23,7 @@ def _run(work: Work) -> None:
     experiment, config, base = work.experiment, work.experiment.warmup, work.read(BASE_MODEL)
     pool = work.read(POOL_TOKENS)
     examples = pool.take(warmup_rows(experiment, usable_rows(experiment, pool)))
-    lm = train(work, base, examples, [], config, config.epochs * -(-len(examples) // config.batch_size), "warmup")
+    lm = train(work, base, examples, [], config, "warmup")
     model = lm.model
     if experiment.model.lora_rank:
         model.save_pretrained(work.out / "adapter")
