@@ -95,7 +95,7 @@ class ConsoleProgress:
         """Show one bar while the block runs, then one line with its duration."""
         self._interruption.check()
         bar = self._bars.add_task(name, total=total)
-        task = self._bars.tasks[-1]
+        task = next(one for one in self._bars.tasks if one.id == bar)
         self._bars.start()
         ended = threading.Event()
         if len(self._bars.tasks) == 1 and not self._console.is_terminal:

@@ -235,8 +235,9 @@ def jsonl(rows: Iterable[Mapping[str, object]]) -> str:
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write JSON lines."""
-    path.write_text(jsonl(rows), encoding="utf-8")
+    """Write JSON lines, one after the other: a pool's would not fit as one text."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(jsonl([row]) for row in rows)
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from mtselect.config import AttributionConfig, Experiment, SelectionConfig, with_fields
 from mtselect.errors import ConfigError, StorageError
-from mtselect.store import Recipe, Store, derive_seed, hash_json, write_whole
+from mtselect.store import Recipe, Store, derive_seed, hash_json, read_lines, write_lines, write_whole
 
 RECIPE = Recipe(stage="stage", version=1, section={"b": 2, "a": [1, "ü"]}, upstream=["k1", "k2"])
 
@@ -275,3 +276,12 @@ def test_experiments_that_differ_in_a_searched_field_share_what_does_not_read_it
     two = with_fields(one, {"selection.budget": 500})
     assert hash_json(one) != hash_json(two)
     assert hash_json(one.attribution) == hash_json(two.attribution)
+
+
+def test_lines_are_written_without_all_of_them_in_memory(tmp_path: Path) -> None:
+    tracemalloc.start()
+    write_lines(tmp_path / "rows.jsonl", ({"text": f"{i} " + "ж" * 1000} for i in range(5000)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000 < (tmp_path / "rows.jsonl").stat().st_size
+    assert len(read_lines(tmp_path / "rows.jsonl")) == 5000

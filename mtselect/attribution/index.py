@@ -74,8 +74,8 @@ class Shard:
 
     Args:
         rows: of the candidates; the arrays begin at 0.
-        sketches: [n, R] float16, of unit length.
-        norms: [n] float32; none where R is 0.
+        sketches: [n, R] float16, of unit length; empty where R is 0.
+        norms: [n] float32; empty where R is 0.
         columns: name -> [n, width] float32, zeros.
         values: name -> [n] float64.
     """

@@ -58,7 +58,7 @@ class ExampleTable(Rows[Example]):
 
     def __reduce__(self) -> tuple[type[ExampleTable], tuple[Path, NDArray[np.integer] | None]]:
         """Another process is sent where they are, not what they are."""
-        return ExampleTable, (self._folder.absolute(), None if isinstance(self._rows, range) else self._rows)
+        return ExampleTable, (self._folder.absolute(), None if self.is_whole else self.places)
 
     def _at(self, place: int) -> Example:
         begin = int(self._ends[place - 1, 1]) if place else 0
@@ -69,12 +69,15 @@ class ExampleTable(Rows[Example]):
     @property
     def target_lengths(self) -> NDArray[np.int32]:
         """Tokens of each target [N]."""
-        return self._here(self._ends[:, 1] - self._ends[:, 0]).astype(np.int32)
+        return np.diff(self._here(self._ends))[:, 0].astype(np.int32)
 
     @property
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each example [N]."""
-        return self._here(np.diff(self._ends[:, 1], prepend=0)).astype(np.int32)
+        if self.is_whole:
+            return np.diff(self._ends[:, 1], prepend=0).astype(np.int32)
+        found: NDArray[np.int64] = self._ends[self.places, 1] - np.where(self.places == 0, 0, self._ends[self.places - 1, 1])
+        return found.astype(np.int32)
 
 
 def write_examples(examples: Iterable[Example], folder: Path) -> None:
@@ -94,6 +97,8 @@ def write_examples(examples: Iterable[Example], folder: Path) -> None:
     (folder / "start.json").write_text(json.dumps(start), encoding="utf-8")
 
 
-def lengths_of(examples: Sequence[Example]) -> NDArray[np.int32]:
-    """Tokens of each example [N]; of those on disk, no row is read for it."""
-    return examples.lengths if isinstance(examples, ExampleTable) else np.array([len(one) for one in examples], np.int32)
+def lengths_of(examples: Sequence[Example], rows: range) -> NDArray[np.int32]:
+    """Tokens of some examples [n]; of those on disk, no row is read for it."""
+    if isinstance(examples, ExampleTable):
+        return examples.take(np.asarray(rows)).lengths
+    return np.array([len(examples[row]) for row in rows], np.int32)

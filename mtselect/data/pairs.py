@@ -49,7 +49,7 @@ class PairTable(Table[Pair]):
         """SHA-256 of the ids in their order, which stand for the texts; first 20 hex digits."""
         ids = self._table.column("id")
         hashed = hashlib.sha256()
-        for chunk in (ids if isinstance(self._rows, range) else ids.take(pa.array(self._rows))).chunks:
+        for chunk in (ids if self.is_whole else ids.take(pa.array(self.places))).chunks:
             hashed.update("".join(chunk.to_pylist()).encode())
         return hashed.hexdigest()[:20]
 

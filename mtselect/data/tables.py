@@ -26,6 +26,16 @@ class Rows(Sequence[T_co]):
 
     _rows: range | NDArray[np.integer]  # a range: all
 
+    @property
+    def places(self) -> NDArray[np.integer]:
+        """Of the rows on disk, [N]."""
+        return np.asarray(self._rows)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all rows there are on disk, in their order."""
+        return isinstance(self._rows, range)
+
     @abstractmethod
     def _at(self, place: int) -> T_co:
         """The row at a place on disk."""
@@ -33,7 +43,7 @@ class Rows(Sequence[T_co]):
     def take(self, rows: NDArray[np.integer]) -> Self:
         """These rows [n] in this order; nothing is read."""
         view = type(self).__new__(type(self))
-        vars(view).update(vars(self), _rows=rows if isinstance(self._rows, range) else self._rows[rows])
+        vars(view).update(vars(self), _rows=self.places[rows])
         return view
 
     def __len__(self) -> int:
@@ -52,7 +62,7 @@ class Rows(Sequence[T_co]):
 
     def _here(self, values: NDArray[Any]) -> NDArray[Any]:
         """Numbers, computed for all on disk, of the rows that are here."""
-        return values if isinstance(self._rows, range) else values[self._rows]
+        return values if self.is_whole else values[self.places]
 
 
 class Table(Rows[T_co]):
@@ -75,7 +85,7 @@ class Table(Rows[T_co]):
         return self._made({name: self._table.column(name)[place].as_py() for name in self._table.column_names})
 
     def __iter__(self) -> Iterator[T_co]:
-        if isinstance(self._rows, range):
+        if self.is_whole:
             for batch in self._table.to_batches():
                 yield from map(self._made, batch.to_pylist())
         else:

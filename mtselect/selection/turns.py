@@ -32,8 +32,7 @@ def in_turns(scores: NDArray[np.floating], n_rows: int) -> NDArray[np.int64]:
 def _descending(scores: NDArray[np.floating], first: int) -> Iterator[int]:
     """Rows from the largest score to the smallest, equal ones in order; the first few are found without sorting all."""
     size = min(max(first, 1), len(scores))
-    top = np.argpartition(-scores, size - 1)[:size]
-    bound = scores[top].min()
-    for found in (scores > bound, scores == bound, scores < bound):
-        rows = np.flatnonzero(found)
-        yield from rows[np.argsort(-scores[rows], kind="stable")].tolist()
+    bound = scores[np.argpartition(-scores, size - 1)[:size]].min()
+    for holds in (np.greater, np.equal, np.less):
+        rows = np.flatnonzero(holds(scores, bound))
+        yield from map(int, rows[np.argsort(-scores[rows], kind="stable")])  # a list of ints would take five times the memory

@@ -30,7 +30,7 @@ _BATCH = 256  # pairs that are encoded between two steps of the progress bar
 
 def _run(work: Work) -> None:
     candidates, compare = candidate_pairs(work), comparer(work.experiment, work.bench.runtime)
-    for shard, advance in index_shards(work, "adequacy", values=("cosine", "overlap")):
+    for shard, advance in index_shards(work, "adequacy", candidates, values=("cosine", "overlap")):
         for begin in range(0, len(shard.rows), _BATCH):
             here = slice(begin, begin + _BATCH)
             pairs = [candidates[row] for row in shard.rows[here]]

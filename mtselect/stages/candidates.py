@@ -53,7 +53,7 @@ def candidate_rows(experiment: Experiment, pool: ExampleTable) -> NDArray[np.int
     usable = usable_rows(experiment, pool)
     if not (experiment.warmup.exclude and experiment.warmup.epochs):
         return usable
-    rows = np.setdiff1d(usable, warmup_rows(experiment, usable))
+    rows = np.setdiff1d(usable, warmup_rows(experiment, usable), assume_unique=True)
     if not len(rows):
         raise DataError(f"warmup.exclude leaves no candidate: warmup.rows ({experiment.warmup.rows}) must be below "
                         f"the {len(usable)} usable pool rows: lower it")
@@ -88,13 +88,14 @@ class CandidateIndex(SketchIndex):
         return found
 
 
-def index_shards(work: Work, title: str, *, passes: int = 1, width: int = 0, columns: Mapping[str, int] | None = None,
-                 values: Sequence[str] = ()) -> Iterator[tuple[Shard, Advance]]:
+def index_shards(work: Work, title: str, candidates: PairTable | ExampleTable, *, passes: int = 1, width: int = 0,
+                 columns: Mapping[str, int] | None = None, values: Sequence[str] = ()) -> Iterator[tuple[Shard, Advance]]:
     """Write an entry that has parts: an index of the candidates (`attribution/index.py`), with their rows.npy beside it.
 
     Args:
         work: of the stage; what it did before counts in the manifest's seconds.
         title: of the progress.
+        candidates: all of them, as `candidate_pairs` or `candidate_tokens` gives them.
         passes: over each candidate, for the progress.
         width: of sketches; 0 where nothing is sketched.
         columns: name -> width of further float32 arrays.
@@ -103,10 +104,9 @@ def index_shards(work: Work, title: str, *, passes: int = 1, width: int = 0, col
     Yields:
         Each shard that is missing, to be filled in, and what is told how many candidates of it are done.
     """
-    rows = candidate_rows(work.experiment, work.read(POOL_TOKENS))
-    write_whole(work.out / "rows.npy", partial(np.save, arr=rows))
-    layout = Layout(n_rows=len(rows), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key, columns=dict(columns or {}),
-                    values=list(values))
+    write_whole(work.out / "rows.npy", partial(np.save, arr=candidates.places))
+    layout = Layout(n_rows=len(candidates), width=width, shard_rows=SHARD_ROWS, content=work.recipe.key,
+                    columns=dict(columns or {}), values=list(values))
     writer = IndexWriter(work.out, layout, work.recipe.content(), time.monotonic() - work.began, work.bench.part)
     with work.bench.progress.task(title, passes * sum(map(len, writer.missing()))) as advance:
         for shard in writer.shards():

@@ -44,7 +44,7 @@ def _measure(work: Work) -> None:
     adapter = str(trained / "adapter") if experiment.model.lora_rank else None
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name if adapter else str(trained / "model"), adapter=adapter)
     candidates = candidate_tokens(work)
-    for shard, advance in index_shards(work, "pool losses after the seeds", values=("loss",)):
+    for shard, advance in index_shards(work, "pool losses after the seeds", candidates, values=("loss",)):
         examples = [candidates[row] for row in shard.rows]
         shard.values["loss"][:] = example_losses(lm, examples, batch_size=4 * runtime.batch_size,
                                                  accelerator=runtime.accelerator, advance=advance, section="finetune",

@@ -53,7 +53,9 @@ class Evaluation:
 
 def _run(work: Work, split: Split) -> None:
     experiment, weights = work.experiment, work.read(TUNED_MODEL)
-    pairs = work.read(Pairs(role=split))[: experiment.evaluation.dev_rows if split == "dev" else None]
+    pairs = work.read(Pairs(role=split))[:]
+    if split == "dev":
+        pairs = pairs[: experiment.evaluation.dev_rows]
     hypotheses = _translate(work, weights, pairs, split)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     asked = scoring(experiment, work.bench.progress)

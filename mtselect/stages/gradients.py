@@ -54,7 +54,7 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("seed gradients", len(seeds)) as advance:
         scorer = _seed_pass(partial(run, seeds, advance=advance), len(seeds), curvature, attribution)
     write_text_whole(work.out / "layers.json", json.dumps(list(layers)))
-    for shard, advance in index_shards(work, "pool gradients", width=projections.width if projections else 0,
+    for shard, advance in index_shards(work, "pool gradients", candidates, width=projections.width if projections else 0,
                                        columns={"benefits": len(seeds), "gradient_norms": len(layers)},
                                        values=("mean", "share", "norm")):
         norms = {name: shard.columns["gradient_norms"][:, i] for i, name in enumerate(layers)}

@@ -19,7 +19,7 @@ from mtselect.stages.tokens import POOL_TOKENS
 def _run(work: Work) -> None:
     candidates = candidate_pairs(work)
     with closing(CometScorer()) as scorer:
-        for shard, advance in index_shards(work, "CometKiwi", values=("kiwi",)):
+        for shard, advance in index_shards(work, "CometKiwi", candidates, values=("kiwi",)):
             pairs = [candidates[row] for row in shard.rows]
             shard.values["kiwi"][:] = scorer.score(work.experiment.adequacy.kiwi, [pair.src for pair in pairs],
                                                    [pair.tgt for pair in pairs], None, advance=advance)

@@ -32,7 +32,7 @@ def _run(work: Work) -> None:
     lm = load_weights(experiment, runtime, work.read(WARM_MODEL).name)
     candidates = candidate_tokens(work)
     others = other_rows(len(candidates), experiment.seed)
-    for shard, advance in index_shards(work, "pool losses", passes=2, values=NAMES):
+    for shard, advance in index_shards(work, "pool losses", candidates, passes=2, values=NAMES):
         examples, with_others = ([candidates[row] for row in rows] for rows in (shard.rows, others[shard.rows]))
         fill_losses(lm, examples, with_others, shard.values, runtime, advance, shard.rows.start)
 

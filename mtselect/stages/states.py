@@ -31,7 +31,7 @@ def _run(work: Work) -> None:
     with work.bench.progress.task("states of seeds", len(seeds)) as advance:
         vectors = run(seeds, advance=advance)
     write_whole(work.out / "seeds.npy", partial(np.save, arr=vectors))
-    for shard, advance in index_shards(work, "pool states", columns={"states": vectors.shape[1]}):
+    for shard, advance in index_shards(work, "pool states", candidates, columns={"states": vectors.shape[1]}):
         shard.columns["states"][:] = run([candidates[row] for row in shard.rows], advance=advance, first=shard.rows.start)
 
 

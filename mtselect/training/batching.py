@@ -83,8 +83,9 @@ class Batch:
 
 def collate(rows: Sequence[int] | Rows, examples: Sequence[Example], pad_id: int) -> Batch:
     """The batch of `examples[row]` for the rows."""
-    some, decoder_ids = [examples[row] for row in rows], None
-    if (start := some[0].start) is None:
+    some = [examples[row] for row in rows]
+    start, decoder_ids = some[0].start, None
+    if start is None:
         read = [example.prompt + example.target for example in some]
         targets = [[-100] * (len(example.prompt) - 1) + example.target + [-100] for example in some]
     else:
@@ -102,10 +103,9 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def sorted_batches(lengths: NDArray[np.int32], batch_size: int, rows: range | None = None) -> list[Rows]:
-    """The rows (all unless given) in batches of like length, longest first (so that a lack of memory shows at once)."""
-    some = np.arange(len(lengths)) if rows is None else np.asarray(rows, np.int64)
-    order = some[np.argsort(-lengths[some], kind="stable")]
+def sorted_batches(lengths: NDArray[np.int32], batch_size: int, first: int = 0) -> list[Rows]:
+    """Rows from the first on in batches of like length, longest first (so that a lack of memory shows at once)."""
+    order = first + np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
@@ -132,8 +132,8 @@ class _Epochs(IterableDataset[Batch]):
         return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        lengths = lengths_of(self._examples)
-        batches = (sorted_batches(lengths, self._batch_size, self._rows) if self._rng is None
+        lengths = lengths_of(self._examples, self._rows)
+        batches = (sorted_batches(lengths, self._batch_size, self._rows.start) if self._rng is None
                    else shuffled_batches(lengths, self._batch_size, self._rng))
         return (collate(rows, self._examples, self._pad_id) for rows in batches)
 

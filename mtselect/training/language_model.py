@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtselect.config import ModelConfig
 from mtselect.data.prompts import Tokenizer
-from mtselect.errors import ModelError
+from mtselect.errors import ModelError, UserError
 from mtselect.hub import is_local, located, pin
 from mtselect.remote import first_line
 from mtselect.training.batching import Batch
@@ -62,9 +62,8 @@ def pinned(name: str) -> str:
     if is_local(name):
         return name
     found = pin(name, "model")
-    with _loading(name):
-        if "@" not in found:
-            raise OSError("it is no folder, and neither the hub nor its cache knows it")
+    if "@" not in found:
+        raise _unloadable(name, "it is no folder, and neither the hub nor its cache knows it")
     return found
 
 
@@ -102,10 +101,15 @@ def _loading(name: str | None) -> Iterator[None]:
     """What goes wrong in the block is a ModelError."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # no such name or package, damaged files, other shapes or kinds: each library has its classes
-        raise ModelError(f"model.name {str(name)!r} cannot be loaded ({first_line(error)}): give a folder with a causal LM or "
-                         "an encoder-decoder, a hub name this machine can reach, or null for the small built-in model"
-                         ) from error
+        raise _unloadable(name, first_line(error)) from error
+
+
+def _unloadable(name: str | None, why: str) -> ModelError:
+    return ModelError(f"model.name {str(name)!r} cannot be loaded ({why}): give a folder with a causal LM or an "
+                      "encoder-decoder, a hub name this machine can reach, or null for the small built-in model")
 
 
 def _decoder_start(config: Any) -> int | None:

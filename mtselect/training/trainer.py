@@ -1,4 +1,5 @@
-"""The one place where Lightning's Trainer is configured: no logger, checkpoint, summary or bar of its own."""
+"""The one place where Lightning's Trainer is configured (no logger, checkpoint, summary or bar of its own), and a pass over
+examples with it."""
 
 from __future__ import annotations
 

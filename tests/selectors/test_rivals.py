@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -109,6 +110,16 @@ def test_adequacy_leaves_copies_out(overlap: float) -> None:
 def test_seeds_take_turns(n_rows: int) -> None:
     for scores in (MATRIX, MATRIX.round(0)):
         assert in_turns(scores, n_rows).tolist() == turn_by_turn(scores, n_rows)
+
+
+def test_turns_hold_some_twenty_bytes_a_candidate_and_seed() -> None:
+    """docs/scale.md says so: of each seed where it is in its order, and no Python number a row."""
+    scores = np.random.default_rng(0).random((40_000, 10), dtype=np.float32)
+    tracemalloc.start()
+    in_turns(scores, len(scores))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 22 * scores.size
 
 
 @pytest.mark.parametrize("n_pairs", [1, 10, 30])

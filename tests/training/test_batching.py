@@ -29,7 +29,7 @@ def test_collate_pads_right_and_shifts_the_targets() -> None:
 
 def test_a_target_is_the_next_token(tiny: SimpleNamespace) -> None:
     examples = tiny.examples(20)
-    for rows in sorted_batches(lengths_of(examples), 6):
+    for rows in sorted_batches(lengths_of(examples, range(len(examples))), 6):
         batch = collate(rows, examples, PAD)
         wanted = batch.targets[:, :-1] != -100
         assert torch.equal(batch.input_ids[:, 1:][wanted], batch.targets[:, :-1][wanted])
@@ -53,7 +53,7 @@ def test_a_batch_moves_whole() -> None:
 @pytest.mark.parametrize("size", [1, 4, 7, 23, 50])
 def test_every_row_comes_once_per_epoch(size: int, tiny: SimpleNamespace) -> None:
     examples = tiny.examples(23)
-    lengths = lengths_of(examples)
+    lengths = lengths_of(examples, range(len(examples)))
     for batches in (sorted_batches(lengths, size), shuffled_batches(lengths, size, np.random.default_rng(0))):
         assert sorted(row for rows in batches for row in rows) == list(range(23))
         assert len(batches) == -(-23 // size)
@@ -62,7 +62,7 @@ def test_every_row_comes_once_per_epoch(size: int, tiny: SimpleNamespace) -> Non
 
 def test_sorted_batches_begin_with_the_longest(tiny: SimpleNamespace) -> None:
     examples = tiny.examples(23)
-    lengths = [len(examples[row]) for rows in sorted_batches(lengths_of(examples), 4) for row in rows]
+    lengths = [len(examples[row]) for rows in sorted_batches(lengths_of(examples, range(len(examples))), 4) for row in rows]
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -87,7 +87,7 @@ def test_a_shuffled_batch_holds_like_lengths(tiny: SimpleNamespace) -> None:
         return sum(int((~collate(rows, examples, PAD).mask).sum()) for rows in batches)
 
     at_random = rng.permutation(400).reshape(-1, 8).tolist()
-    ratio = padding(shuffled_batches(lengths_of(examples), 8, rng)) / padding(at_random)
+    ratio = padding(shuffled_batches(lengths_of(examples, range(len(examples))), 8, rng)) / padding(at_random)
     assert ratio < 0.7, f"{ratio:.2f} of the padding of random batches"
 
 
@@ -98,11 +98,16 @@ def test_examples_on_disk_make_the_same_batches(tiny: SimpleNamespace, tmp_path:
     rows = np.array([7, 3, 40, 40, 0])
     for some, on_disk in ((examples, table), ([examples[row] for row in rows], table.take(rows))):
         assert list(on_disk) == some
+        assert on_disk.lengths.tolist() == [len(one) for one in some]
+        assert on_disk.target_lengths.tolist() == [len(one.target) for one in some]
         for seed in (None, 0):
             rngs = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
             for one, other in zip(loader(some, 4, PAD, rngs[0]), loader(on_disk, 4, PAD, rngs[1]), strict=True):
                 assert one.rows.tolist() == other.rows.tolist()
                 assert torch.equal(one.input_ids, other.input_ids) and torch.equal(one.targets, other.targets)
+        part = [batch.rows.tolist() for batch in loader(on_disk, 2, PAD, rows=range(1, 4))]
+        assert part == [batch.rows.tolist() for batch in loader(some, 2, PAD, rows=range(1, 4))]
+        assert sorted(row for rows_ in part for row in rows_) == [1, 2, 3]
 
 
 def test_another_process_is_sent_the_place_of_examples_on_disk(tiny: SimpleNamespace, tmp_path: Path) -> None:
