@@ -35,6 +35,7 @@ def check(sweep: Sweep, arguments: Sequence[str], console: Console) -> None:
     alone = data.dev is None and data.test is None
     found = preflight(bench, sweep, alone)
     found.show(console)
+    found.raise_faults()
     then = (f"{cli.as_typed('select', *arguments)} --out FILE; a sweep also needs data.dev and data.test" if alone
             else cli.as_typed("sweep", *arguments))
     console.print(f"nothing is wrong; next: {then}", soft_wrap=True, markup=False)

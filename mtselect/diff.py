@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any
 from mtselect import cli
 from mtselect.config import TrackingConfig
 from mtselect.errors import DataError
-from mtselect.tracking.fetch import fetch_run, fetch_version
-from mtselect.tracking.trials import find_trial
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,6 +92,9 @@ def read_side(name: str, uri: str | None = None, experiment: str | None = None) 
         DataError: there is no such set, or a line of it is not a pair.
         StorageError: MLflow does not answer.
     """
+    from mtselect.tracking.fetch import fetch_run, fetch_version
+    from mtselect.tracking.trials import find_trial
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         study, _, trial = name.partition("/")
@@ -265,7 +266,7 @@ def _read_path(name: str, path: Path, run: RecordedRun | None) -> Side:
     if (path / "scores.json").is_file():
         try:
             recorded = json.loads((path / "scores.json").read_text(encoding="utf-8"))
-            scores |= {f"{split} {score['name']}": (score["value"], score["low"], score["high"])
+            scores |= {f"{split} {score['name']}": (float(score["value"]), float(score["low"]), float(score["high"]))
                        for split in ("dev", "test") for score in recorded.get(split, [])}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{name}/scores.json is not what promotion writes ({error}): download the dataset again, or "
@@ -276,7 +277,7 @@ def _read_path(name: str, path: Path, run: RecordedRun | None) -> Side:
 def _run_scores(metrics: Mapping[str, float]) -> dict[str, Interval]:
     """`eval/chrf` becomes `dev chrf`, and `test/chrf` `test chrf`, with the ends of their intervals."""
     return {name.replace("eval/", "dev ").replace("test/", "test "): (value, metrics[f"{name}_low"], metrics[f"{name}_high"])
-            for name, value in sorted(metrics.items()) if f"{name}_low" in metrics}
+            for name, value in sorted(metrics.items()) if {f"{name}_low", f"{name}_high"} <= metrics.keys()}
 
 
 if __name__ == "__main__":

@@ -52,11 +52,14 @@ class Preflight:
         return max(0, study.n_trials - trials), max(0, wanted - baselines)
 
     def show(self, console: Console) -> None:
-        """Print the table. Raises Faults if there are any."""
+        """Print the table."""
         table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
         for name, found in self.facts.items():
             table.add_row(name, found)
         console.print(table, style="dim")
+
+    def raise_faults(self) -> None:
+        """Raise Faults if there are any."""
         if self.faults:
             raise Faults(*self.faults)
 

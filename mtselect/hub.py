@@ -31,7 +31,7 @@ def pin(name: str, kind: Kind) -> str:
 
 def is_local(name: str) -> bool:
     """Whether it is a file or folder here."""
-    return os.path.exists(Path(name))  # unlike Path.exists, which raises where a name is too long
+    return os.path.exists(Path(name))  # unlike Path.exists, it takes names of any length
 
 
 def located(name: str) -> tuple[str, str | None]:

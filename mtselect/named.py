@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from mtselect import cli
 from mtselect.config import Sweep, parse, to_yaml
 from mtselect.remote import redact
-from mtselect.tracking.trials import find_run, sweep_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +31,8 @@ def read_sweep(argv: list[str], console: Console) -> Sweep:
     """
     if not argv or not _is_name(argv[0]):
         return cli.read_arguments(argv)
+    from mtselect.tracking.trials import find_run, sweep_of
+
     name, *overrides = argv
     tracking = parse("", _of_tracking(overrides), checked=False).tracking
     run = find_run(name, tracking)

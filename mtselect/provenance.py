@@ -28,10 +28,11 @@ def part_input(lineage: Lineage, role: Role) -> DatasetInput:
     """A part of the corpus, without what was dropped of its source; of dev, what is scored."""
     data, dev_rows = lineage.experiment.data, lineage.experiment.evaluation.dev_rows
     table: PairTable = getattr(corpus_of(lineage), role)
-    digest = lineage.open(CORPUS, load_digests)[role]
     if role == "dev":
         table = table.take(np.arange(len(table))[:dev_rows])
         digest = table.digest
+    else:
+        digest = lineage.open(CORPUS, load_digests)[role]
     return DatasetInput(name=role, digest=digest, n_rows=len(table), data=data,
                         columns={data.src_column: str, data.tgt_column: str})
 

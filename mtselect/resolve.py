@@ -70,15 +70,14 @@ def adopt(sweep: Sweep, begun: Question) -> Sweep:
 
 def _adopt_experiment(experiment: Experiment, begun: Question) -> Experiment:
     values: dict[str, object] = {}
-    for path in (*_DECIDED, *_NAMES):
+    for path in _DECIDED:
         section, name = path.split(".")
-        asked, then = getattr(getattr(experiment, section), name), begun.get(section, {}).get(name)
-        if path in _NAMES:
-            values[path] = _adopted(asked, then)
-        elif asked == "auto":
-            values[path] = then
-    if experiment.attribution.curvature == "identity":
-        values.pop("attribution.seed_rank", None)
+        flat = path == "attribution.seed_rank" and experiment.attribution.curvature == "identity"  # no rank to cut seeds at
+        if getattr(getattr(experiment, section), name) == "auto" and not flat:
+            values[path] = begun[section][name]
+    for path in _NAMES:
+        section, name = path.split(".")
+        values[path] = _adopted(getattr(getattr(experiment, section), name), begun.get(section, {}).get(name))
     return with_fields(experiment, values)
 
 
@@ -113,8 +112,8 @@ def _adopted(asked: str | None, then: str | None) -> str | None:
 
 
 def decide(experiment: Experiment, runtime: RuntimeConfig, search: dict[str, Range]) -> Experiment:
-    """As `resolve`, without a look at the model: its `attribution.seed_rank` stays. There is no sketch where nothing asks for
-    one."""
+    """The hub names of sources and model, `model.dtype`, `attribution.statistics` and `sketch_rank`, for which the model is not
+    looked at. There is no sketch where nothing asks for one."""
     sources = {role: getattr(experiment.data, role) for role in ROLES}
     values: dict[str, object] = {f"data.{role}": source and pinned_source(source) for role, source in sources.items()}
     device = compute_device(runtime.accelerator)

@@ -131,6 +131,7 @@ def scored_runs(metric: Metric, runs: Sequence[NDArray[np.float64]], scoring: Sc
     """Scores of the resamples [S, B] and of the whole split [S], from statistics [S][n, ...]; the draws depend on n, B and the
     seed only."""
     n = len(runs[0])
+    assert all(len(run) == n for run in runs), [len(run) for run in runs]
     if not n:
         raise DataError("there must be at least one sentence to score, got 0: check data.dev and evaluation.dev_rows")
     draws = np.random.default_rng(seed).choice(n, size=(scoring.settings.bootstrap, n), replace=True)

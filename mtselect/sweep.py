@@ -49,6 +49,7 @@ def run_sweep(sweep: Sweep, console: Console) -> None:
 
     found = preflight(bench, sweep)
     found.show(console)
+    found.raise_faults()
     sweep = found.sweep
     tracker = open_tracker(sweep.tracking, sweep.study.name, Path(sweep.runtime.workdir))
     study = open_study(sweep)
@@ -78,6 +79,7 @@ def show_plan(sweep: Sweep, console: Console) -> None:
 
     found = preflight(bench, sweep)
     found.show(console)
+    found.raise_faults()
     print_plan(found.steps, f"{sweep.study.name}: {found.finished()[0]} of {sweep.study.n_trials} trials done", sweep.runtime,
                console)
 

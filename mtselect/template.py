@@ -1,4 +1,4 @@
-"""Texts of many lines: a Jinja2 template in a file beside the module that fills it in."""
+"""Texts of many lines: a Jinja2 template in a file of its own, which a module fills in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def fill(template: Path, **values: object) -> str:
     as YAML on one line."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    environment = Environment(loader=FileSystemLoader(template.parent), autoescape=select_autoescape(["html"]),
+    environment = Environment(loader=FileSystemLoader(template.parent), autoescape=select_autoescape(["html", "html.jinja"]),
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["yaml"] = _one_line
     return environment.get_template(template.name).render(values)

@@ -122,8 +122,7 @@ def oracle(comet: Path, tmp_path_factory: pytest.TempPathFactory) -> Oracle:
 
 @pytest.fixture(scope="session")
 def scorer(comet: Path) -> Iterator[CometScorer]:
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(CometScorer()) as scorer:
-        patch.setenv("OMP_NUM_THREADS", "1")
+    with contextlib.closing(CometScorer()) as scorer:
         yield scorer
 
 

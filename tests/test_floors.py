@@ -137,7 +137,7 @@ try:
     {action}
 except SystemExit as stop:
     assert not stop.code, stop.code
-heavy = {{"torch", "mlflow", "lightning", "transformers", "optuna", "sklearn", "matplotlib"}} & sys.modules.keys()
+heavy = {{"torch", "mlflow", "lightning", "transformers", "optuna", "sklearn", "matplotlib", "numpy"}} & sys.modules.keys()
 print("LOADED", *sorted(heavy))
 """
 
@@ -145,7 +145,8 @@ print("LOADED", *sorted(heavy))
 @pytest.mark.parametrize(("action", "said"), [
     ("import mtselect", ""),
     *((f"runpy.run_module('mtselect.{name}', run_name='__main__', alter_sys=True)", "--help")
-      for name in ("__main__", "init", "list", "sweep", "promote", "select", "score", "explain", "diff", "comet")),
+      for name in ("__main__", "init", "list", "sweep", "promote", "select", "score", "explain", "diff", "comet", "check",
+                   "prune")),
 ])
 def test_importing_and_helping_load_nothing_heavy(action: str, said: str) -> None:
     ran = subprocess.run([sys.executable, "-c", LOADED.format(action=action)], capture_output=True, text=True,
@@ -158,4 +159,4 @@ def test_importing_and_helping_load_nothing_heavy(action: str, said: str) -> Non
 def test_the_heavy_guard_can_fail() -> None:
     ran = subprocess.run([sys.executable, "-c", LOADED.format(action="import optuna")], capture_output=True, text=True,
                          check=True)
-    assert ran.stdout.splitlines()[-1] == "LOADED optuna"
+    assert ran.stdout.splitlines()[-1] == "LOADED numpy optuna"

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtselect.config import EvaluationConfig
+from mtselect.errors import ConfigError
 from mtselect.plugins import Plugins
 from mtselect.progress import Progress
 
@@ -85,7 +86,7 @@ class Metric(Protocol):
 
 
 class PlainMetric(Metric):
-    """What most metrics are: with nothing to load, no files, no wish to be alone."""
+    """The name that a metric's file, here or in another package, is a subclass of."""
 
 
 METRICS: Plugins[type[Metric]] = Plugins("mtselect.metrics", "METRIC", "evaluation.metrics")
@@ -95,8 +96,11 @@ class Metrics(dict[str, Metric]):
     """The metrics of a process by their names, each made once: COMET's keeps a process of its own."""
 
     def __missing__(self, name: str) -> Metric:
-        """Make it. Raises ConfigError if there is none."""
-        made = self[name] = METRICS.load(name)()
+        """Make it. Raises ConfigError if there is none, or not all of it."""
+        try:
+            made = self[name] = METRICS.load(name)()
+        except TypeError as error:  # it lacks a method
+            raise ConfigError(f"evaluation.metrics {name!r} is no whole metric ({error}): mend or remove it") from error
         return made
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mtselect.data.fingerprint import local_digest
 from mtselect.metrics._comet.client import CometScorer
 from mtselect.metrics._comet.install import comet_version
-from mtselect.metrics.base import PlainMetric, Scoring
+from mtselect.metrics.base import Metric, Scoring
 
 
-class Comet(PlainMetric):
+class Comet(Metric):
     """Scores of `evaluation.comet_model`."""
 
     title = "COMET"

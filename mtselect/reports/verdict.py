@@ -24,7 +24,8 @@ _MEANING = {
 
 
 def is_rival(run: TrialRow | RecordedRun, best: TrialRow | RecordedRun) -> bool:
-    """Whether a baseline is for sets of any size, or for those of the best trial's; the whole pool with as many steps."""
+    """Whether a run, if it is a baseline, is for sets of any size, or for those of the best trial's; the whole pool with as
+    many steps."""
     method, size = run.params["method"], best.metrics["select/pairs"]
     if method == "pool" and run.metrics.get("finetune/steps") != best.metrics.get("finetune/steps"):
         return False

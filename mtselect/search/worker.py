@@ -51,6 +51,7 @@ class Worker:
         self.sweep, self.bench, self.executor, self.tracker = sweep, executor.bench, executor, tracker
         self.study, self.parent, self.console = study, parent, console
         self._unsigned: dict[int, float] = {}
+        self._recorded: set[str] = set()  # keys of gradients
 
     def prepare(self) -> None:
         """Compute what the trials share, having checked that MLflow and Optuna tell of the same trials."""
@@ -64,7 +65,13 @@ class Worker:
                 advance(1)
         record_corpus(self.tracker, self.parent, lineage)
         if GRADIENTS in stages:
+            self._record_gradients(lineage)
+
+    def _record_gradients(self, lineage: Lineage) -> None:
+        """Once for each gradients entry; who recorded it is not asked again."""
+        if (key := lineage.key(GRADIENTS)) not in self._recorded:
             record_gradients(self.tracker, self.parent, lineage, self.sweep.tracking)
+            self._recorded.add(key)
 
     def search(self) -> None:
         """Run trials until the study has its number, none waits, and the other workers' trials are done too; those whose
@@ -208,7 +215,7 @@ class Worker:
             scores = mean_scores(results[0].lineage, [result.evaluation for result in results])
             record_trial(self.tracker, run_id, results, scores, self.sweep.tracking)
             if GRADIENTS in shared_stages(experiments[0]):
-                record_gradients(self.tracker, self.parent, results[0].lineage, self.sweep.tracking)
+                self._record_gradients(results[0].lineage)
             minutes = (time.monotonic() - start) / 60
             self.tracker.log(run_id, metrics={"trial/minutes": minutes})
             self.tracker.end(run_id, "FINISHED")

@@ -165,7 +165,7 @@ class Selector(Protocol):
 
 
 class PlainSelector(Selector):
-    """What most selectors are: behind the gate, of the budget's size, without options."""
+    """The name that a selector's file, here or in another package, is a subclass of."""
 
 
 def take_best(values: NDArray[np.floating | np.integer], passed: NDArray[np.bool_], n_pairs: int,

@@ -92,6 +92,7 @@ def connect(uri: str | None, *, create: bool = False) -> Iterator[tuple[Any, str
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # an error is waited for or raised, here as well
     with own_retries(1):
         address = uri or mlflow.get_tracking_uri()
+        # Only of SQLite can be told that there is no database without making one.
         if not create and address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists():
             yield None, address
             return

@@ -34,7 +34,7 @@ def result(difference: float, p_value: float) -> PairedResult:
 def test_replay() -> None:
     passed = gates.replay(PAIRS[::-1], DIGEST, lambda: [SCORE], {"eval/chrf": 40.4}, "computed again: all")
     assert passed.passed and passed.detail == "the same 3 ids and dev scores from experiment.yaml; computed again: all"
-    other = gates.replay(PAIRS[:2], DIGEST, lambda: [SCORE], {"eval/chrf": 40.0}, "")
+    other = gates.replay(PAIRS[:2], DIGEST, lambda: pytest.fail("scores nothing"), {"eval/chrf": 40.0}, "")
     assert not other.passed and other.detail.startswith("selects other pairs when computed again")
     drifted = gates.replay(PAIRS, DIGEST, lambda: [SCORE], {"eval/chrf": 40.6}, "")
     assert not drifted.passed and "scores chrf 40.00 on dev when computed again, recorded was 40.60" in drifted.detail

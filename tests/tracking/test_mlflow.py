@@ -289,6 +289,7 @@ def test_versions_champions_and_the_way_back(tracker: MlflowTracker, trial: str,
 def test_links_name_the_server(tracker: MlflowTracker, server: str) -> None:
     links = tracker.links("run", "eval/chrf")
     assert links["command"] == ""
+    assert links["study"] == f"{server}/#/experiments/{tracker.experiment_id}/runs/run?workflowType=machine_learning"
     assert links["trials"].startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs?viewStateShareKey=mtselect")
     link = tracker.dataset_link("mtselect.über.http", "1")
     assert link == f"{server}/#/models/mtselect.%C3%BCber.http/versions/1?workflowType=machine_learning"

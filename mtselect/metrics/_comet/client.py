@@ -156,7 +156,11 @@ class CometScorer:
 
 def _end(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
     process.kill()
-    process.communicate()  # closes its pipes, whatever was left in them
+    process.wait()
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # what it did not read any more
+        process.stdin.close()
+    process.stdout.close()
     stderr.close()
 
 
