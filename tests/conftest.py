@@ -417,7 +417,8 @@ def known_to_mlflow(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 SLOW_FIXTURES = {"make_lab", "mlflow_server", "postgres_server", "chromium", "comet"}
 SLOW_FILES = {"test_comet.py", "test_help.py", "test_server.py", "test_attribution.py", "test_mlflow.py", "test_ci.py",
               "test_encoder_decoder.py", "test_finetune.py", "test_study.py", "test_notebook.py", "test_precision.py",
-              "test_api.py", "test_compose.py", "test_decode.py", "test_install.py", "test_devices.py"}
+              "test_api.py", "test_compose.py", "test_decode.py", "test_install.py", "test_devices.py",
+              "test_docs.py", "test_contributing.py"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
