@@ -333,3 +333,15 @@ def test_means_of_sentence_scores() -> None:
     differences = np.array([100 * np.mean([values[i] - others[i] for i in draw]) for draw in draws])
     assert paired.difference == pytest.approx(100 * np.mean(np.subtract(values, others)))
     assert paired.p_value == pytest.approx(2 * (1 + min((differences <= 0).sum(), (differences >= 0).sum())) / 201)
+
+
+def test_a_metric_that_lacks_a_method_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half(PlainMetric):
+        title = "half"
+
+        def signature(self, scoring: Scoring) -> str:
+            return "half"
+
+    monkeypatch.setattr(KNOWN, "load", lambda name: Half)
+    with pytest.raises(ConfigError, match=r"metrics .half. is no whole metric .*score, statistics.*: mend or remove"):
+        Metrics()["half"]
