@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mtselect.data.corpus import ROLES
-from mtselect.data.pairs import PairTable
 from mtselect.data.rows import Role
 from mtselect.hub import is_local
-from mtselect.stages.corpus import CORPUS, corpus_of, load_digests
+from mtselect.stages.corpus import CORPUS, corpus_of, load_digests, scored_part
 from mtselect.stages.finetune import FINETUNE, start_model, weights_folder
 from mtselect.stages.lineage import Lineage
 from mtselect.stages.selection import Selection
@@ -26,13 +23,8 @@ def corpus_inputs(lineage: Lineage) -> list[DatasetInput]:
 
 def part_input(lineage: Lineage, role: Role) -> DatasetInput:
     """A part of the corpus, without what was dropped of its source; of dev, what is scored."""
-    data, dev_rows = lineage.experiment.data, lineage.experiment.evaluation.dev_rows
-    table: PairTable = getattr(corpus_of(lineage), role)
-    if role == "dev":
-        table = table.take(np.arange(len(table))[:dev_rows])
-        digest = table.digest
-    else:
-        digest = lineage.open(CORPUS, load_digests)[role]
+    data, table = lineage.experiment.data, scored_part(getattr(corpus_of(lineage), role), role, lineage.experiment)
+    digest = table.digest if role == "dev" else lineage.open(CORPUS, load_digests)[role]
     return DatasetInput(name=role, digest=digest, n_rows=len(table), data=data,
                         columns={data.src_column: str, data.tgt_column: str})
 

@@ -18,7 +18,7 @@ from mtselect.reports import figures as plots
 from mtselect.selectors.base import SELECTORS
 from mtselect.significance import Score
 from mtselect.stages.columns import STANDARDISED, load_columns
-from mtselect.stages.corpus import POOL, corpus_of
+from mtselect.stages.corpus import POOL, corpus_of, scored_part
 from mtselect.stages.curvature import CURVATURE
 from mtselect.stages.duplicates import is_thinned
 from mtselect.stages.gate import is_gated
@@ -118,7 +118,7 @@ def record_trial(tracker: Tracker, run_id: str, results: Sequence[TrialResult], 
 
 def dev_pairs(lineage: Lineage) -> list[Pair]:
     """The split that decides, as it is translated."""
-    return corpus_of(lineage).dev[: lineage.experiment.evaluation.dev_rows]
+    return scored_part(corpus_of(lineage).dev, "dev", lineage.experiment)[:]
 
 
 def record_corpus(tracker: Tracker, parent: str, lineage: Lineage) -> None:

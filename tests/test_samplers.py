@@ -17,6 +17,7 @@ study: {{n_trials: 9, sampler: {kind}}}
 """
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("kind", ["tpe", "gp", "random", "nsga2"])
 def test_proposals_do_not_depend_on_the_sampler_that_a_study_had_before(kind: str) -> None:
     """The worker sets a trial's sampler when it knows the slot, which is after Optuna has begun the trial: one process has the

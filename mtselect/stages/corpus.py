@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mtselect.config import Experiment
 from mtselect.data.corpus import ROLES, build_corpus, load_corpus
 from mtselect.data.pairs import Corpus, PairTable
@@ -63,6 +65,11 @@ def load_digests(folder: Path) -> dict[str, str]:
     """Content hash of each part of a corpus entry."""
     digests: dict[str, str] = json.loads((folder / "digests.json").read_text(encoding="utf-8"))
     return digests
+
+
+def scored_part(table: PairTable, role: Role, experiment: Experiment) -> PairTable:
+    """What is translated and scored of a part: of dev its first `evaluation.dev_rows`, of the others all."""
+    return table.take(np.arange(len(table))[: experiment.evaluation.dev_rows]) if role == "dev" else table
 
 
 def corpus_of(lineage: Lineage) -> Corpus:

@@ -23,7 +23,7 @@ from mtselect.data.prompts import encode_prompts
 from mtselect.metrics.base import METRICS, Metrics, Scoring
 from mtselect.progress import Progress, SilentProgress
 from mtselect.significance import Score, score
-from mtselect.stages.corpus import Pairs, Split
+from mtselect.stages.corpus import Pairs, Split, scored_part
 from mtselect.stages.finetune import FINETUNE, TUNED_MODEL
 from mtselect.stages.lineage import Bench, Lineage, Stage, Work
 from mtselect.stages.models import Weights, load_weights
@@ -53,9 +53,7 @@ class Evaluation:
 
 def _run(work: Work, split: Split) -> None:
     experiment, weights = work.experiment, work.read(TUNED_MODEL)
-    pairs = work.read(Pairs(role=split))[:]
-    if split == "dev":
-        pairs = pairs[: experiment.evaluation.dev_rows]
+    pairs = scored_part(work.read(Pairs(role=split)), split, experiment)[:]
     hypotheses = _translate(work, weights, pairs, split)
     sources, references = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
     asked = scoring(experiment, work.bench.progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtselect.config import Experiment
 from mtselect.stages.base import BASE_MODEL, BaseModel
-from mtselect.stages.corpus import Pairs
+from mtselect.stages.corpus import Pairs, scored_part
 from mtselect.stages.lineage import Lineage, Output, Stage, Work
 from mtselect.stages.models import Weights, encode
 from mtselect.stages.selection import SELECTED
@@ -27,7 +27,7 @@ def start_model(experiment: Experiment) -> WarmModel | BaseModel:
 def _run(work: Work) -> None:
     experiment, config = work.experiment, work.experiment.finetune
     start, pairs = work.read(start_model(experiment)), work.read(SELECTED)
-    held_out = work.read(DEV)[: experiment.evaluation.dev_rows]
+    held_out = scored_part(work.read(DEV), "dev", experiment)
     examples = encode(experiment, start.name, [*pairs, *held_out])
     purpose = f"finetune {config.seed}" if config.seed else "finetune"
     lm = train(work, start, examples[: len(pairs)], examples[len(pairs) :], config, purpose)

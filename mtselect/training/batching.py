@@ -127,14 +127,14 @@ class _Epochs(IterableDataset[Batch]):
     def __init__(self, examples: Sequence[Example], batch_size: int, pad_id: int, rng: np.random.Generator | None, rows: range
                  ) -> None:
         self._examples, self._batch_size, self._pad_id, self._rng, self._rows = examples, batch_size, pad_id, rng, rows
+        self._lengths = lengths_of(examples, rows)
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        lengths = lengths_of(self._examples, self._rows)
-        batches = (sorted_batches(lengths, self._batch_size, self._rows.start) if self._rng is None
-                   else shuffled_batches(lengths, self._batch_size, self._rng))
+        batches = (sorted_batches(self._lengths, self._batch_size, self._rows.start) if self._rng is None
+                   else shuffled_batches(self._lengths, self._batch_size, self._rng))
         return (collate(rows, self._examples, self._pad_id) for rows in batches)
 
 
